@@ -1,0 +1,2 @@
+// Package echosession gives Echo handlers typed sessions.
+package echosession

@@ -1,0 +1,105 @@
+package echosession
+
+import (
+	"context"
+	"iter"
+	"time"
+)
+
+// Ref names one stored session.
+type Ref struct {
+	// ID is the session ID, a canonical lower-case UUID.
+	ID string
+
+	// Subject is whose session it is when sessions are indexed by subject
+	// ([Config.SubjectIndex]), and empty otherwise. It may hold any bytes. All
+	// sessions of one subject are kept so that Create, Rotate, List and
+	// DeleteSubject are atomic among them.
+	Subject string
+}
+
+// Entry is a stored record and the lifetime that it has left.
+type Entry struct {
+	Record []byte
+	TTL    time.Duration
+}
+
+// A Store keeps records. It knows refs, bytes and lifetimes: never the user's
+// type, Echo, cookies or tokens. [NewMemoryStore] and [NewRedisStore] are the
+// two that come with the package; package storetest holds the conformance suite
+// for others. Implementations are safe for concurrent use.
+//
+// Records are opaque. They are never empty and never begin with the byte 0xC1,
+// which a store may use to tell entries of its own from records. A store keeps
+// no reference to a slice that it is handed, and hands out slices that are the
+// caller's.
+//
+// Lifetimes are idle timeouts: a record is gone when its lifetime has passed,
+// and a store never keeps one without a lifetime. A lifetime under a
+// millisecond is refused with an error before anything is changed.
+//
+// Nothing re-creates: only Create and Rotate bring a new key into being.
+//
+// Every method honours ctx. A store that cannot answer returns an error that
+// matches [ErrStoreUnavailable], and [ErrIndeterminate] when a write may have
+// been applied; it never reports such a failure as [ErrNotFound].
+type Store interface {
+	// Load returns the record of ref. A ttl above zero restarts its lifetime in
+	// the same step; with zero the lifetime stays as it is. It returns
+	// [ErrNotFound] when there is none. While ref is in the grace of a Rotate it
+	// returns a [*RotatedError] that names the successor, and no ttl prolongs
+	// that grace.
+	//
+	// A ref with a subject that is no longer in its subject's index is not
+	// found: at the latest when ttl is above zero.
+	Load(ctx context.Context, ref Ref, ttl time.Duration) (record []byte, err error)
+
+	// Create stores a record under a ref that holds none. A limit above zero
+	// bounds the live sessions of ref.Subject, the new one included: the oldest
+	// are deleted in the same step. Without a subject limit has no effect. It
+	// returns [ErrConflict] when ref is taken by another record.
+	Create(ctx context.Context, ref Ref, record []byte, ttl time.Duration, limit int) error
+
+	// Replace stores record under ref if the record there begins with old, which
+	// is not empty, and restarts its lifetime. It returns [ErrNotFound] when
+	// there is none or ref is no longer in its subject's index, and
+	// [ErrConflict] when it begins otherwise or ref was rotated away.
+	Replace(ctx context.Context, ref Ref, old, record []byte, ttl time.Duration) error
+
+	// Touch restarts the lifetime of ref. It returns [ErrNotFound] when there is
+	// no record, ref was rotated away, or is no longer in its subject's index.
+	Touch(ctx context.Context, ref Ref, ttl time.Duration) error
+
+	// Delete removes ref, and where ref was rotated away its successors, to the
+	// end of the chain. That there is none is not an error.
+	Delete(ctx context.Context, ref Ref) error
+
+	// Rotate moves a session to a new ref of the same subject: it stores record
+	// under to and, if the record under from begins with old, makes from lead to
+	// it for grace (Load says how). A grace of zero removes from at once. to
+	// takes the place of from in the subject's index. It returns [ErrNotFound]
+	// and [ErrConflict] as Replace does; then nothing can be found under to.
+	Rotate(ctx context.Context, from, to Ref, old, record []byte, ttl, grace time.Duration) error
+
+	// List returns the live sessions of a subject, oldest first. It returns none
+	// for an empty subject.
+	List(ctx context.Context, subject string) ([]Entry, error)
+
+	// DeleteSubject removes every session of a subject in one step, except those
+	// with the IDs given and their successors, and returns how many there were.
+	DeleteSubject(ctx context.Context, subject string, except []string) (int, error)
+
+	// Scan visits every record that is there from start to end, in no order, and
+	// may visit one more than once. It holds a bounded number of records. After
+	// an error that ends it, it yields no more.
+	Scan(ctx context.Context) iter.Seq2[Entry, error]
+}
+
+// RotatedError is returned by [Store.Load] for a ref that was rotated away and is
+// still in its grace.
+type RotatedError struct {
+	// To is the ID of the successor.
+	To string
+}
+
+func (*RotatedError) Error() string { return "echosession: the session was rotated" }
