@@ -1,8 +1,16 @@
 package echosession
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/labstack/echo/v4"
 )
 
 // Every error of this package matches one of these sentinels with [errors.Is].
@@ -65,6 +73,11 @@ var (
 	// applied or not. It matches [ErrStoreUnavailable] too.
 	ErrIndeterminate = fmt.Errorf("echosession: outcome of the write unknown: %w", ErrStoreUnavailable)
 
+	// ErrNotReplicated says that a write was applied, but that fewer replicas
+	// than [Config.WaitReplicas] confirmed it in time: a failover may undo it. It
+	// matches [ErrIndeterminate] and [ErrStoreUnavailable] too.
+	ErrNotReplicated = fmt.Errorf("echosession: the write reached too few replicas: %w", ErrIndeterminate)
+
 	// ErrNotInstalled is returned by [Get] on a route without the middleware.
 	ErrNotInstalled = errors.New("echosession: the middleware is not installed on this route")
 
@@ -80,3 +93,131 @@ var (
 	// does not leave the package: users see [ErrSessionGone].
 	ErrNotFound = errors.New("echosession: record not found")
 )
+
+// storeError is a store's failure. Its text leaves out the cause, which may name
+// keys and addresses; [errors.As] finds it.
+type storeError struct {
+	kind  error // ErrStoreUnavailable or ErrIndeterminate
+	cause error
+}
+
+func (e *storeError) Error() string   { return e.kind.Error() }
+func (e *storeError) Unwrap() []error { return []error{e.kind, e.cause} }
+
+// unavailable wraps the cause of a failed read or of a write that surely was not
+// applied.
+func unavailable(cause error) error {
+	if errors.Is(cause, ErrStoreUnavailable) && !errors.Is(cause, ErrIndeterminate) {
+		return cause
+	}
+	return &storeError{ErrStoreUnavailable, cause}
+}
+
+// indeterminate wraps the cause of a write that may have been applied.
+func indeterminate(cause error) error {
+	if errors.Is(cause, ErrIndeterminate) {
+		return cause
+	}
+	return &storeError{ErrIndeterminate, cause}
+}
+
+// notFreshError is ErrNotFresh with the age that was demanded.
+type notFreshError struct{ maxAge time.Duration }
+
+func (e *notFreshError) Error() string {
+	return fmt.Sprintf("%v: at most %v is allowed", ErrNotFresh, e.maxAge)
+}
+
+func (e *notFreshError) Unwrap() error { return ErrNotFresh }
+
+// form is how an error is answered.
+type form struct {
+	sentinel error
+	status   int
+	message  string
+	code     string // error code of the challenge, RFC 6750 §3.1 and RFC 9470 §3
+}
+
+const (
+	noChallenge    = "-"
+	plainChallenge = ""
+
+	loginNeeded  = "authentication is required"
+	sessionEnded = "the session is invalid or has ended"
+	serverError  = "internal server error"
+)
+
+// forms are in order: an error gets the first that it matches.
+var forms = []form{
+	{ErrStoreUnavailable, http.StatusServiceUnavailable, "the service is temporarily unavailable", noChallenge},
+	{ErrAmbiguousToken, http.StatusBadRequest, "more than one token in the request", "invalid_request"},
+	{ErrCrossOrigin, http.StatusForbidden, "cross-origin request refused", noChallenge},
+	{ErrInvalidToken, http.StatusUnauthorized, sessionEnded, "invalid_token"},
+	{ErrSessionGone, http.StatusUnauthorized, sessionEnded, "invalid_token"},
+	{ErrCorrupt, http.StatusUnauthorized, sessionEnded, "invalid_token"},
+	{ErrNotFresh, http.StatusUnauthorized, "a more recent login is required", "insufficient_user_authentication"},
+	{ErrNoToken, http.StatusUnauthorized, loginNeeded, plainChallenge},
+	{ErrNoSession, http.StatusUnauthorized, loginNeeded, plainChallenge},
+	{ErrConflict, http.StatusConflict, "the session was changed by another request", noChallenge},
+	{ErrReservedClaim, http.StatusInternalServerError, serverError, noChallenge},
+	{ErrTooLarge, http.StatusInternalServerError, serverError, noChallenge},
+	{ErrNotInstalled, http.StatusInternalServerError, serverError, noChallenge},
+	{ErrTypeMismatch, http.StatusInternalServerError, serverError, noChallenge},
+	{ErrRequestOver, http.StatusInternalServerError, serverError, noChallenge},
+}
+
+// httpForm is the one place where errors become HTTP. An error that has a form
+// already, because a handler or another instance gave it one, keeps it.
+func httpForm(err error) (form, bool) {
+	if _, ok := errors.AsType[*echo.HTTPError](err); ok {
+		return form{}, false
+	}
+	for _, f := range forms {
+		if errors.Is(err, f.sentinel) {
+			return f, true
+		}
+	}
+	return form{}, false
+}
+
+// challenge is the value of WWW-Authenticate, "" for none.
+func (f form) challenge(realm string, err error) string {
+	if f.code == noChallenge {
+		return ""
+	}
+	challenge := "Bearer realm=" + strconv.Quote(realm)
+	if f.code != plainChallenge {
+		challenge += fmt.Sprintf(`, error=%q, error_description=%q`, f.code, f.message)
+	}
+	if stale, ok := errors.AsType[*notFreshError](err); ok {
+		challenge += fmt.Sprintf(`, max_age="%d"`, int64(stale.maxAge/time.Second))
+	}
+	return challenge
+}
+
+// causeOf names the kind of a store's failure for the log, without the store's
+// own words.
+func causeOf(err error) string {
+	for _, kind := range []struct {
+		target error
+		name   string
+	}{
+		{ErrNotReplicated, "too few replicas"},
+		{context.DeadlineExceeded, "timeout"},
+		{context.Canceled, "canceled"},
+		{errForeignReply, "reply of another command"},
+		{io.EOF, "connection closed"},
+		{io.ErrUnexpectedEOF, "connection closed"},
+	} {
+		if errors.Is(err, kind.target) {
+			return kind.name
+		}
+	}
+	if op, ok := errors.AsType[*net.OpError](err); ok {
+		return "network: " + op.Op
+	}
+	if code := replyCode(err); code != "" {
+		return "refused: " + code
+	}
+	return "unknown"
+}

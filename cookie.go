@@ -1,0 +1,129 @@
+package echosession
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/labstack/echo/v4"
+)
+
+// Cookie carries the token of browsers. It is always HttpOnly, and the zero value
+// is the safest: Secure, SameSite=Lax, for this host alone and until the browser
+// is closed. It may be copied.
+type Cookie struct {
+	// Name is the cookie's name. Default "__Host-session", and "session" with
+	// Insecure, because browsers take the prefix of secure cookies alone.
+	Name string
+
+	// Path is the path that the cookie is sent to. Default "/".
+	Path string
+
+	// Domain makes the cookie go to all hosts of a domain. It excludes the prefix
+	// __Host- in Name. Default: to the host that set it alone.
+	Domain string
+
+	// SameSite is when the cookie goes along with requests from other sites.
+	// Default http.SameSiteLaxMode.
+	SameSite http.SameSite
+
+	// Persistent lets the cookie outlive the browser, for as long as the session
+	// lives: a use that restarts the idle timeout renews it. Default false.
+	Persistent bool
+
+	// Insecure sends the cookie over plain HTTP too. It is for development alone.
+	Insecure bool
+}
+
+// maxCookie is how many bytes of name and value browsers take (RFC 6265bis §5.7).
+const maxCookie = 4096
+
+// compiled returns c with its defaults, or its mistakes.
+func (c Cookie) compiled() (*Cookie, error) {
+	if c.Name == "" {
+		c.Name = "__Host-session"
+		if c.Insecure {
+			c.Name = "session"
+		}
+	}
+	if c.Path == "" {
+		c.Path = "/"
+	}
+	if c.SameSite == 0 || c.SameSite == http.SameSiteDefaultMode {
+		c.SameSite = http.SameSiteLaxMode
+	}
+	var errs []error
+	if err := (&http.Cookie{Name: c.Name, Value: "x", Path: c.Path, Domain: c.Domain}).Valid(); err != nil {
+		errs = append(errs, err)
+	}
+	if len(c.Name) > maxCookie/2 {
+		errs = append(errs, fmt.Errorf("the name has %d bytes; with a token browsers take %d in all", len(c.Name), maxCookie))
+	}
+	prefix := strings.ToLower(c.Name)
+	host := strings.HasPrefix(prefix, "__host-")
+	if host && (c.Domain != "" || c.Path != "/") {
+		errs = append(errs, errors.New("a name with the prefix __Host- excludes a Domain and a Path other than /; drop them or the prefix"))
+	}
+	if c.Insecure && (host || strings.HasPrefix(prefix, "__secure-")) {
+		errs = append(errs, errors.New("Insecure excludes the prefixes __Host- and __Secure-; take another name in development"))
+	}
+	if c.Insecure && c.SameSite == http.SameSiteNoneMode {
+		errs = append(errs, errors.New("SameSite=None needs a secure cookie; drop Insecure or take http.SameSiteLaxMode"))
+	}
+	return &c, errors.Join(errs...)
+}
+
+// fits reports whether browsers take the cookie with this token.
+func (c *Cookie) fits(token string) bool {
+	return c == nil || len(c.Name)+len(token) <= maxCookie
+}
+
+// set puts the cookie into the answer, for the time that the session has left.
+func (c *Cookie) set(ec echo.Context, token string, left time.Duration) {
+	maxAge := 0
+	if c.Persistent {
+		maxAge = max(1, int(left/time.Second))
+	}
+	c.write(ec, token, maxAge)
+}
+
+// clear makes the browser forget the cookie.
+func (c *Cookie) clear(ec echo.Context) {
+	c.write(ec, "", -1)
+}
+
+func (c *Cookie) write(ec echo.Context, value string, maxAge int) {
+	h := ec.Response().Header()
+	// The last word counts: one answer names a cookie once (RFC 6265 §4.1.1).
+	h[echo.HeaderSetCookie] = slices.DeleteFunc(h[echo.HeaderSetCookie], func(line string) bool {
+		return strings.HasPrefix(line, c.Name+"=")
+	})
+	ec.SetCookie(&http.Cookie{
+		Name:     c.Name,
+		Value:    value,
+		Path:     c.Path,
+		Domain:   c.Domain,
+		MaxAge:   maxAge,
+		Secure:   !c.Insecure,
+		HttpOnly: true,
+		SameSite: c.SameSite,
+	})
+}
+
+// crossOrigin checks a request whose token came in a cookie.
+func crossOrigin(p *http.CrossOriginProtection, r *http.Request) error {
+	if strings.EqualFold(r.Header.Get(echo.HeaderUpgrade), "websocket") {
+		// A WebSocket begins with a GET, can do anything after it, and is not held
+		// back by CORS.
+		unsafe := *r
+		unsafe.Method = http.MethodPost
+		r = &unsafe
+	}
+	if err := p.Check(r); err != nil {
+		return fmt.Errorf("%w: %w", ErrCrossOrigin, err)
+	}
+	return nil
+}

@@ -1,0 +1,604 @@
+package echosession
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"reflect"
+	"time"
+	"unicode/utf8"
+
+	"github.com/google/uuid"
+	"github.com/labstack/echo/v4"
+)
+
+// engine is what a Manager does, whatever its T. Values of T are handed to it as
+// pointers. It is immutable.
+type engine struct {
+	cfg         Config // with its defaults
+	store       Store
+	tokens      *tokens
+	verified    *verifiedCache
+	serializer  *serializer
+	lookup      *lookup
+	crossOrigin *http.CrossOriginProtection
+}
+
+const (
+	// verifiedBytes bounds the memory of verified tokens: some 40,000 of them.
+	verifiedBytes = 32 << 20
+
+	maxSubject = 1 << 10
+
+	// maxUpdates bounds how often an Update that others came before tries again.
+	maxUpdates = 64
+
+	// maxRotations bounds the chain of rotated sessions that is followed.
+	maxRotations = 32
+)
+
+func newEngine(cfg Config, t reflect.Type) (*engine, error) {
+	var errs []error
+	bad := func(field, format string, args ...any) {
+		errs = append(errs, fmt.Errorf("echosession: Config."+field+": "+format, args...))
+	}
+	wrong := func(field string, err error) {
+		if err != nil {
+			bad(field, "%w", err)
+		}
+	}
+
+	if cfg.Skipper == nil {
+		cfg.Skipper = func(echo.Context) bool { return false }
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	cfg.Keyspace = cmp.Or(cfg.Keyspace, defaultKeyspace)
+	cfg.MaxAge = cmp.Or(cfg.MaxAge, defaultMaxAge)
+	cfg.TouchInterval = cmp.Or(cfg.TouchInterval, min(maxTouchInterval, cfg.MaxAge/20))
+	cfg.RequestKey = cmp.Or(cfg.RequestKey, defaultRequestKey)
+	cfg.RequestArg = cmp.Or(cfg.RequestArg, defaultRequestArg)
+	cfg.RotateGrace = cmp.Or(cfg.RotateGrace, defaultRotateGrace)
+	cfg.MaxRecordSize = cmp.Or(cfg.MaxRecordSize, defaultMaxRecordSize)
+	cfg.StoreTimeout = cmp.Or(cfg.StoreTimeout, defaultStoreTimeout)
+	e := &engine{verified: newVerifiedCache(verifiedBytes), crossOrigin: http.NewCrossOriginProtection()}
+
+	if cfg.MaxAge < time.Millisecond {
+		bad("MaxAge", "%v; an idle timeout is at least a millisecond", cfg.MaxAge)
+	}
+	if cfg.AbsoluteTimeout != 0 && cfg.AbsoluteTimeout < time.Second {
+		bad("AbsoluteTimeout", "%v; it is at least a second, or 0 for none", cfg.AbsoluteTimeout)
+	}
+	if cfg.TouchInterval < 0 && cfg.TouchInterval != TouchAlways {
+		bad("TouchInterval", "%v; it is positive, or TouchAlways", cfg.TouchInterval)
+	}
+	if cfg.MaxAge > 0 && cfg.TouchInterval >= cfg.MaxAge {
+		bad("TouchInterval", "%v; below MaxAge (%v), or sessions end while they are used", cfg.TouchInterval, cfg.MaxAge)
+	}
+	if cfg.RotateGrace < time.Millisecond && cfg.RotateGrace != NoGrace {
+		bad("RotateGrace", "%v; it is at least a millisecond, or NoGrace", cfg.RotateGrace)
+	}
+	if cfg.ClockSkew < 0 || cfg.ClockSkew > maxClockSkew {
+		bad("ClockSkew", "%v; it is from 0 to %v", cfg.ClockSkew, maxClockSkew)
+	}
+	if cfg.StoreTimeout < time.Millisecond {
+		bad("StoreTimeout", "%v; it is at least a millisecond", cfg.StoreTimeout)
+	}
+	if cfg.MaxRecordSize < 0 {
+		bad("MaxRecordSize", "%d; it counts bytes", cfg.MaxRecordSize)
+	}
+	if cfg.MaxSessions < 0 {
+		bad("MaxSessions", "%d; it counts sessions, 0 is any number", cfg.MaxSessions)
+	}
+	if cfg.MaxSessions > 0 && !cfg.SubjectIndex {
+		bad("MaxSessions", "it needs SubjectIndex: true")
+	}
+	if cfg.AllowPlaintext && len(cfg.EncryptionKeys) == 0 {
+		bad("AllowPlaintext", "it goes with EncryptionKeys; without them every record is plaintext")
+	}
+
+	switch {
+	case cfg.Store != nil && cfg.Client != nil:
+		bad("Store", "set Store or Client, not both")
+	case cfg.Store != nil:
+		if cfg.WaitReplicas != 0 {
+			bad("WaitReplicas", "it needs Client; hand it to NewRedisStore in RedisOptions")
+		}
+		e.store = cfg.Store
+	case cfg.Client == nil:
+		bad("Client", "set Client to a go-redis client, or Store to NewMemoryStore()")
+	default:
+		var err error
+		e.store, err = NewRedisStore(cfg.Client, RedisOptions{Keyspace: cfg.Keyspace, WaitReplicas: cfg.WaitReplicas})
+		wrong("Client", err)
+	}
+
+	keys := cfg.Keys
+	switch {
+	case cfg.Secret != nil && cfg.Keys != nil:
+		bad("Keys", "set Keys or Secret, not both")
+	case cfg.Keys != nil:
+		if cfg.Algorithm != "" {
+			bad("Algorithm", "it goes with Secret; each of Keys names its own")
+		}
+	case len(cfg.Secret) == 0:
+		bad("Secret", `set Secret to 32 random bytes ("openssl rand -base64 32" makes them), or Keys`)
+	default:
+		keys = []SigningKey{{Algorithm: cmp.Or(cfg.Algorithm, defaultAlgorithm), Key: cfg.Secret}}
+	}
+	if keys != nil {
+		var err error
+		e.tokens, err = newTokens(tokenConfig{
+			keys: keys, withKid: cfg.Keys != nil, issuer: cfg.Issuer, audience: cfg.Audience, skew: cfg.ClockSkew,
+		})
+		if cfg.Keys != nil {
+			wrong("Keys", err)
+		} else {
+			wrong("Secret", err)
+		}
+	}
+
+	if cfg.Cookie != nil {
+		var err error
+		cfg.Cookie, err = cfg.Cookie.compiled()
+		wrong("Cookie", err)
+	}
+	var err error
+	e.lookup, err = newLookup(cmp.Or(cfg.TokenLookup, defaultLookup(cfg.RequestArg, cfg.Cookie)))
+	if cfg.TokenLookup != "" {
+		wrong("TokenLookup", err)
+	} else {
+		wrong("RequestArg", err)
+	}
+	if cfg.Cookie != nil && err == nil && !e.lookup.reads(cfg.Cookie.Name) {
+		bad("TokenLookup", "it does not read the cookie that Cookie sets; add cookie:%s", cfg.Cookie.Name)
+	}
+	if len(cfg.TrustedOrigins) > 0 && err == nil && !e.lookup.reads("") {
+		bad("TrustedOrigins", "they concern tokens in cookies, and none is read; set Cookie")
+	}
+	for _, origin := range cfg.TrustedOrigins {
+		wrong("TrustedOrigins", e.crossOrigin.AddTrustedOrigin(origin))
+	}
+
+	e.serializer, err = newSerializer(t, serializerConfig{
+		codec: cfg.Codec, encryptionKeys: cfg.EncryptionKeys, allowPlaintext: cfg.AllowPlaintext, maxSize: cfg.MaxRecordSize,
+	})
+	if err != nil {
+		errs = append(errs, err)
+	}
+	e.cfg = cfg
+	return e, errors.Join(errs...)
+}
+
+// live is a live session, as it was last seen. A change makes a new one.
+type live struct {
+	ref       Ref
+	via       Ref // what the token names: another ref when the session was rotated since
+	token     string
+	tok       *cachedToken // nil when the session was found without its token
+	header    recordHeader
+	record    []byte
+	expiresAt time.Time
+	touched   bool // reading it restarted the idle timeout
+	inCookie  bool // the client has the token in a cookie
+}
+
+func (e *engine) ref(id, subject string) Ref {
+	if !e.cfg.SubjectIndex {
+		subject = ""
+	}
+	return Ref{ID: id, Subject: subject}
+}
+
+// open finds the session of a token and decodes its data into v.
+func (e *engine) open(ctx context.Context, token string, v any) (*live, error) {
+	tok := e.verified.get(token)
+	if tok == nil {
+		good, err := e.tokens.verify(token)
+		if err != nil {
+			return nil, err
+		}
+		tok = e.verified.add(token, good)
+	}
+	now := e.cfg.Now()
+	if err := e.tokens.checkTime(tok.verifiedToken, now); err != nil {
+		return nil, err
+	}
+	via := e.ref(tok.id, tok.subject)
+	deadline, _ := tok.expiresAt()
+	l := &live{ref: via, via: via, token: token, tok: tok, header: recordHeader{idle: tok.idle, deadline: deadline}}
+	// Last seen in the future: the clock was set back.
+	last := time.Unix(0, tok.lastTouch.Load())
+	touch := now.Sub(last) >= e.touchInterval(tok.idle) || last.After(now)
+	if err := e.read(ctx, l, touch, v); err != nil {
+		return nil, err
+	}
+	return l, nil
+}
+
+// touchInterval is how long a use is not worth telling the store.
+func (e *engine) touchInterval(idle time.Duration) time.Duration {
+	if e.cfg.TouchInterval == TouchAlways {
+		return 0
+	}
+	if idle > 0 {
+		return min(e.cfg.TouchInterval, idle/20)
+	}
+	return e.cfg.TouchInterval
+}
+
+// expiry is when a session ends that was used at a time and is not used again.
+func (e *engine) expiry(h recordHeader, used time.Time) time.Time {
+	idle := e.cfg.MaxAge
+	if h.idle > 0 {
+		idle = h.idle
+	}
+	end := used.Add(idle)
+	if !h.deadline.IsZero() && (h.idle == noIdle || h.deadline.Before(end)) {
+		return h.deadline
+	}
+	return end
+}
+
+// lifetime is how long a session lives that is used now and not again. It is an
+// error that the store must not be handed less than it can keep.
+func (e *engine) lifetime(h recordHeader, now time.Time) (time.Duration, error) {
+	ttl := e.expiry(h, now).Sub(now)
+	if ttl < time.Millisecond {
+		return 0, fmt.Errorf("%w: its time is over", ErrSessionGone)
+	}
+	return ttl, nil
+}
+
+// left is how long a session will live.
+func (e *engine) left(l *live) time.Duration { return l.expiresAt.Sub(e.cfg.Now()) }
+
+// read fills in l from the store, following rotations, and decodes the data into
+// v unless that is nil.
+func (e *engine) read(ctx context.Context, l *live, touch bool, v any) error {
+	now := e.cfg.Now()
+	ttl, err := e.lifetime(l.header, now)
+	if err != nil {
+		return err
+	}
+	use := time.Duration(0)
+	if touch {
+		use = ttl
+	}
+	for range maxRotations {
+		record, err := e.load(ctx, l.ref, use)
+		if rotated, ok := errors.AsType[*RotatedError](err); ok {
+			l.ref.ID = rotated.To
+			continue
+		}
+		if err != nil {
+			return e.failed("load", err)
+		}
+		header, err := e.serializer.decode(l.ref.ID, record, v)
+		if err != nil {
+			return e.failed("decode", err)
+		}
+		l.record, l.header, l.touched = record, header, touch
+		if touch {
+			e.used(l, now)
+		} else if l.tok != nil {
+			l.expiresAt = e.expiry(header, time.Unix(0, l.tok.lastTouch.Load()))
+		}
+		return nil
+	}
+	return e.failed("load", unavailable(errors.New("too many rotations in a row")))
+}
+
+// used notes that a use of the session has just restarted its idle timeout.
+func (e *engine) used(l *live, now time.Time) {
+	l.expiresAt = e.expiry(l.header, now)
+	if l.tok != nil {
+		l.tok.lastTouch.Store(now.UnixNano())
+	}
+}
+
+func (e *engine) load(ctx context.Context, ref Ref, ttl time.Duration) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, e.cfg.StoreTimeout)
+	defer cancel()
+	return e.store.Load(ctx, ref, ttl)
+}
+
+// write runs a store's write. It goes on when the client hangs up.
+func (e *engine) write(ctx context.Context, do func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), e.cfg.StoreTimeout)
+	defer cancel()
+	return do(ctx)
+}
+
+// failed makes a store's or the serializer's error one of the package's, and logs
+// what is not the client's doing.
+func (e *engine) failed(op string, err error) error {
+	switch {
+	case errors.Is(err, ErrStoreUnavailable):
+		e.cfg.Logger.Error("session store unavailable", "operation", op, "cause", causeOf(err))
+	case errors.Is(err, ErrCorrupt):
+		e.cfg.Logger.Warn("session record cannot be read", "operation", op, "cause", err.Error())
+	case errors.Is(err, ErrNotFound):
+		return ErrSessionGone
+	case errors.Is(err, ErrConflict), errors.Is(err, ErrTooLarge):
+	default:
+		return e.failed(op, unavailable(err))
+	}
+	return err
+}
+
+// create stores a new session with the data that v points to.
+func (e *engine) create(ctx context.Context, v any, p createParams) (*live, error) {
+	now := e.cfg.Now()
+	claims, subject, exp, err := e.tokens.splitClaims(p.claims, now)
+	if err != nil {
+		return nil, err
+	}
+	if subject != "" && p.subject != "" && subject != p.subject {
+		return nil, fmt.Errorf("%w: sub differs from WithSubject; give one of them", ErrReservedClaim)
+	}
+	subject = cmp.Or(p.subject, subject)
+	if len(subject) > maxSubject || !utf8.ValidString(subject) {
+		return nil, fmt.Errorf("echosession: a subject is valid UTF-8 of at most %d bytes", maxSubject)
+	}
+	var idle time.Duration
+	switch {
+	case p.limited && p.maxAge < time.Millisecond:
+		return nil, fmt.Errorf("echosession: WithMaxAge(%v): an idle timeout is at least a millisecond", p.maxAge)
+	case p.limited:
+		// The token says it in whole milliseconds.
+		idle = p.maxAge.Truncate(time.Millisecond)
+	case !exp.IsZero():
+		idle = noIdle
+	}
+	if e.cfg.AbsoluteTimeout > 0 {
+		if end := now.Add(e.cfg.AbsoluteTimeout); exp.IsZero() || end.Before(exp) {
+			exp = end
+		}
+	}
+	id, err := uuid.NewRandom()
+	if err != nil {
+		return nil, fmt.Errorf("echosession: no randomness for a session ID: %w", err)
+	}
+	l, err := e.issue(issueParams{id: id.String(), now: now, subject: subject, idle: idle, exp: exp, claims: claims})
+	if err != nil {
+		return nil, err
+	}
+	l.header.createdAt = now.Truncate(time.Millisecond).UTC()
+	if l.record, err = e.serializer.encode(l.header, v, nil); err != nil {
+		return nil, err
+	}
+	ttl, err := e.lifetime(l.header, now)
+	if err != nil {
+		return nil, err
+	}
+	err = e.write(ctx, func(ctx context.Context) error {
+		return e.store.Create(ctx, l.ref, l.record, ttl, e.cfg.MaxSessions)
+	})
+	if err != nil {
+		return nil, e.failed("create", err)
+	}
+	e.used(l, now)
+	return l, nil
+}
+
+// issue makes a session's token.
+func (e *engine) issue(p issueParams) (*live, error) {
+	token, good, err := e.tokens.issue(p)
+	if err != nil {
+		return nil, err
+	}
+	if !e.cfg.Cookie.fits(token) {
+		return nil, fmt.Errorf("%w: a token of %d bytes does not fit into a cookie; carry fewer claims", ErrTooLarge, len(token))
+	}
+	// The token says it in whole seconds: that is what counts everywhere.
+	deadline, _ := good.expiresAt()
+	ref := e.ref(p.id, p.subject)
+	return &live{
+		ref: ref, via: ref, token: token, tok: e.verified.add(token, good),
+		header: recordHeader{id: p.id, idle: p.idle, deadline: deadline, subject: p.subject},
+	}, nil
+}
+
+// update changes the data with fn until no other writer came first.
+func (e *engine) update(ctx context.Context, l *live, fresh func() any, fn func(any) error) (*live, error) {
+	ctx = context.WithoutCancel(ctx)
+	next := *l
+	for attempt := range maxUpdates {
+		v := fresh()
+		if _, err := e.serializer.decode(next.ref.ID, next.record, v); err != nil {
+			return nil, e.failed("update", err)
+		}
+		if err := fn(v); err != nil {
+			return nil, err
+		}
+		record, err := e.serializer.encode(next.header, v, next.record)
+		if err != nil {
+			return nil, err
+		}
+		now := e.cfg.Now()
+		ttl, err := e.lifetime(next.header, now)
+		if err != nil {
+			return nil, err
+		}
+		err = e.write(ctx, func(ctx context.Context) error {
+			return e.store.Replace(ctx, next.ref, revisionOf(next.record), record, ttl)
+		})
+		if err == nil {
+			next.record, next.expiresAt = record, now.Add(ttl)
+			return &next, nil
+		}
+		if !errors.Is(err, ErrConflict) {
+			return nil, e.failed("update", err)
+		}
+		time.Sleep(backoff(attempt))
+		if err := e.read(ctx, &next, true, nil); err != nil {
+			return nil, err
+		}
+	}
+	return nil, fmt.Errorf("%w: %d attempts", ErrConflict, maxUpdates)
+}
+
+// backoff is how long to wait after a conflict: longer and longer, and by chance
+// so that the writers do not meet again.
+func backoff(attempt int) time.Duration {
+	return rand.N(min(time.Millisecond<<min(attempt, 5), 20*time.Millisecond))
+}
+
+// reload reads the session again, past caches and replicas.
+func (e *engine) reload(ctx context.Context, l *live, v any) (*live, error) {
+	next := *l
+	if err := e.read(ctx, &next, true, v); err != nil {
+		return nil, err
+	}
+	return &next, nil
+}
+
+// touch restarts the idle timeout.
+func (e *engine) touch(ctx context.Context, l *live) (*live, error) {
+	next := *l
+	for range maxRotations {
+		now := e.cfg.Now()
+		ttl, err := e.lifetime(next.header, now)
+		if err != nil {
+			return nil, err
+		}
+		err := e.write(ctx, func(ctx context.Context) error { return e.store.Touch(ctx, next.ref, ttl) })
+		if err == nil {
+			e.used(&next, now)
+			return &next, nil
+		}
+		if !errors.Is(err, ErrNotFound) {
+			return nil, e.failed("touch", err)
+		}
+		// Gone, or rotated by another request.
+		_, err = e.load(ctx, next.ref, 0)
+		rotated, ok := errors.AsType[*RotatedError](err)
+		if !ok {
+			return nil, e.failed("touch", cmp.Or(err, ErrNotFound))
+		}
+		next.ref.ID = rotated.To
+	}
+	return nil, e.failed("touch", unavailable(errors.New("too many rotations in a row")))
+}
+
+// rotate moves the session to a new ID and a new token.
+func (e *engine) rotate(ctx context.Context, l *live) (*live, error) {
+	if l.tok == nil {
+		return nil, fmt.Errorf("%w: a listed session has no token to rotate", ErrNoSession)
+	}
+	ctx = context.WithoutCancel(ctx)
+	old := *l
+	for attempt := range maxUpdates {
+		if old.ref != old.via {
+			// Its new token is on its way to the client. To rotate it again would
+			// make that one invalid, and would let a stolen old token earn a new one.
+			return nil, fmt.Errorf("%w: it was rotated already", ErrSessionGone)
+		}
+		now := e.cfg.Now()
+		ttl, err := e.lifetime(old.header, now)
+		if err != nil {
+			return nil, err
+		}
+		id, err := uuid.NewRandom()
+		if err != nil {
+			return nil, fmt.Errorf("echosession: no randomness for a session ID: %w", err)
+		}
+		next, err := e.issue(issueParams{
+			id: id.String(), now: now, subject: old.header.subject, idle: old.header.idle, exp: old.header.deadline,
+			claims: e.tokens.callersClaims(old.tok.claims()),
+		})
+		if err != nil {
+			return nil, err
+		}
+		if next.record, err = e.serializer.rewrite(old.record, next.ref.ID); err != nil {
+			return nil, e.failed("rotate", err)
+		}
+		next.header.createdAt = old.header.createdAt
+		grace := min(e.cfg.RotateGrace, ttl)
+		if grace == NoGrace {
+			grace = 0
+		}
+		err = e.write(ctx, func(ctx context.Context) error {
+			return e.store.Rotate(ctx, old.ref, next.ref, revisionOf(old.record), next.record, ttl, grace)
+		})
+		if err == nil {
+			e.used(next, now)
+			return next, nil
+		}
+		if !errors.Is(err, ErrConflict) {
+			return nil, e.failed("rotate", err)
+		}
+		time.Sleep(backoff(attempt))
+		if err := e.read(ctx, &old, true, nil); err != nil {
+			return nil, err
+		}
+	}
+	return nil, fmt.Errorf("%w: %d attempts", ErrConflict, maxUpdates)
+}
+
+// destroy ends the session, by whichever of its IDs the token names.
+func (e *engine) destroy(ctx context.Context, l *live) error {
+	err := e.write(ctx, func(ctx context.Context) error { return e.store.Delete(ctx, l.via) })
+	if err != nil {
+		return e.failed("destroy", err)
+	}
+	e.verified.remove(l.token)
+	return nil
+}
+
+// discard takes back a session that nobody got to know. If it fails, the session
+// expires.
+func (e *engine) discard(ctx context.Context, l *live) {
+	_ = e.destroy(ctx, l)
+}
+
+// indexed reports whether sessions can be found by subject.
+func (e *engine) indexed() error {
+	if !e.cfg.SubjectIndex {
+		return errors.New("echosession: sessions are not indexed by subject; set Config.SubjectIndex")
+	}
+	return nil
+}
+
+func (e *engine) list(ctx context.Context, subject string) ([]Entry, error) {
+	ctx, cancel := context.WithTimeout(ctx, e.cfg.StoreTimeout)
+	defer cancel()
+	entries, err := e.store.List(ctx, subject)
+	if err != nil {
+		return nil, e.failed("list", err)
+	}
+	return entries, nil
+}
+
+func (e *engine) revoke(ctx context.Context, subject string, except []string) (n int, err error) {
+	err = e.write(ctx, func(ctx context.Context) (err error) {
+		n, err = e.store.DeleteSubject(ctx, subject, except)
+		return err
+	})
+	if err != nil {
+		return 0, e.failed("revoke", err)
+	}
+	return n, nil
+}
+
+// adopt makes a live session of a stored record, and decodes its data into v.
+func (e *engine) adopt(entry Entry, v any) (*live, error) {
+	header, err := e.serializer.header(entry.Record)
+	if err == nil {
+		header, err = e.serializer.decode(header.id, entry.Record, v)
+	}
+	if err != nil {
+		return nil, e.failed("list", err)
+	}
+	ref := e.ref(header.id, header.subject)
+	return &live{ref: ref, via: ref, header: header, record: entry.Record, expiresAt: e.cfg.Now().Add(entry.TTL)}, nil
+}

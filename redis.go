@@ -1,0 +1,823 @@
+package echosession
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	_ "embed"
+	"encoding/base64"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"iter"
+	"maps"
+	"net"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// RedisClient is what [NewRedisStore] needs of go-redis. [*redis.Client] (with
+// Sentinel too), [*redis.ClusterClient], [*redis.Ring] and [*redis.AutoPipeliner]
+// have it.
+//
+// Build clients with ContextTimeoutEnabled: then [Config.StoreTimeout] costs
+// nothing. Without it go-redis ignores deadlines while it waits for a reply, so
+// every command runs in a goroutine of its own that can be left behind.
+type RedisClient interface {
+	Process(ctx context.Context, cmd redis.Cmder) error
+}
+
+var (
+	_ RedisClient = (*redis.Client)(nil)
+	_ RedisClient = (*redis.ClusterClient)(nil)
+	_ RedisClient = (*redis.Ring)(nil)
+	_ RedisClient = (*redis.AutoPipeliner)(nil)
+)
+
+// RedisOptions configure [NewRedisStore].
+type RedisOptions struct {
+	// Keyspace begins the name of every key. Default "sess:".
+	Keyspace string
+
+	// WaitReplicas is [Config.WaitReplicas]. Default 0.
+	WaitReplicas int
+}
+
+// NewRedisStore returns the [Store] that a [Manager] makes of [Config.Client].
+// Call it to wrap that store in one of your own and hand it in as [Config.Store].
+// It needs Redis 6.2 or newer.
+//
+// Keys are <keyspace><id>. A ref with a subject has the key
+// <keyspace>{<hash>}:<id>, where hash is the first half of the subject's SHA-256,
+// in base64url, and the sorted set <keyspace>{<hash>} indexes that subject's
+// sessions: all of them in one Cluster slot.
+func NewRedisStore(client RedisClient, opts RedisOptions) (Store, error) {
+	if opts.Keyspace == "" {
+		opts.Keyspace = defaultKeyspace
+	}
+	r := &redisStore{client: client, keyspace: opts.Keyspace, waitReplicas: opts.WaitReplicas}
+	if v := reflect.ValueOf(client); !v.IsValid() || v.Kind() == reflect.Pointer && v.IsNil() {
+		return nil, errors.New("echosession: the Redis client is nil; hand in one from redis.NewClient")
+	}
+	stale := true
+	switch c := client.(type) {
+	case *redis.Client:
+		o := c.Options()
+		r.deadlines = o.ContextTimeoutEnabled
+		stale = o.ClientSideCache != nil || o.ClientSideCacheConfig != nil
+	case *redis.ClusterClient:
+		o := c.Options()
+		r.deadlines = o.ContextTimeoutEnabled
+		stale = o.ReadOnly || o.RouteByLatency || o.RouteRandomly
+	case *redis.Ring:
+		r.deadlines = c.Options().ContextTimeoutEnabled
+		stale = false
+	case *redis.AutoPipeliner:
+		// The blocking face heeds neither deadlines nor cancellation; a future of
+		// the deferred face can be left at the deadline.
+		async, err := c.AsyncAutoPipeline()
+		if err != nil {
+			return nil, fmt.Errorf("echosession: the auto-pipeliner has no deferred face: %w", err)
+		}
+		r.async = async
+	case redis.Pipeliner:
+		return nil, errors.New("echosession: a redis.Pipeliner only queues commands; hand in the client, or client.AutoPipeline()")
+	}
+	if opts.WaitReplicas < 0 {
+		return nil, fmt.Errorf("echosession: WaitReplicas is %d; it counts replicas", opts.WaitReplicas)
+	}
+	if opts.WaitReplicas > 0 {
+		switch client.(type) {
+		case *redis.Client, *redis.ClusterClient:
+		default:
+			return nil, fmt.Errorf("echosession: WaitReplicas works with a *redis.Client or *redis.ClusterClient, not with %T", client)
+		}
+	}
+	if stale {
+		r.recent = &recentWrites{until: make(map[string]time.Time)}
+	}
+	// A random start keeps the tags of different processes apart.
+	var start [8]byte
+	rand.Read(start[:])
+	r.tags.Store(binary.BigEndian.Uint64(start[:]))
+	return r, nil
+}
+
+type redisStore struct {
+	client    RedisClient
+	async     *redis.AutoPipeliner // nil unless an auto-pipeliner was handed in
+	keyspace  string
+	deadlines bool          // the client heeds a context's deadline
+	recent    *recentWrites // nil when the client cannot serve stale reads
+	tags      atomic.Uint64
+
+	waitReplicas int
+}
+
+// pointerMark begins the value of a key whose session was rotated away: the
+// mark, the ID that the key belongs to and the ID of the successor. MessagePack
+// never uses this byte, so no record begins with it.
+const (
+	pointerMark = "\xc1"
+	idLen       = 36
+)
+
+func (r *redisStore) key(ref Ref) string {
+	if ref.Subject == "" {
+		return r.keyspace + ref.ID
+	}
+	return r.index(ref.Subject) + ":" + ref.ID
+}
+
+func (r *redisStore) index(subject string) string {
+	sum := sha256.Sum256([]byte(subject))
+	return r.keyspace + "{" + base64.RawURLEncoding.EncodeToString(sum[:16]) + "}"
+}
+
+// keys are the KEYS of a script about one session.
+func (r *redisStore) keys(ref Ref) []string {
+	if ref.Subject == "" {
+		return []string{r.key(ref)}
+	}
+	index := r.index(ref.Subject)
+	return []string{index + ":" + ref.ID, index}
+}
+
+func (r *redisStore) Load(ctx context.Context, ref Ref, ttl time.Duration) ([]byte, error) {
+	var value string
+	var err error
+	if ttl == 0 {
+		value, err = r.get(ctx, r.key(ref))
+	} else {
+		var ms int64
+		if ms, err = milliseconds(ttl); err != nil {
+			return nil, err
+		}
+		value, err = loadScript.run(ctx, r, r.keys(ref), ms, ref.ID)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return follow(ref, value)
+}
+
+// follow tells a record from a pointer and from nothing.
+func follow(ref Ref, value string) ([]byte, error) {
+	if value == "" {
+		return nil, ErrNotFound
+	}
+	if !strings.HasPrefix(value, pointerMark) {
+		return []byte(value), nil
+	}
+	if len(value) != len(pointerMark)+2*idLen || value[1:1+idLen] != ref.ID {
+		return nil, unavailable(errForeignReply)
+	}
+	return nil, &RotatedError{To: value[1+idLen:]}
+}
+
+// get reads a key, on a replica or from a client-side cache where the client is
+// built so, but past both just after a write of this process.
+func (r *redisStore) get(ctx context.Context, key string) (string, error) {
+	cmd := redis.NewStringCmd(ctx, "get", key)
+	if r.recent.has(key) {
+		// Without an option GETEX changes nothing, yet it is no cacheable command
+		// and runs on the primary.
+		cmd = redis.NewStringCmd(ctx, "getex", key)
+	}
+	switch err := r.process(ctx, cmd); {
+	case err == nil:
+		return cmd.Val(), nil
+	case errors.Is(err, redis.Nil):
+		return "", nil
+	default:
+		return "", unavailable(err)
+	}
+}
+
+func (r *redisStore) Create(ctx context.Context, ref Ref, record []byte, ttl time.Duration, limit int) error {
+	ms, err := milliseconds(ttl)
+	if err != nil {
+		return err
+	}
+	if ref.Subject == "" {
+		return r.setNew(ctx, r.key(ref), record, ms)
+	}
+	return createScript.apply(ctx, r, r.keys(ref), ms, ref.ID, record, limit)
+}
+
+// setNew stores a record under a key that is not there.
+func (r *redisStore) setNew(ctx context.Context, key string, record []byte, ms int64) error {
+	r.recent.add(key)
+	_, err := r.attempt(ctx, func() error {
+		err := r.write(ctx, key, once{redis.NewCmd(ctx, "set", key, record, "px", ms, "nx")})
+		if !errors.Is(err, redis.Nil) {
+			return err
+		}
+		// Taken: by an earlier attempt whose reply was lost, or by another record.
+		value, err := r.get(ctx, key)
+		if err == nil && value != string(record) {
+			err = ErrConflict
+		}
+		return err
+	})
+	return err
+}
+
+func (r *redisStore) Replace(ctx context.Context, ref Ref, old, record []byte, ttl time.Duration) error {
+	ms, err := milliseconds(ttl)
+	if err != nil {
+		return err
+	}
+	if len(old) == 0 {
+		return errNoOld
+	}
+	return replaceScript.apply(ctx, r, r.keys(ref), ms, ref.ID, old, record)
+}
+
+func (r *redisStore) Touch(ctx context.Context, ref Ref, ttl time.Duration) error {
+	ms, err := milliseconds(ttl)
+	if err != nil {
+		return err
+	}
+	value, err := loadScript.run(ctx, r, r.keys(ref), ms, ref.ID)
+	if err != nil {
+		return err
+	}
+	if _, err := follow(ref, value); err != nil {
+		if _, rotated := errors.AsType[*RotatedError](err); rotated {
+			return ErrNotFound
+		}
+		return err
+	}
+	return nil
+}
+
+func (r *redisStore) Delete(ctx context.Context, ref Ref) error {
+	// The end of the chain goes first: when a later step fails, the whole can be
+	// tried again through the same ref.
+	var pointers []string
+	for {
+		keys := r.keys(ref)
+		r.recent.add(keys[0])
+		value, err := deleteScript.run(ctx, r, keys, ref.ID)
+		if err != nil {
+			return err
+		}
+		_, err = follow(ref, value)
+		rotated, ok := errors.AsType[*RotatedError](err)
+		if !ok {
+			if err != nil && !errors.Is(err, ErrNotFound) {
+				return err
+			}
+			break
+		}
+		pointers = append(pointers, keys[0])
+		ref.ID = rotated.To
+	}
+	for _, key := range pointers {
+		if err := r.del(ctx, key); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *redisStore) del(ctx context.Context, key string) error {
+	_, err := r.attempt(ctx, func() error { return r.write(ctx, key, once{redis.NewCmd(ctx, "del", key)}) })
+	return err
+}
+
+func (r *redisStore) Rotate(ctx context.Context, from, to Ref, old, record []byte, ttl, grace time.Duration) error {
+	ms, err := milliseconds(ttl)
+	if err != nil {
+		return err
+	}
+	var graceMS int64
+	if grace != 0 {
+		if graceMS, err = milliseconds(grace); err != nil {
+			return err
+		}
+	}
+	if len(old) == 0 {
+		return errNoOld
+	}
+	if from.Subject != to.Subject {
+		return errors.New("echosession: a session is rotated within its subject")
+	}
+	keys := append(r.keys(from), r.key(to))
+	pointer := pointerMark + from.ID + to.ID
+	r.recent.add(r.key(to))
+	if from.Subject != "" {
+		return rotateScript.apply(ctx, r, keys, ms, from.ID, old, record, pointer, graceMS, to.ID)
+	}
+	// The two keys may live in different slots. Nobody can name the new one
+	// before the old one leads to it, so that second step decides.
+	if err := r.setNew(ctx, keys[1], record, ms); err != nil {
+		if errors.Is(err, ErrIndeterminate) {
+			// Whatever became of it, from is as it was.
+			return unavailable(errors.New("the successor could not be stored"))
+		}
+		return err
+	}
+	err = rotateScript.apply(ctx, r, keys[:1], ms, from.ID, old, "", pointer, graceMS, to.ID)
+	if err != nil && !errors.Is(err, ErrIndeterminate) {
+		// Best effort: left behind, it cannot be reached and expires.
+		_ = r.del(ctx, keys[1])
+	}
+	return err
+}
+
+func (r *redisStore) List(ctx context.Context, subject string) ([]Entry, error) {
+	if subject == "" {
+		return nil, nil
+	}
+	var reply []any
+	_, err := r.attempt(ctx, func() error {
+		value, err := listScript.eval(ctx, r, []string{r.index(subject)}, nil)
+		reply, _ = value.([]any)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	entries := make([]Entry, 0, len(reply)/2)
+	for i := 0; i+1 < len(reply); i += 2 {
+		record, _ := reply[i].(string)
+		ms, _ := reply[i+1].(int64)
+		entries = append(entries, Entry{Record: []byte(record), TTL: time.Duration(ms) * time.Millisecond})
+	}
+	return entries, nil
+}
+
+func (r *redisStore) DeleteSubject(ctx context.Context, subject string, except []string) (int, error) {
+	if subject == "" {
+		return 0, nil
+	}
+	args := make([]any, len(except))
+	for i, id := range except {
+		args[i] = id
+	}
+	r.recent.addAll()
+	reply, err := revokeScript.run(ctx, r, []string{r.index(subject)}, args...)
+	if err != nil {
+		return 0, err
+	}
+	deleted, err := strconv.Atoi(reply)
+	if err != nil {
+		return 0, unavailable(errForeignReply)
+	}
+	return deleted, nil
+}
+
+func (r *redisStore) Scan(ctx context.Context) iter.Seq2[Entry, error] {
+	return func(yield func(Entry, error) bool) {
+		nodes, err := r.nodes(ctx)
+		if err != nil {
+			yield(Entry{}, err)
+			return
+		}
+		for _, node := range nodes {
+			var cursor uint64
+			for {
+				scan := redis.NewScanCmd(ctx, nil, "scan", cursor, "match", globEscape(r.keyspace)+"*", "count", scanBatch, "type", "string")
+				if err := node.process(ctx, scan); err != nil {
+					yield(Entry{}, unavailable(err))
+					return
+				}
+				var keys []string
+				keys, cursor = scan.Val()
+				entries, err := node.fetch(ctx, keys)
+				if err != nil {
+					yield(Entry{}, err)
+					return
+				}
+				for _, e := range entries {
+					if !yield(e, nil) {
+						return
+					}
+				}
+				if cursor == 0 {
+					break
+				}
+			}
+		}
+	}
+}
+
+const scanBatch = 256
+
+// nodes are the servers that hold keys, each as a store of its own.
+func (r *redisStore) nodes(ctx context.Context) ([]*redisStore, error) {
+	var (
+		mu    sync.Mutex
+		nodes []*redisStore
+		err   error
+	)
+	add := func(_ context.Context, c *redis.Client) error {
+		mu.Lock()
+		defer mu.Unlock()
+		nodes = append(nodes, &redisStore{client: c, keyspace: r.keyspace, deadlines: r.deadlines})
+		return nil
+	}
+	switch c := r.client.(type) {
+	case *redis.ClusterClient:
+		err = c.ForEachMaster(ctx, add)
+	case *redis.Ring:
+		err = c.ForEachShard(ctx, add)
+	case *redis.AutoPipeliner:
+		info := redis.NewStringCmd(ctx, "info", "cluster")
+		if err = r.process(ctx, info); err == nil && strings.Contains(info.Val(), "cluster_enabled:1") {
+			return nil, errors.New("echosession: an auto-pipeliner does not tell the nodes of its cluster; visit all sessions through a Manager on the ClusterClient itself")
+		}
+		nodes = append(nodes, r)
+	default:
+		nodes = append(nodes, r)
+	}
+	if err != nil {
+		return nil, unavailable(err)
+	}
+	return nodes, nil
+}
+
+// fetch reads those of the keys that hold a record.
+func (r *redisStore) fetch(ctx context.Context, keys []string) ([]Entry, error) {
+	type pending struct {
+		value *redis.StringCmd
+		ttl   *redis.IntCmd
+	}
+	var (
+		batch []pending
+		cmds  []redis.Cmder
+	)
+	for _, key := range keys {
+		if r.isSessionKey(key) {
+			p := pending{redis.NewStringCmd(ctx, "get", key), redis.NewIntCmd(ctx, "pttl", key)}
+			batch = append(batch, p)
+			cmds = append(cmds, p.value, p.ttl)
+		}
+	}
+	if err := r.processAll(ctx, cmds); err != nil {
+		return nil, unavailable(err)
+	}
+	entries := make([]Entry, 0, len(batch))
+	for _, p := range batch {
+		if v := p.value.Val(); v != "" && !strings.HasPrefix(v, pointerMark) && p.ttl.Val() > 0 {
+			entries = append(entries, Entry{Record: []byte(v), TTL: time.Duration(p.ttl.Val()) * time.Millisecond})
+		}
+	}
+	return entries, nil
+}
+
+// processAll runs reads, in one round trip where the client has pipelines.
+func (r *redisStore) processAll(ctx context.Context, cmds []redis.Cmder) error {
+	if c, ok := r.client.(interface{ Pipeline() redis.Pipeliner }); ok && len(cmds) > 0 {
+		pipe := c.Pipeline()
+		for _, cmd := range cmds {
+			_ = pipe.Process(ctx, cmd)
+		}
+		if _, err := pipe.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) {
+			return err
+		}
+		return nil
+	}
+	for _, cmd := range cmds {
+		if err := r.process(ctx, cmd); err != nil && !errors.Is(err, redis.Nil) {
+			return err
+		}
+	}
+	return nil
+}
+
+// isSessionKey tells this keyspace's sessions from its indexes and from the keys
+// of a keyspace whose name begins with this one's.
+func (r *redisStore) isSessionKey(key string) bool {
+	key = key[len(r.keyspace):]
+	if strings.HasPrefix(key, "{") {
+		hash := len("{") + base64.RawURLEncoding.EncodedLen(16)
+		if len(key) < hash || !strings.HasPrefix(key[hash:], "}:") {
+			return false
+		}
+		key = key[hash+len("}:"):]
+	}
+	return len(key) == idLen && !strings.ContainsAny(key, "{}:")
+}
+
+// globEscape makes a SCAN pattern that matches s alone.
+func globEscape(s string) string {
+	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`, `]`, `\]`).Replace(s)
+}
+
+// milliseconds refuses what Redis would take for no lifetime at all.
+func milliseconds(ttl time.Duration) (int64, error) {
+	if ttl < time.Millisecond {
+		return 0, fmt.Errorf("echosession: a lifetime of %v: a session needs at least a millisecond", ttl)
+	}
+	return ttl.Milliseconds(), nil
+}
+
+// process runs one command and returns at ctx's deadline at the latest. After
+// the deadline the command may still be running: then it is not to be read.
+func (r *redisStore) process(ctx context.Context, cmd redis.Cmder) error {
+	if r.async != nil {
+		return r.async.Submit(ctx, cmd).WaitContext(ctx)
+	}
+	return r.bounded(ctx, func() error { return r.client.Process(ctx, cmd) })
+}
+
+// bounded makes a call that may not heed ctx return at its deadline all the same.
+func (r *redisStore) bounded(ctx context.Context, call func() error) error {
+	if r.deadlines || ctx.Done() == nil {
+		return call()
+	}
+	done := make(chan error, 1)
+	go func() { done <- call() }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// once is a command that go-redis does not repeat by itself when its reply is
+// lost: attempt does, and knows what it may conclude then.
+type once struct{ *redis.Cmd }
+
+func (once) NoRetry() bool { return true }
+
+// write runs a command that changes key and, with WaitReplicas, waits for the
+// replicas on the connection that wrote.
+func (r *redisStore) write(ctx context.Context, key string, cmd once) error {
+	if r.waitReplicas == 0 {
+		return r.process(ctx, cmd)
+	}
+	client, _ := r.client.(*redis.Client)
+	if c, ok := r.client.(*redis.ClusterClient); ok {
+		var err error
+		if client, err = c.MasterForKey(ctx, key); err != nil {
+			return err
+		}
+	}
+	wait := redis.NewIntCmd(ctx, "wait", r.waitReplicas, waitMilliseconds(ctx))
+	err := r.bounded(ctx, func() error {
+		pipe := client.Pipeline()
+		_ = pipe.Process(ctx, cmd)
+		_ = pipe.Process(ctx, wait)
+		_, err := pipe.Exec(ctx)
+		return err
+	})
+	if err != nil {
+		if c, ok := r.client.(*redis.ClusterClient); ok {
+			if _, moved := redis.IsMovedError(err); moved {
+				c.ReloadState(ctx)
+			}
+		}
+		return err
+	}
+	if got := wait.Val(); got < int64(r.waitReplicas) {
+		return fmt.Errorf("%w: %d of %d replicas", ErrNotReplicated, got, r.waitReplicas)
+	}
+	return nil
+}
+
+// waitMilliseconds leaves some of ctx's time for the reply to come back.
+func waitMilliseconds(ctx context.Context) int64 {
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		return time.Second.Milliseconds()
+	}
+	return max(1, (time.Until(deadline) * 3 / 4).Milliseconds())
+}
+
+// maxAttempts bounds the attempts at one write.
+const maxAttempts = 3
+
+// attempt runs a write that is safe to run again. lost says that the reply to an
+// earlier attempt was lost, so that the last one may have met its effect.
+func (r *redisStore) attempt(ctx context.Context, run func() error) (lost bool, err error) {
+	for n := 1; ; n++ {
+		err = run()
+		if err == nil || errors.Is(err, ErrConflict) || errors.Is(err, ErrNotReplicated) {
+			return lost, err
+		}
+		if maybeApplied(err) {
+			lost = true
+		}
+		if n == maxAttempts || ctx.Err() != nil || !worthRetrying(err) {
+			break
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(time.Duration(n) * 10 * time.Millisecond):
+		}
+	}
+	if lost {
+		return lost, indeterminate(err)
+	}
+	return lost, unavailable(err)
+}
+
+// notSent are the errors of commands that go-redis never put on the wire.
+var notSent = []error{
+	redis.ErrPoolTimeout, redis.ErrPoolExhausted, redis.ErrClosed, redis.ErrAutoPipelineQueueFull, redis.ErrCrossSlot,
+}
+
+// maybeApplied reports whether a write that failed so may have been executed.
+func maybeApplied(err error) bool {
+	if _, ok := errors.AsType[redis.Error](err); ok {
+		return false
+	}
+	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" {
+		return false
+	}
+	return !slices.ContainsFunc(notSent, func(target error) bool { return errors.Is(err, target) })
+}
+
+// worthRetrying reports whether another attempt may fare better.
+func worthRetrying(err error) bool {
+	if _, ok := errors.AsType[redis.Error](err); !ok {
+		return !errors.Is(err, redis.ErrClosed)
+	}
+	_, moved := redis.IsMovedError(err)
+	return moved || redis.IsReadOnlyError(err) || redis.IsLoadingError(err) || redis.IsMasterDownError(err) ||
+		redis.IsClusterDownError(err) || redis.IsTryAgainError(err) || redis.IsNoReplicasError(err) ||
+		redis.IsMaxClientsError(err)
+}
+
+// errForeignReply is what a connection answers that is out of step: another
+// command's reply.
+var errForeignReply = errors.New("the connection handed out another command's reply")
+
+var errNoOld = errors.New("echosession: no old record to replace")
+
+// replyCode returns the code of an error that Redis replied: "LOADING", "OOM".
+func replyCode(err error) string {
+	reply, ok := errors.AsType[redis.Error](err)
+	if !ok || reply == redis.Nil {
+		return ""
+	}
+	code, _, _ := strings.Cut(reply.Error(), " ")
+	return code
+}
+
+// script is a Lua script that replies with its first argument, a tag, before
+// anything else. A reply with another tag belongs to another command.
+type script struct{ source, sha string }
+
+func newScript(source string) *script {
+	return &script{source, redis.NewScript(source).Hash()}
+}
+
+var (
+	//go:embed load.lua
+	loadSource string
+	//go:embed create.lua
+	createSource string
+	//go:embed replace.lua
+	replaceSource string
+	//go:embed rotate.lua
+	rotateSource string
+	//go:embed delete.lua
+	deleteSource string
+	//go:embed list.lua
+	listSource string
+	//go:embed revoke.lua
+	revokeSource string
+
+	loadScript    = newScript(loadSource)
+	createScript  = newScript(createSource)
+	replaceScript = newScript(replaceSource)
+	rotateScript  = newScript(rotateSource)
+	deleteScript  = newScript(deleteSource)
+	listScript    = newScript(listSource)
+	revokeScript  = newScript(revokeSource)
+)
+
+// eval runs the script once, and returns its reply without the tag.
+func (s *script) eval(ctx context.Context, r *redisStore, keys []string, args []any) (any, error) {
+	var b [8]byte
+	binary.BigEndian.PutUint64(b[:], r.tags.Add(1))
+	tag := string(b[:])
+
+	all := make([]any, 0, 4+len(keys)+len(args))
+	all = append(all, "evalsha", s.sha, len(keys))
+	for _, key := range keys {
+		all = append(all, key)
+	}
+	all = append(all, tag)
+	all = append(all, args...)
+	cmd := once{redis.NewCmd(ctx, all...)}
+	err := r.write(ctx, keys[0], cmd)
+	if redis.HasErrorPrefix(err, "NOSCRIPT") {
+		all[0], all[1] = "eval", s.source
+		cmd = once{redis.NewCmd(ctx, all...)}
+		err = r.write(ctx, keys[0], cmd)
+	}
+	if err != nil {
+		return nil, err
+	}
+	switch reply := cmd.Val().(type) {
+	case string:
+		if rest, ok := strings.CutPrefix(reply, tag); ok {
+			return rest, nil
+		}
+	case []any:
+		if len(reply) > 0 && reply[0] == tag {
+			return reply[1:], nil
+		}
+	}
+	return nil, errForeignReply
+}
+
+// run runs a script that may run twice to the same effect.
+func (s *script) run(ctx context.Context, r *redisStore, keys []string, args ...any) (reply string, err error) {
+	_, err = r.attempt(ctx, func() error {
+		value, err := s.eval(ctx, r, keys, args)
+		reply, _ = value.(string)
+		return err
+	})
+	return reply, err
+}
+
+// apply runs a script that answers whether it did what it was to do. After a
+// lost reply only its yes is to be believed: what else it finds may come from
+// writes that followed the first attempt.
+func (s *script) apply(ctx context.Context, r *redisStore, keys []string, args ...any) error {
+	r.recent.add(keys[0])
+	var reply any
+	lost, err := r.attempt(ctx, func() (err error) {
+		reply, err = s.eval(ctx, r, keys, args)
+		return err
+	})
+	switch {
+	case err != nil:
+		return err
+	case reply == "ok":
+		return nil
+	case lost:
+		return indeterminate(errLostReply)
+	case reply == "gone":
+		return ErrNotFound
+	default:
+		return ErrConflict
+	}
+}
+
+var errLostReply = errors.New("the reply was lost and another write came after")
+
+// recentWrites remembers the keys that this process wrote just now: a
+// client-side cache or a replica may not have heard of it yet. A nil one
+// remembers nothing.
+type recentWrites struct {
+	mu    sync.RWMutex
+	until map[string]time.Time
+	all   time.Time
+	swept time.Time
+}
+
+// recentFor is how long: ample for an invalidation message or for replication,
+// which take milliseconds.
+const recentFor = time.Second
+
+func (w *recentWrites) add(key string) {
+	if w == nil {
+		return
+	}
+	now := time.Now()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if now.Sub(w.swept) > recentFor {
+		maps.DeleteFunc(w.until, func(_ string, until time.Time) bool { return until.Before(now) })
+		w.swept = now
+	}
+	w.until[key] = now.Add(recentFor)
+}
+
+func (w *recentWrites) addAll() {
+	if w == nil {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.all = time.Now().Add(recentFor)
+}
+
+func (w *recentWrites) has(key string) bool {
+	if w == nil {
+		return false
+	}
+	w.mu.RLock()
+	defer w.mu.RUnlock()
+	if len(w.until) == 0 && w.all.IsZero() {
+		return false
+	}
+	now := time.Now()
+	return now.Before(w.until[key]) || now.Before(w.all)
+}
