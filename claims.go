@@ -1,0 +1,320 @@
+package echosession
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"reflect"
+	"slices"
+	"strconv"
+	"time"
+	"unicode/utf8"
+)
+
+// Claims are the members of a token's payload by name (RFC 7519 §4). Numbers are
+// float64, as encoding/json decodes them into an any. Anyone who holds the token
+// can read them: they are signed, not encrypted.
+type Claims map[string]any
+
+// idleClaim is a private claim (RFC 7519 §4.3): the session's own idle timeout in
+// milliseconds, and 0 when it has none and lives until exp.
+const idleClaim = "idle"
+
+// noIdle is the idle timeout of a session that has none.
+const noIdle time.Duration = -1
+
+// maxIdle keeps the sum of a time of this century and an idle timeout within
+// int64 nanoseconds.
+const maxIdle = 100 * 365 * 24 * time.Hour
+
+// maxNumericDate is the end of the year 9999. What lies beyond was most likely
+// given in milliseconds.
+const maxNumericDate = 253402300799
+
+// reserved reports whether a claim belongs to the package.
+func (t *tokens) reserved(name string) bool {
+	switch name {
+	case "jti", "iat", idleClaim:
+		return true
+	case "iss":
+		return t.issuer != ""
+	case "aud":
+		return len(t.audience) > 0
+	}
+	return false
+}
+
+// splitClaims checks a caller's claims and takes `sub` and `exp` out of them; exp
+// is zero when there is none. The values of rest are JSON already: what the caller
+// changes afterwards has no effect, and they cannot fail to encode.
+func (t *tokens) splitClaims(c Claims, now time.Time) (rest Claims, subject string, exp time.Time, err error) {
+	fail := func(err error) (Claims, string, time.Time, error) {
+		return nil, "", time.Time{}, err
+	}
+	rest = make(Claims, len(c))
+	for name, value := range c {
+		if t.reserved(name) {
+			return fail(fmt.Errorf("%w: %q", ErrReservedClaim, name))
+		}
+		if !utf8.ValidString(name) {
+			return fail(fmt.Errorf("echosession: the name of the claim %q is not valid UTF-8", name))
+		}
+		switch name {
+		case "sub":
+			s, ok := value.(string)
+			if !ok {
+				return fail(fmt.Errorf("echosession: the claim sub must be a string, not %T", value))
+			}
+			subject = s
+			continue
+		case "exp", "nbf":
+			at, err := toTime(value)
+			if err != nil {
+				return fail(fmt.Errorf("echosession: the claim %s: %w", name, err))
+			}
+			if name == "exp" {
+				if !at.After(now) {
+					return fail(errors.New("echosession: the claim exp is not in the future"))
+				}
+				exp = at
+				continue
+			}
+			value = numericDate(at)
+		}
+		encoded, err := json.Marshal(value)
+		if err == nil {
+			// A json.Marshaler may produce what verify would refuse.
+			err = scanJSONObject(`{"":`+string(encoded)+`}`, nil)
+		}
+		if err != nil {
+			return fail(fmt.Errorf("echosession: the claim %q cannot be encoded: %w", name, err))
+		}
+		rest[name] = json.RawMessage(encoded)
+	}
+	return rest, subject, exp, nil
+}
+
+// toTime converts what callers give as a NumericDate (RFC 7519 §2).
+func toTime(value any) (time.Time, error) {
+	var seconds float64
+	switch v := value.(type) {
+	case time.Time:
+		return v, checkNumericDate(float64(v.Unix()))
+	case *time.Time:
+		if v == nil {
+			return time.Time{}, errors.New("a nil *time.Time is no time")
+		}
+		return *v, checkNumericDate(float64(v.Unix()))
+	case json.Number:
+		f, err := v.Float64()
+		if err != nil {
+			return time.Time{}, errors.New("the json.Number is no finite number")
+		}
+		seconds = f
+	default:
+		switch v := reflect.ValueOf(value); {
+		case v.CanInt():
+			seconds = float64(v.Int())
+		case v.CanUint():
+			seconds = float64(v.Uint())
+		case v.CanFloat():
+			seconds = v.Float()
+		default:
+			return time.Time{}, fmt.Errorf("a %T is no time: give a time.Time or seconds since 1970", value)
+		}
+	}
+	if err := checkNumericDate(seconds); err != nil {
+		return time.Time{}, err
+	}
+	whole, fraction := math.Modf(seconds)
+	return time.Unix(int64(whole), int64(fraction*1e9)), nil
+}
+
+func checkNumericDate(seconds float64) error {
+	if !(math.Abs(seconds) <= maxNumericDate) { // NaN too
+		return errors.New("out of range: give seconds since 1970, not milliseconds")
+	}
+	return nil
+}
+
+// numericDate is the JSON form of a time: seconds, with milliseconds only where
+// there are some.
+func numericDate(at time.Time) json.Number {
+	ms := at.UnixMilli()
+	if ms%1000 == 0 {
+		return json.Number(strconv.FormatInt(ms/1000, 10))
+	}
+	return json.Number(strconv.FormatFloat(float64(ms)/1000, 'f', 3, 64))
+}
+
+// The times of a verifiedToken are nanoseconds since 1970, so that a use costs a
+// comparison. These two stand for a claim that is absent or too far away to matter.
+const (
+	never  = math.MaxInt64
+	always = math.MinInt64
+)
+
+// nanoseconds converts a NumericDate. What int64 does not hold becomes never or
+// always.
+func nanoseconds(seconds float64) int64 {
+	switch {
+	case seconds >= never/1e9:
+		return never
+	case seconds <= always/1e9:
+		return always
+	}
+	whole, fraction := math.Modf(seconds)
+	return int64(whole)*1e9 + int64(fraction*1e9)
+}
+
+// verifiedToken is what a good token says. It is immutable.
+type verifiedToken struct {
+	id      string        // jti
+	subject string        // sub, "" when absent
+	idle    time.Duration // the session's own; 0: none of its own, noIdle: it has no idle timeout
+	exp     int64         // never when absent
+	nbf     int64         // always when absent
+	iat     int64         // always when absent
+	payload string        // the JSON that was signed
+}
+
+// claims decodes the payload anew, so that the result is the caller's.
+func (v *verifiedToken) claims() Claims {
+	var c Claims
+	if err := json.Unmarshal([]byte(v.payload), &c); err != nil {
+		panic("echosession: a verified payload does not decode: " + err.Error())
+	}
+	return c
+}
+
+// expiresAt returns the time of exp, and false when there is none.
+func (v *verifiedToken) expiresAt() (time.Time, bool) {
+	if v.exp == never {
+		return time.Time{}, false
+	}
+	return time.Unix(0, v.exp), true
+}
+
+// parsePayload reads the claims that the package knows. It does not look at the
+// clock.
+func (t *tokens) parsePayload(payload string) (*verifiedToken, error) {
+	v := &verifiedToken{exp: never, nbf: always, iat: always, payload: payload}
+	issued, intended := t.issuer == "", len(t.audience) == 0
+	err := scanJSONObject(payload, func(name, value string) error {
+		ok := true
+		switch name {
+		case "jti":
+			v.id, ok = jsonString(value)
+			ok = ok && isSessionID(v.id)
+		case "sub":
+			v.subject, ok = jsonString(value)
+		case "iat":
+			v.iat, ok = jsonTime(value)
+		case "nbf":
+			v.nbf, ok = jsonTime(value)
+		case "exp":
+			v.exp, ok = jsonTime(value)
+		case idleClaim:
+			v.idle, ok = jsonIdle(value)
+		case "iss":
+			if t.issuer != "" {
+				var issuer string
+				issuer, ok = jsonString(value)
+				ok = ok && issuer == t.issuer
+				issued = ok
+			}
+		case "aud":
+			if len(t.audience) > 0 {
+				ok = t.intersects(value)
+				intended = ok
+			}
+		}
+		if !ok {
+			return errClaim(name)
+		}
+		return nil
+	})
+	switch {
+	case err != nil:
+		return nil, invalidToken("payload: " + err.Error())
+	case v.id == "":
+		return nil, invalidToken("payload: no jti")
+	case !issued:
+		return nil, invalidToken("payload: no iss")
+	case !intended:
+		return nil, invalidToken("payload: no aud")
+	}
+	return v, nil
+}
+
+// errClaim names one of the package's own claims.
+type errClaim string
+
+func (e errClaim) Error() string { return string(e) + " is not acceptable" }
+
+// isSessionID reports whether s is a canonical, lower-case UUIDv4 (RFC 9562 §5.4).
+func isSessionID(s string) bool {
+	if len(s) != 36 {
+		return false
+	}
+	for i := range len(s) {
+		c := s[i]
+		switch i {
+		case 8, 13, 18, 23:
+			if c != '-' {
+				return false
+			}
+			continue
+		case 14:
+			if c != '4' {
+				return false
+			}
+		case 19:
+			if c != '8' && c != '9' && c != 'a' && c != 'b' {
+				return false
+			}
+		}
+		if (c < '0' || c > '9') && (c < 'a' || c > 'f') {
+			return false
+		}
+	}
+	return true
+}
+
+func jsonTime(value string) (int64, bool) {
+	seconds, ok := jsonNumber(value)
+	return nanoseconds(seconds), ok
+}
+
+func jsonIdle(value string) (time.Duration, bool) {
+	ms, err := strconv.ParseInt(value, 10, 64)
+	switch {
+	case err != nil || ms < 0 || ms > maxIdle.Milliseconds():
+		return 0, false
+	case ms == 0:
+		return noIdle, true
+	}
+	return time.Duration(ms) * time.Millisecond, true
+}
+
+// intersects reports whether the value of aud, a string or an array of strings
+// (RFC 7519 §4.1.3), holds one of the configured audiences.
+func (t *tokens) intersects(value string) bool {
+	if audience, ok := jsonString(value); ok {
+		return slices.Contains(t.audience, audience)
+	}
+	var audiences []any // a null would become "" in a []string
+	if json.Unmarshal([]byte(value), &audiences) != nil {
+		return false
+	}
+	found := false
+	for _, a := range audiences {
+		audience, ok := a.(string)
+		if !ok {
+			return false
+		}
+		found = found || slices.Contains(t.audience, audience)
+	}
+	return found
+}

@@ -1,0 +1,426 @@
+package echosession
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"math"
+	"slices"
+	"sync"
+	"time"
+)
+
+// MemoryStore is a [Store] in the memory of one process: for tests, for
+// development and for services that run as a single process. Its sessions end
+// with the process. Make one with [NewMemoryStore]; it must not be copied, and it
+// is safe for concurrent use.
+//
+// It starts no goroutine. Every call removes a few of the records whose lifetime
+// has passed, so that memory follows the number of live ones while the store is
+// in use.
+type MemoryStore struct {
+	now func() time.Time
+
+	mu       sync.Mutex
+	closed   bool
+	refs     map[Ref]*memoryEntry
+	subjects map[string]map[*memoryEntry]struct{} // the sessions of each subject
+	entries  []*memoryEntry                       // those of refs, in no order, for sweep and Scan
+	hand     int                                  // where in entries sweep goes on
+	created  uint64                               // counts sessions, for their order
+}
+
+// memoryEntry is a session or, with to, a ref in the grace of a Rotate. A session
+// stays the same entry when it is rotated, so that every ref that it ever had
+// leads straight to it.
+type memoryEntry struct {
+	ref     Ref
+	expires time.Time
+	pos     int // in MemoryStore.entries, or removed
+
+	record []byte
+	order  uint64
+
+	to *memoryEntry
+}
+
+const removed = -1
+
+// sweepStep is how many entries each call looks at for expired ones. A call adds
+// at most one, so that with 4 the expired stay fewer than half of the live.
+const sweepStep = 4
+
+// MemoryOption is an option of [NewMemoryStore].
+type MemoryOption func(*MemoryStore)
+
+// WithClock makes the store read the time from now instead of [time.Now]. The
+// function must be safe for concurrent use and must not call the store.
+func WithClock(now func() time.Time) MemoryOption {
+	return func(s *MemoryStore) { s.now = now }
+}
+
+// NewMemoryStore returns an empty store that keeps its records in memory.
+func NewMemoryStore(opts ...MemoryOption) *MemoryStore {
+	s := &MemoryStore{
+		now:      time.Now,
+		refs:     make(map[Ref]*memoryEntry),
+		subjects: make(map[string]map[*memoryEntry]struct{}),
+	}
+	for _, opt := range opts {
+		opt(s)
+	}
+	return s
+}
+
+// Close forgets all records. After it every method, in a [MemoryStore.Scan] that
+// has begun too, returns an error that matches [ErrStoreUnavailable]. It always
+// returns nil, and may be called more than once.
+func (s *MemoryStore) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	s.refs, s.subjects, s.entries = nil, nil, nil
+	return nil
+}
+
+// Load implements [Store]. For a session that was rotated more than once, the
+// [*RotatedError] names the ID that it has now.
+func (s *MemoryStore) Load(ctx context.Context, ref Ref, ttl time.Duration) ([]byte, error) {
+	if ttl != 0 {
+		if err := checkLifetime(ttl); err != nil {
+			return nil, err
+		}
+	}
+	now, err := s.lock(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer s.mu.Unlock()
+
+	e := s.find(ref, now)
+	if e == nil {
+		return nil, ErrNotFound
+	}
+	if e.to != nil {
+		return nil, &RotatedError{To: e.to.ref.ID}
+	}
+	if ttl > 0 {
+		e.expires = now.Add(ttl)
+	}
+	return bytes.Clone(e.record), nil
+}
+
+// Create implements [Store].
+func (s *MemoryStore) Create(ctx context.Context, ref Ref, record []byte, ttl time.Duration, limit int) error {
+	if err := checkLifetime(ttl); err != nil {
+		return err
+	}
+	now, err := s.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.mu.Unlock()
+
+	if e := s.find(ref, now); e != nil {
+		if e.to == nil && bytes.Equal(e.record, record) {
+			return nil
+		}
+		return ErrConflict
+	}
+	s.created++
+	s.add(&memoryEntry{ref: ref, record: bytes.Clone(record), order: s.created, expires: now.Add(ttl)})
+	if limit > 0 {
+		sessions := s.sessions(ref.Subject, now)
+		for _, e := range sessions[:max(0, len(sessions)-limit)] {
+			s.remove(e)
+		}
+	}
+	return nil
+}
+
+// Replace implements [Store].
+func (s *MemoryStore) Replace(ctx context.Context, ref Ref, old, record []byte, ttl time.Duration) error {
+	if err := cmp.Or(checkOld(old), checkLifetime(ttl)); err != nil {
+		return err
+	}
+	now, err := s.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.mu.Unlock()
+
+	e, err := s.match(ref, old, now)
+	if err != nil {
+		return err
+	}
+	e.record = bytes.Clone(record)
+	e.expires = now.Add(ttl)
+	return nil
+}
+
+// Touch implements [Store].
+func (s *MemoryStore) Touch(ctx context.Context, ref Ref, ttl time.Duration) error {
+	if err := checkLifetime(ttl); err != nil {
+		return err
+	}
+	now, err := s.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.mu.Unlock()
+
+	e := s.find(ref, now)
+	if e == nil || e.to != nil {
+		return ErrNotFound
+	}
+	e.expires = now.Add(ttl)
+	return nil
+}
+
+// Delete implements [Store].
+func (s *MemoryStore) Delete(ctx context.Context, ref Ref) error {
+	now, err := s.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.mu.Unlock()
+
+	if e := s.find(ref, now); e != nil {
+		s.remove(e)
+		if e.to != nil {
+			s.remove(e.to)
+		}
+	}
+	return nil
+}
+
+// Rotate implements [Store]. When to is taken it returns [ErrConflict] and leaves
+// both refs as they are.
+func (s *MemoryStore) Rotate(ctx context.Context, from, to Ref, old, record []byte, ttl, grace time.Duration) error {
+	if from.Subject != to.Subject {
+		return errors.New("echosession: a session cannot be rotated to another subject")
+	}
+	if err := cmp.Or(checkOld(old), checkLifetime(ttl)); err != nil {
+		return err
+	}
+	if grace != 0 {
+		if err := checkLifetime(grace); err != nil {
+			return err
+		}
+	}
+	now, err := s.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.mu.Unlock()
+
+	e, err := s.match(from, old, now)
+	if err != nil {
+		return err
+	}
+	if s.find(to, now) != nil {
+		return ErrConflict
+	}
+	delete(s.refs, from)
+	e.ref = to
+	s.refs[to] = e
+	e.record = bytes.Clone(record)
+	e.expires = now.Add(ttl)
+	if grace > 0 {
+		s.add(&memoryEntry{ref: from, to: e, expires: now.Add(grace)})
+	}
+	return nil
+}
+
+// List implements [Store].
+func (s *MemoryStore) List(ctx context.Context, subject string) ([]Entry, error) {
+	now, err := s.lock(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer s.mu.Unlock()
+
+	var list []Entry
+	for _, e := range s.sessions(subject, now) {
+		list = append(list, e.entry(now))
+	}
+	return list, nil
+}
+
+// DeleteSubject implements [Store].
+func (s *MemoryStore) DeleteSubject(ctx context.Context, subject string, except []string) (int, error) {
+	now, err := s.lock(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer s.mu.Unlock()
+
+	keep := make(map[*memoryEntry]bool)
+	for _, id := range except {
+		if e := s.find(Ref{ID: id, Subject: subject}, now); e != nil {
+			keep[cmp.Or(e.to, e)] = true
+		}
+	}
+	n := 0
+	for _, e := range s.sessions(subject, now) {
+		if !keep[e] {
+			s.remove(e)
+			n++
+		}
+	}
+	return n, nil
+}
+
+// Scan implements [Store]. It holds one record at a time, and no lock while that
+// is visited.
+func (s *MemoryStore) Scan(ctx context.Context) iter.Seq2[Entry, error] {
+	return func(yield func(Entry, error) bool) {
+		// A removed entry's place is taken by the last one. So a scan from the end
+		// to the beginning may meet an entry twice, but can miss none.
+		for pos := math.MaxInt; pos > 0; {
+			now, err := s.lock(ctx)
+			if err != nil {
+				yield(Entry{}, err)
+				return
+			}
+			pos = min(pos, len(s.entries)) - 1
+			var entry Entry
+			visit := pos >= 0 && s.entries[pos].to == nil && !s.entries[pos].expired(now)
+			if visit {
+				entry = s.entries[pos].entry(now)
+			}
+			s.mu.Unlock()
+			if visit && !yield(entry, nil) {
+				return
+			}
+		}
+	}
+}
+
+// lock begins a method: it locks the store, which the caller unlocks, unless the
+// method cannot go on. It returns the time of the call.
+func (s *MemoryStore) lock(ctx context.Context) (now time.Time, err error) {
+	if err := ctx.Err(); err != nil {
+		return time.Time{}, fmt.Errorf("%w: %w", ErrStoreUnavailable, err)
+	}
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return time.Time{}, fmt.Errorf("%w: the memory store is closed", ErrStoreUnavailable)
+	}
+	now = s.now()
+	s.sweep(now)
+	return now, nil
+}
+
+// sweep looks at the next few entries and removes those that have expired.
+func (s *MemoryStore) sweep(now time.Time) {
+	for range min(sweepStep, len(s.entries)) {
+		if s.hand >= len(s.entries) {
+			s.hand = 0
+		}
+		if e := s.entries[s.hand]; e.expired(now) {
+			s.remove(e) // another entry is at hand now
+		} else {
+			s.hand++
+		}
+	}
+}
+
+// find returns what is under ref, or nil.
+func (s *MemoryStore) find(ref Ref, now time.Time) *memoryEntry {
+	if e := s.refs[ref]; e != nil && !e.expired(now) {
+		return e
+	} else if e != nil {
+		s.remove(e)
+	}
+	return nil
+}
+
+// match returns the session under ref if its record begins with old.
+func (s *MemoryStore) match(ref Ref, old []byte, now time.Time) (*memoryEntry, error) {
+	e := s.find(ref, now)
+	if e == nil {
+		return nil, ErrNotFound
+	}
+	if e.to != nil || !bytes.HasPrefix(e.record, old) {
+		return nil, ErrConflict
+	}
+	return e, nil
+}
+
+// sessions returns the live sessions of a subject, oldest first.
+func (s *MemoryStore) sessions(subject string, now time.Time) []*memoryEntry {
+	var sessions []*memoryEntry
+	for e := range s.subjects[subject] {
+		if e.expired(now) {
+			s.remove(e)
+		} else {
+			sessions = append(sessions, e)
+		}
+	}
+	slices.SortFunc(sessions, func(a, b *memoryEntry) int { return cmp.Compare(a.order, b.order) })
+	return sessions
+}
+
+func (s *MemoryStore) add(e *memoryEntry) {
+	e.pos = len(s.entries)
+	s.entries = append(s.entries, e)
+	s.refs[e.ref] = e
+	if subject := e.ref.Subject; subject != "" && e.to == nil {
+		if s.subjects[subject] == nil {
+			s.subjects[subject] = make(map[*memoryEntry]struct{})
+		}
+		s.subjects[subject][e] = struct{}{}
+	}
+}
+
+// remove removes e, if it is still there, and puts the last entry in its place.
+func (s *MemoryStore) remove(e *memoryEntry) {
+	if e.pos == removed {
+		return
+	}
+	n := len(s.entries) - 1
+	last := s.entries[n]
+	last.pos = e.pos
+	s.entries[e.pos] = last
+	s.entries[n] = nil
+	s.entries = s.entries[:n]
+	e.pos = removed
+	e.record = nil // a ref in its grace may hold on to e
+
+	delete(s.refs, e.ref)
+	subject := e.ref.Subject
+	delete(s.subjects[subject], e)
+	if len(s.subjects[subject]) == 0 {
+		delete(s.subjects, subject)
+	}
+}
+
+// expired reports whether the lifetime of e has passed: it is over at its very
+// end.
+func (e *memoryEntry) expired(now time.Time) bool { return !now.Before(e.expires) }
+
+func (e *memoryEntry) entry(now time.Time) Entry {
+	return Entry{Record: bytes.Clone(e.record), TTL: e.expires.Sub(now)}
+}
+
+// checkLifetime refuses a lifetime under a millisecond, the finest that every
+// store can keep.
+func checkLifetime(ttl time.Duration) error {
+	if ttl < time.Millisecond {
+		return fmt.Errorf("echosession: the lifetime %v is under a millisecond", ttl)
+	}
+	return nil
+}
+
+// checkOld refuses the empty start of a record, which would match any.
+func checkOld(old []byte) error {
+	if len(old) == 0 {
+		return errors.New("echosession: the start of the record to be replaced is empty")
+	}
+	return nil
+}

@@ -1,0 +1,245 @@
+package storetest
+
+import (
+	"bytes"
+	"errors"
+	"math/rand/v2"
+	"time"
+
+	"github.com/echosession/echosession"
+)
+
+var recordCases = []testCase{
+	{
+		name:       "load returns what was created",
+		rule:       "A record is opaque: Load returns byte for byte what Create, or the last Replace, stored.",
+		anySubject: true,
+		run: func(t *trial) {
+			every := make([]byte, 256)
+			for i := range every {
+				every[i] = byte(i)
+			}
+			big := make([]byte, 64<<10)
+			rand.NewChaCha8([32]byte{}).Read(big)
+			big[0] = 0x80
+
+			ref, old := t.create()
+			for _, rec := range [][]byte{{0}, {0xff, 0xfe}, []byte("\r\n"), []byte("nil"), every, big} {
+				created := t.ref()
+				t.createAs(created, rec, long, 0)
+				t.holds(created, rec)
+				t.wantErr("Replace", t.store.Replace(t.Context(), ref, old, rec, long), nil)
+				t.holds(ref, rec)
+				old = rec
+			}
+		},
+	},
+	{
+		name:       "what is absent is not found",
+		rule:       "Where there is no record, Load, Replace, Touch and Rotate return ErrNotFound, Delete returns no error, and there is still none afterwards.",
+		anySubject: true,
+		run: func(t *trial) {
+			t.untouchable(t.ref())
+		},
+	},
+	{
+		name:       "create leaves a taken ref",
+		rule:       "Create returns ErrConflict when the ref is taken by another record, which stays as it is, and so do the other sessions of the subject.",
+		anySubject: true,
+		run: func(t *trial) {
+			other, otherRecord := t.create()
+			ref, rec := t.create()
+			t.wantErr("Create", t.store.Create(t.Context(), ref, record(), 2*long, 1), echosession.ErrConflict)
+			longer := append(bytes.Clone(rec), 'x')
+			t.wantErr("Create", t.store.Create(t.Context(), ref, longer, 2*long, 1), echosession.ErrConflict)
+			t.holds(ref, rec)
+			t.livesFor(rec, long)
+			t.holds(other, otherRecord)
+		},
+	},
+	{
+		name:       "create may be repeated",
+		rule:       "Create returns ErrConflict for another record only: the same record once more is what a retry after a lost reply looks like, and succeeds.",
+		anySubject: true,
+		run: func(t *trial) {
+			other, otherRecord := t.create()
+			ref, rec := t.ref(), record()
+			for range 3 {
+				t.createAs(ref, rec, long, 2)
+			}
+			t.holds(ref, rec)
+			t.holds(other, otherRecord)
+		},
+	},
+	{
+		name:       "replace compares",
+		rule:       "Replace stores the record if the one there begins with old. If it begins otherwise the answer is ErrConflict, and an empty old is refused; then nothing is changed.",
+		anySubject: true,
+		run: func(t *trial) {
+			ref, rec := t.ref(), []byte("a%.*\x00[b]?+$\xff data")
+			t.createAs(ref, rec, long, 0)
+			for _, old := range [][]byte{
+				[]byte("x"), []byte("A"), []byte("."), []byte("a*"), []byte("a%%"), []byte("^a"), []byte("a%.*\x00c"),
+				rec[1:], append(bytes.Clone(rec), 0), append(bytes.Clone(rec), 'x'),
+			} {
+				t.wantErr("Replace with another old", t.store.Replace(t.Context(), ref, old, record(), 2*long), echosession.ErrConflict)
+			}
+			for _, old := range [][]byte{nil, {}} {
+				t.wantRefused("Replace with an empty old", t.store.Replace(t.Context(), ref, old, record(), 2*long))
+			}
+			t.holds(ref, rec)
+			t.livesFor(rec, long)
+
+			for _, n := range []int{1, 5, 9, len(rec)} {
+				t.wantErr("Replace", t.store.Replace(t.Context(), ref, rec[:n], rec, long), nil)
+			}
+			next := record()
+			t.wantErr("Replace", t.store.Replace(t.Context(), ref, rec, next, long), nil)
+			t.holds(ref, next)
+			t.wantErr("Replace with the old record", t.store.Replace(t.Context(), ref, rec, record(), long), echosession.ErrConflict)
+			t.holds(ref, next)
+		},
+	},
+	{
+		name:       "delete removes",
+		rule:       "Delete removes the record, and nothing but Create or Rotate brings it back. That there is none is not an error.",
+		anySubject: true,
+		run: func(t *trial) {
+			other, otherRecord := t.create()
+			ref, rec := t.create()
+			for range 2 {
+				t.wantErr("Delete", t.store.Delete(t.Context(), ref), nil)
+				t.untouchable(ref, rec)
+			}
+			t.holds(other, otherRecord)
+
+			t.createAs(ref, rec, long, 0)
+			t.holds(ref, rec)
+		},
+	},
+	{
+		name:       "slices are not shared",
+		rule:       "A store keeps no reference to a slice that it is handed, does not write to it, and hands out slices that are the caller's.",
+		anySubject: true,
+		run: func(t *trial) {
+			ref, rec := t.ref(), record()
+			want := bytes.Clone(rec)
+			scribble := func(b []byte) {
+				for i := range b[:cap(b)] {
+					b[:cap(b)][i] = 'x'
+				}
+			}
+			look := func() {
+				t.Helper()
+				for range 2 {
+					got, err := t.store.Load(t.Context(), ref, long)
+					if err != nil || !bytes.Equal(got, want) {
+						t.Errorf("Load: record %q, error %v, want %q", got, err, want)
+					}
+					scribble(got)
+				}
+			}
+			write := func(what string, write func(old, rec []byte) error) {
+				t.Helper()
+				old, next := bytes.Clone(want), record()
+				handed := bytes.Clone(next)
+				t.wantErr(what, write(old, handed), nil)
+				if !bytes.Equal(old, want) || !bytes.Equal(handed, next) {
+					t.Errorf("%s wrote to a slice that it was handed", what)
+				}
+				scribble(old)
+				scribble(handed)
+				want = next
+				look()
+			}
+
+			t.createAs(ref, rec, long, 0)
+			scribble(rec)
+			look()
+			write("Replace", func(old, rec []byte) error {
+				return t.store.Replace(t.Context(), ref, old, rec, long)
+			})
+			write("Rotate", func(old, rec []byte) error {
+				from := ref
+				ref = t.ref()
+				return t.store.Rotate(t.Context(), from, ref, old, rec, long, long)
+			})
+			for entry, err := range t.store.Scan(t.Context()) {
+				t.wantErr("Scan", err, nil)
+				scribble(entry.Record)
+			}
+			list, err := t.store.List(t.Context(), t.subject)
+			t.wantErr("List", err, nil)
+			for _, entry := range list {
+				scribble(entry.Record)
+			}
+			look()
+			if t.subject != "" {
+				except := []string{ref.ID}
+				t.deletes(0, t.subject, except...)
+				except[0] = ""
+				look()
+			}
+		},
+	},
+	{
+		name:       "a cancelled context is honoured",
+		rule:       "With a context that has ended, a method returns an error that matches ErrStoreUnavailable, and not ErrNotFound. If the error does not match ErrIndeterminate, nothing was changed.",
+		anySubject: true,
+		run: func(t *trial) {
+			ctx := cancelled(t)
+			ref, rec := t.create()
+			free, to := t.ref(), t.ref()
+			applied := false // or perhaps
+			for _, call := range []struct {
+				name string
+				do   func() error
+			}{
+				{"Load", func() error { _, err := t.store.Load(ctx, ref, 0); return err }},
+				{"Load of none", func() error { _, err := t.store.Load(ctx, t.ref(), 0); return err }},
+				{"Load with a lifetime", func() error { _, err := t.store.Load(ctx, ref, 2*long); return err }},
+				{"Create", func() error { return t.store.Create(ctx, free, record(), long, 1) }},
+				{"Replace", func() error { return t.store.Replace(ctx, ref, rec, record(), 2*long) }},
+				{"Touch", func() error { return t.store.Touch(ctx, ref, 2*long) }},
+				{"Rotate", func() error { return t.store.Rotate(ctx, ref, to, rec, record(), long, long) }},
+				{"List", func() error { _, err := t.store.List(ctx, t.subject); return err }},
+				{"DeleteSubject", func() error { _, err := t.store.DeleteSubject(ctx, t.subject, nil); return err }},
+				{"Delete", func() error { return t.store.Delete(ctx, ref) }},
+			} {
+				err := call.do()
+				t.wantErr(call.name, err, echosession.ErrStoreUnavailable)
+				if errors.Is(err, echosession.ErrNotFound) {
+					t.Errorf("%s: error %v, want one that does not match ErrNotFound", call.name, err)
+				}
+				applied = applied || errors.Is(err, echosession.ErrIndeterminate)
+			}
+			if !applied {
+				t.holds(ref, rec)
+				t.livesFor(rec, long)
+				t.absent(free)
+				t.absent(to)
+			}
+		},
+	},
+}
+
+// untouchable checks that there is nothing under ref, and that no method but
+// Create brings something there. The records are what old may be.
+func (t *trial) untouchable(ref echosession.Ref, records ...[]byte) {
+	t.Helper()
+	for _, old := range append(records, []byte("x")) {
+		for _, ttl := range []time.Duration{0, long} {
+			_, err := t.store.Load(t.Context(), ref, ttl)
+			t.wantErr("Load of none", err, echosession.ErrNotFound)
+		}
+		t.wantErr("Touch of none", t.store.Touch(t.Context(), ref, long), echosession.ErrNotFound)
+		t.wantErr("Replace of none", t.store.Replace(t.Context(), ref, old, record(), long), echosession.ErrNotFound)
+		for _, grace := range []time.Duration{0, long} {
+			to := t.refOf(ref.Subject)
+			t.wantErr("Rotate of none", t.store.Rotate(t.Context(), ref, to, old, record(), long, grace), echosession.ErrNotFound)
+			t.absent(to)
+		}
+		t.wantErr("Delete of none", t.store.Delete(t.Context(), ref), nil)
+		t.absent(ref)
+	}
+}

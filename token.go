@@ -1,0 +1,360 @@
+package echosession
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/lestrrat-go/jwx/v2/jwa"
+	"github.com/lestrrat-go/jwx/v2/jws"
+)
+
+const (
+	// maxTokenLen bounds a token, in bytes.
+	maxTokenLen = 8 << 10
+
+	// maxHeaderLen bounds a token's first segment: it is read before the signature
+	// is checked.
+	maxHeaderLen = 1 << 10
+
+	// maxClockSkew bounds Config.ClockSkew.
+	maxClockSkew = 5 * time.Minute
+)
+
+// encoding refuses padding and trailing bits that are not zero, but skips \r and
+// \n: see open.
+var encoding = base64.RawURLEncoding.Strict()
+
+type tokenConfig struct {
+	keys     []SigningKey // the first signs, all verify
+	withKid  bool         // they come from Config.Keys, not from Config.Secret
+	issuer   string
+	audience []string
+	skew     time.Duration
+}
+
+// tokens issues and verifies tokens. It is immutable, and safe for concurrent use.
+type tokens struct {
+	keys     []key
+	issuer   string
+	audience []string
+	skew     time.Duration
+}
+
+// key is a SigningKey made ready.
+type key struct {
+	alg      string
+	kid      string // "" when headers carry none
+	sign     any    // nil: verifies only
+	verify   any
+	signer   jws.Signer
+	verifier jws.Verifier
+	header   string // the first segment of the tokens that this key signs
+}
+
+// newTokens reports every mistake in cfg. No key material gets into an error.
+func newTokens(cfg tokenConfig) (*tokens, error) {
+	t := &tokens{
+		issuer:   cfg.issuer,
+		audience: slices.Clone(cfg.audience),
+		skew:     cfg.skew,
+	}
+	var errs []error
+	if len(cfg.keys) == 0 {
+		errs = append(errs, errors.New("echosession: no signing key: set Config.Secret or Config.Keys"))
+	}
+	for i, sk := range cfg.keys {
+		field := "Config.Secret"
+		if cfg.withKid {
+			field = fmt.Sprintf("Config.Keys[%d]", i)
+		}
+		k, err := newKey(sk, cfg.withKid)
+		if err == nil && i == 0 {
+			err = k.try()
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("echosession: %s: %w", field, err))
+		}
+		for j, other := range t.keys {
+			if sameKey(k.verify, other.verify) && k.alg != other.alg {
+				errs = append(errs, fmt.Errorf("echosession: %s is the key of Config.Keys[%d] under another Algorithm: a key has one (RFC 8725 §3.1)", field, j))
+			}
+		}
+		if cfg.withKid && sk.ID == "" && len(cfg.keys) > 1 {
+			errs = append(errs, fmt.Errorf("echosession: %s: the ID is missing: with several keys each needs one", field))
+		}
+		if j := slices.IndexFunc(cfg.keys[:i], func(other SigningKey) bool { return other.ID == sk.ID }); j >= 0 && sk.ID != "" {
+			errs = append(errs, fmt.Errorf("echosession: %s: the ID %q is that of Config.Keys[%d] too", field, sk.ID, j))
+		}
+		t.keys = append(t.keys, k)
+	}
+	if !utf8.ValidString(cfg.issuer) {
+		errs = append(errs, errors.New("echosession: Config.Issuer is not valid UTF-8"))
+	}
+	for i, a := range cfg.audience {
+		if a == "" || !utf8.ValidString(a) {
+			errs = append(errs, fmt.Errorf("echosession: Config.Audience[%d] is empty or not valid UTF-8", i))
+		}
+	}
+	if cfg.skew < 0 || cfg.skew > maxClockSkew {
+		errs = append(errs, fmt.Errorf("echosession: Config.ClockSkew is %v: it must be from 0 to %v", cfg.skew, maxClockSkew))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	return t, nil
+}
+
+func newKey(sk SigningKey, withKid bool) (key, error) {
+	k := key{alg: sk.Algorithm}
+	header := struct {
+		Alg string `json:"alg"`
+		Kid string `json:"kid,omitempty"`
+		Typ string `json:"typ"`
+	}{Alg: sk.Algorithm, Typ: "JWT"}
+	var errs []error
+	if withKid {
+		k.kid, header.Kid = sk.ID, sk.ID
+		if len(sk.ID) > maxKeyIDLen {
+			errs = append(errs, fmt.Errorf("the ID has %d bytes: it must have at most %d", len(sk.ID), maxKeyIDLen))
+		}
+		if !utf8.ValidString(sk.ID) {
+			errs = append(errs, errors.New("the ID is not valid UTF-8"))
+		}
+	}
+	alg, err := algorithmByName(sk.Algorithm)
+	if err != nil {
+		return k, errors.Join(append(errs, err)...)
+	}
+	if k.sign, k.verify, err = alg.importKey(sk.Key); err != nil {
+		errs = append(errs, err)
+	}
+	if k.signer, err = jws.NewSigner(jwa.SignatureAlgorithm(sk.Algorithm)); err != nil {
+		errs = append(errs, err)
+	}
+	if k.verifier, err = jws.NewVerifier(jwa.SignatureAlgorithm(sk.Algorithm)); err != nil {
+		errs = append(errs, err)
+	}
+	encoded, err := json.Marshal(header)
+	if err != nil {
+		errs = append(errs, err)
+	}
+	k.header = encoding.EncodeToString(encoded)
+	return k, errors.Join(errs...)
+}
+
+// try signs something, so that a handle of another key, or one that cannot do the
+// algorithm, is found before the first login.
+func (k *key) try() error {
+	if k.sign == nil {
+		return errors.New("the first key signs: it must be a secret or a private key, not a public key")
+	}
+	message := []byte(k.header)
+	signature, err := k.signer.Sign(message, k.sign)
+	if err != nil {
+		return fmt.Errorf("the key does not sign: %w", err)
+	}
+	if k.verifier.Verify(message, signature, k.verify) != nil {
+		return errors.New("the key signs, but its public half does not verify it")
+	}
+	return nil
+}
+
+func invalidToken(reason string) error {
+	return fmt.Errorf("%w: %s", ErrInvalidToken, reason)
+}
+
+// verify checks everything about a token but the clock: its form, its signature and
+// its claims, in this order. Errors match [ErrInvalidToken] and hold no byte of the
+// token.
+func (t *tokens) verify(token string) (*verifiedToken, error) {
+	payload, err := t.open(token)
+	if err != nil {
+		return nil, err
+	}
+	return t.parsePayload(payload)
+}
+
+// open returns the payload of a JWS in compact form (RFC 7515 §7.1) whose signature
+// verifies. jwx's own parsers take much that is not such a token; here jwx sees
+// nothing but the signature and what was signed.
+func (t *tokens) open(token string) (payload string, err error) {
+	if len(token) > maxTokenLen {
+		return "", invalidToken("too long")
+	}
+	header, rest, _ := strings.Cut(token, ".")
+	body, signature, _ := strings.Cut(rest, ".")
+	if header == "" || body == "" || signature == "" {
+		return "", invalidToken("not three segments")
+	}
+	if strings.IndexByte(token, '\r') >= 0 || strings.IndexByte(token, '\n') >= 0 {
+		return "", invalidToken("not base64url")
+	}
+
+	alg, kid, err := t.readHeader(header)
+	if err != nil {
+		return "", err
+	}
+
+	// One buffer for the token and behind it the signature's bytes.
+	buf := make([]byte, len(token)+encoding.DecodedLen(len(signature)))
+	copy(buf, token)
+	signed, sig := buf[:len(header)+1+len(body)], buf[len(token):]
+	if _, err := encoding.Decode(sig, buf[len(signed)+1:len(token)]); err != nil {
+		return "", invalidToken("signature: not base64url")
+	}
+	var scratch [1024]byte
+	decoded, err := encoding.AppendDecode(scratch[:0], signed[len(header)+1:])
+	if err != nil {
+		return "", invalidToken("payload: not base64url")
+	}
+
+	fits := false
+	for i := range t.keys {
+		k := &t.keys[i]
+		if k.alg != alg || kid != "" && k.kid != kid {
+			continue
+		}
+		fits = true
+		if k.verifier.Verify(signed, sig, k.verify) == nil {
+			return string(decoded), nil
+		}
+	}
+	if !fits {
+		return "", invalidToken("no key for its alg and kid")
+	}
+	return "", invalidToken("the signature does not verify")
+}
+
+// readHeader returns the members that choose the key. Without a kid, every key of
+// the algorithm is tried: a token costs at most as many signature checks as there
+// are keys.
+func (t *tokens) readHeader(segment string) (alg, kid string, err error) {
+	for i := range t.keys {
+		if t.keys[i].header == segment {
+			return t.keys[i].alg, t.keys[i].kid, nil
+		}
+	}
+	if len(segment) > maxHeaderLen {
+		return "", "", invalidToken("header: too long")
+	}
+	header, err := encoding.DecodeString(segment)
+	if err != nil {
+		return "", "", invalidToken("header: not base64url")
+	}
+	err = scanJSONObject(string(header), func(name, value string) error {
+		switch name {
+		case "alg":
+			alg, _ = jsonString(value)
+		case "kid":
+			if kid, _ = jsonString(value); kid == "" {
+				return errors.New("kid names no key")
+			}
+		case "typ":
+			if typ, _ := jsonString(value); !strings.EqualFold(typ, "JWT") {
+				return errors.New("typ is not JWT")
+			}
+		case "crit", "b64", "zip", "enc":
+			return errors.New("a member that changes how the token is read")
+		case "jku", "jwk", "x5u", "x5c", "x5t", "x5t#S256":
+			// The key is chosen by kid from those configured, in no other way.
+			return errors.New("a member that brings or names a key of its own")
+		}
+		return nil
+	})
+	if err != nil {
+		return "", "", invalidToken("header: " + err.Error())
+	}
+	return alg, kid, nil
+}
+
+// checkTime compares a token with the clock. It costs a few nanoseconds and belongs
+// before every use.
+func (t *tokens) checkTime(v *verifiedToken, now time.Time) error {
+	early := now.Add(-t.skew).UnixNano()
+	late := now.Add(t.skew).UnixNano()
+	switch {
+	case early >= v.exp && v.exp != never:
+		return invalidToken("expired")
+	case late < v.nbf:
+		return invalidToken("not yet valid")
+	case late < v.iat:
+		return invalidToken("issued in the future")
+	}
+	return nil
+}
+
+type issueParams struct {
+	id      string
+	now     time.Time
+	subject string
+	idle    time.Duration // as in verifiedToken
+	exp     time.Time     // zero: none
+	claims  Claims        // the caller's, from splitClaims
+}
+
+// issue signs a token with the first key.
+func (t *tokens) issue(p issueParams) (token string, v *verifiedToken, err error) {
+	claims := make(Claims, len(p.claims)+7)
+	maps.Copy(claims, p.claims)
+	claims["jti"] = p.id
+	claims["iat"] = p.now.Unix()
+	if p.subject != "" {
+		if !utf8.ValidString(p.subject) {
+			return "", nil, errors.New("echosession: the subject is not valid UTF-8")
+		}
+		claims["sub"] = p.subject
+	}
+	if p.idle != 0 {
+		if p.idle != noIdle && (p.idle < time.Millisecond || p.idle > maxIdle) {
+			return "", nil, fmt.Errorf("echosession: an idle timeout of %v: it must be from 1ms to %v", p.idle, maxIdle)
+		}
+		claims[idleClaim] = max(0, p.idle.Milliseconds())
+	}
+	if !p.exp.IsZero() {
+		if err := checkNumericDate(float64(p.exp.Unix())); err != nil {
+			return "", nil, fmt.Errorf("echosession: the time of expiry: %w", err)
+		}
+		claims["exp"] = numericDate(p.exp)
+	}
+	if t.issuer != "" {
+		claims["iss"] = t.issuer
+	}
+	switch len(t.audience) {
+	case 0:
+	case 1:
+		claims["aud"] = t.audience[0]
+	default:
+		claims["aud"] = t.audience
+	}
+	payload, err := json.Marshal(claims)
+	if err != nil {
+		return "", nil, fmt.Errorf("echosession: the claims cannot be encoded: %w", err)
+	}
+	// What cannot be verified is not issued.
+	if v, err = t.parsePayload(string(payload)); err != nil {
+		return "", nil, fmt.Errorf("echosession: the claims make no token: %w", err)
+	}
+
+	k := &t.keys[0]
+	signed := make([]byte, 0, maxTokenLen/8)
+	signed = append(signed, k.header...)
+	signed = append(signed, '.')
+	signed = encoding.AppendEncode(signed, payload)
+	signature, err := k.signer.Sign(signed, k.sign)
+	if err != nil {
+		return "", nil, fmt.Errorf("echosession: signing the token: %w", err)
+	}
+	signed = append(signed, '.')
+	signed = encoding.AppendEncode(signed, signature)
+	if len(signed) > maxTokenLen {
+		return "", nil, fmt.Errorf("echosession: the token would have %d bytes: with fewer or shorter claims it must have at most %d", len(signed), maxTokenLen)
+	}
+	return string(signed), v, nil
+}

@@ -1,0 +1,940 @@
+package echosession_test
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/lestrrat-go/jwx/v2/jwa"
+	"github.com/lestrrat-go/jwx/v2/jwt"
+
+	"github.com/echosession/echosession"
+)
+
+const tokenID = "0f8fad5b-d9cb-469f-a165-70867728950e"
+
+var (
+	tokenNow    = time.Unix(1_700_000_000, 0)
+	tokenSecret = []byte("0123456789abcdef0123456789abcdef")
+	longSecret  = bytes.Repeat([]byte("0123456789abcdef"), 4)
+)
+
+func once[T any](make func() (T, error)) func() T {
+	return sync.OnceValue(func() T {
+		v, err := make()
+		if err != nil {
+			panic(err)
+		}
+		return v
+	})
+}
+
+var (
+	rsaKey      = once(func() (*rsa.PrivateKey, error) { return rsa.GenerateKey(rand.Reader, 2048) })
+	otherRSAKey = once(func() (*rsa.PrivateKey, error) { return rsa.GenerateKey(rand.Reader, 2048) })
+	p256Key     = once(func() (*ecdsa.PrivateKey, error) { return ecdsa.GenerateKey(elliptic.P256(), rand.Reader) })
+	p384Key     = once(func() (*ecdsa.PrivateKey, error) { return ecdsa.GenerateKey(elliptic.P384(), rand.Reader) })
+	p521Key     = once(func() (*ecdsa.PrivateKey, error) { return ecdsa.GenerateKey(elliptic.P521(), rand.Reader) })
+	edKey       = once(func() (ed25519.PrivateKey, error) { _, k, err := ed25519.GenerateKey(rand.Reader); return k, err })
+)
+
+// signers is a private key for every algorithm.
+func signers() map[string]any {
+	return map[string]any{
+		"HS256": longSecret, "HS384": longSecret, "HS512": longSecret,
+		"RS256": rsaKey(), "RS384": rsaKey(), "RS512": rsaKey(),
+		"PS256": rsaKey(), "PS384": rsaKey(), "PS512": rsaKey(),
+		"ES256": p256Key(), "ES384": p384Key(), "ES512": p521Key(),
+		"EdDSA": edKey(),
+	}
+}
+
+// handle is a key whose private half cannot be seen, as in an HSM.
+type handle struct {
+	signer crypto.Signer
+	public func() crypto.PublicKey
+}
+
+func (h *handle) Public() crypto.PublicKey {
+	if h.public != nil {
+		return h.public()
+	}
+	return h.signer.Public()
+}
+
+func (h *handle) Sign(random io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+	return h.signer.Sign(random, digest, opts)
+}
+
+func newTokens(t testing.TB, c echosession.TokenConfig) *echosession.Tokens {
+	t.Helper()
+	tokens, err := echosession.NewTokens(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tokens
+}
+
+func secretTokens(t testing.TB) *echosession.Tokens {
+	t.Helper()
+	return newTokens(t, echosession.TokenConfig{Keys: []echosession.SigningKey{{Algorithm: "HS256", Key: tokenSecret}}})
+}
+
+func b64(s string) string { return base64.RawURLEncoding.EncodeToString([]byte(s)) }
+
+// hs256 makes a token without the package's help.
+func hs256(header, payload string, secret []byte) string {
+	return hs256Segments(b64(header), b64(payload), secret)
+}
+
+func hs256Segments(header, payload string, secret []byte) string {
+	mac := hmac.New(sha256.New, secret)
+	mac.Write([]byte(header + "." + payload))
+	return header + "." + payload + "." + base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
+}
+
+func TestTokenRoundTrip(t *testing.T) {
+	for alg, private := range signers() {
+		forms := map[string]any{"": private}
+		if signer, ok := private.(crypto.Signer); ok {
+			forms["/handle"] = &handle{signer: signer}
+		}
+		for form, key := range forms {
+			t.Run(alg+form, func(t *testing.T) {
+				tokens := newTokens(t, echosession.TokenConfig{
+					Keys:     []echosession.SigningKey{{ID: "k1", Algorithm: alg, Key: key}},
+					WithKid:  true,
+					Issuer:   "https://issuer.example",
+					Audience: []string{"a", "b"},
+				})
+				rest, subject, exp, err := tokens.SplitClaims(echosession.Claims{
+					"sub": "anna", "exp": tokenNow.Add(time.Hour), "nbf": tokenNow, "role": []any{"admin", 7.5, nil}, "<&>\u2028": "é",
+				}, tokenNow)
+				if err != nil {
+					t.Fatal(err)
+				}
+				token, issued, err := tokens.Issue(echosession.IssueParams{
+					ID: tokenID, Now: tokenNow, Subject: subject, Idle: 90 * time.Minute, Exp: exp, Claims: rest,
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+				verified, err := tokens.Verify(token)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if !reflect.DeepEqual(issued, verified) {
+					t.Errorf("issued %+v, verified %+v", issued, verified)
+				}
+				want := echosession.Claims{
+					"jti": tokenID, "iat": 1.7e9, "nbf": 1.7e9, "exp": 1.7e9 + 3600, "sub": "anna", "idle": 5.4e6,
+					"iss": "https://issuer.example", "aud": []any{"a", "b"}, "role": []any{"admin", 7.5, nil}, "<&>\u2028": "é",
+				}
+				if got := verified.Claims(); !reflect.DeepEqual(got, want) {
+					t.Errorf("claims %v, want %v", got, want)
+				}
+				if verified.ID() != tokenID || verified.Subject() != "anna" || verified.Idle() != 90*time.Minute {
+					t.Errorf("got %q, %q, %v", verified.ID(), verified.Subject(), verified.Idle())
+				}
+				if at, ok := verified.ExpiresAt(); !ok || !at.Equal(tokenNow.Add(time.Hour)) {
+					t.Errorf("ExpiresAt = %v, %v", at, ok)
+				}
+
+				// An independent reader agrees.
+				verifyKey := private
+				if signer, ok := private.(crypto.Signer); ok {
+					verifyKey = signer.Public()
+				}
+				parsed, err := jwt.Parse([]byte(token),
+					jwt.WithKey(jwa.SignatureAlgorithm(alg), verifyKey),
+					jwt.WithClock(jwt.ClockFunc(func() time.Time { return tokenNow })),
+					jwt.WithIssuer("https://issuer.example"), jwt.WithAudience("b"), jwt.WithValidate(true))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if parsed.JwtID() != tokenID || parsed.Subject() != "anna" || !parsed.Expiration().Equal(exp) {
+					t.Errorf("jwx reads %v", parsed)
+				}
+
+				// Any flipped bit of the signature is seen.
+				i := strings.LastIndexByte(token, '.') + 1
+				sig, _ := base64.RawURLEncoding.DecodeString(token[i:])
+				sig[len(sig)/2] ^= 1
+				if _, err := tokens.Verify(token[:i] + base64.RawURLEncoding.EncodeToString(sig)); !errors.Is(err, echosession.ErrInvalidToken) {
+					t.Errorf("flipped bit: %v", err)
+				}
+			})
+		}
+	}
+}
+
+func TestTokenClaimsAreACopy(t *testing.T) {
+	v, err := secretTokens(t).Verify(hs256(`{"alg":"HS256"}`, `{"jti":"`+tokenID+`","a":{"b":1}}`, tokenSecret))
+	if err != nil {
+		t.Fatal(err)
+	}
+	v.Claims()["a"].(map[string]any)["b"] = 2.0
+	if got := v.Claims()["a"].(map[string]any)["b"]; got != 1.0 {
+		t.Errorf("a caller's change shows: %v", got)
+	}
+}
+
+func TestTokenForm(t *testing.T) {
+	good := hs256(`{"alg":"HS256","typ":"JWT"}`, `{"jti":"`+tokenID+`"}`, tokenSecret)
+	header, rest, _ := strings.Cut(good, ".")
+	payload, signature, _ := strings.Cut(rest, ".")
+	last := string(rune(signature[len(signature)-1] + 1)) // sets a trailing bit that must be zero
+	fill := func(n int) string {
+		// A payload of which the token comes to n bytes.
+		for pad := n * 3 / 4; ; pad-- {
+			token := hs256(`{"alg":"HS256"}`, `{"jti":"`+tokenID+`","x":"`+strings.Repeat("x", pad)+`"}`, tokenSecret)
+			if len(token) <= n {
+				return token
+			}
+		}
+	}
+	tests := map[string]struct {
+		token string
+		ok    bool
+	}{
+		"as it should be":                 {good, true},
+		"just within 8 KiB":               {fill(8 << 10), true},
+		"over 8 KiB":                      {fill(8<<10 + 8), false},
+		"empty":                           {"", false},
+		"two segments":                    {header + "." + payload, false},
+		"four segments":                   {good + "." + signature, false},
+		"five segments":                   {good + ".a.b", false},
+		"only dots":                       {"..", false},
+		"empty header":                    {hs256Segments("", payload, tokenSecret), false},
+		"empty payload":                   {hs256Segments(header, "", tokenSecret), false},
+		"empty signature":                 {header + "." + payload + ".", false},
+		"signature without its last byte": {good[:len(good)-2], false},
+		"padded header":                   {hs256Segments(header+"=", payload, tokenSecret), false},
+		"padded payload":                  {hs256Segments(header, payload+"=", tokenSecret), false},
+		"padded signature":                {good + "=", false},
+		"newline in the header":           {hs256Segments(header[:4]+"\n"+header[4:], payload, tokenSecret), false},
+		"newline in the payload":          {hs256Segments(header, payload[:4]+"\n"+payload[4:], tokenSecret), false},
+		"newline in the signature":        {header + "." + payload + "." + signature[:4] + "\n" + signature[4:], false},
+		"carriage return in the payload":  {hs256Segments(header, payload[:4]+"\r"+payload[4:], tokenSecret), false},
+		"trailing newline":                {good + "\n", false},
+		"leading space":                   {" " + good, false},
+		"space in the payload":            {hs256Segments(header, payload[:4]+" "+payload[4:], tokenSecret), false},
+		"standard alphabet":               {hs256Segments(header, b64(`{"jti":"`+tokenID+`","a":"`)+"ab+/", tokenSecret), false},
+		"trailing bits in the signature":  {good[:len(good)-1] + last, false},
+		"trailing bits in the payload":    {hs256Segments(header, payload[:len(payload)-1]+string(rune(payload[len(payload)-1]+1)), tokenSecret), false},
+		"JSON serialization":              {`{"payload":"` + payload + `","protected":"` + header + `","signature":"` + signature + `"}`, false},
+		"a NUL byte":                      {good + "\x00", false},
+	}
+	if len(payload)%4 == 0 || len(signature)%4 == 0 {
+		t.Fatal("the good token has no trailing bits to break")
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) { checkVerify(t, secretTokens(t), tt.token, tt.ok) })
+	}
+}
+
+func checkVerify(t *testing.T, tokens *echosession.Tokens, token string, ok bool) {
+	t.Helper()
+	_, err := tokens.Verify(token)
+	switch {
+	case ok && err != nil:
+		t.Errorf("refused: %v", err)
+	case !ok && err == nil:
+		t.Error("accepted")
+	case !ok && !errors.Is(err, echosession.ErrInvalidToken):
+		t.Errorf("%v does not match ErrInvalidToken", err)
+	}
+}
+
+func TestTokenHeader(t *testing.T) {
+	tests := map[string]struct {
+		header string
+		ok     bool
+	}{
+		"alg alone":                        {`{"alg":"HS256"}`, true},
+		"kid of the key":                   {`{"alg":"HS256","kid":"k1"}`, true},
+		"typ in another case":              {`{"alg":"HS256","typ":"jwt"}`, true},
+		"white space":                      {" {\r\n\t\"alg\" : \"HS256\" } ", true},
+		"escaped value":                    {`{"alg":"\u0048S256"}`, true},
+		"escaped name":                     {`{"\u0061lg":"HS256"}`, true},
+		"member that is not known":         {`{"alg":"HS256","x":{"y":[1,2]}}`, true},
+		"alg in another case":              {`{"alg":"hs256"}`, false},
+		"Alg":                              {`{"Alg":"HS256"}`, false},
+		"alg none":                         {`{"alg":"none"}`, false},
+		"alg of the same family":           {`{"alg":"HS512"}`, false},
+		"alg of a public key":              {`{"alg":"RS256"}`, false},
+		"alg missing":                      {`{"typ":"JWT"}`, false},
+		"alg a number":                     {`{"alg":256}`, false},
+		"alg null":                         {`{"alg":null}`, false},
+		"alg twice":                        {`{"alg":"HS256","alg":"HS256"}`, false},
+		"alg twice, once escaped":          {`{"alg":"HS256","\u0061lg":"none"}`, false},
+		"kid unknown":                      {`{"alg":"HS256","kid":"k2"}`, false},
+		"kid in another case":              {`{"alg":"HS256","kid":"K1"}`, false},
+		"kid a path":                       {`{"alg":"HS256","kid":"../k1"}`, false},
+		"kid empty":                        {`{"alg":"HS256","kid":""}`, false},
+		"kid null":                         {`{"alg":"HS256","kid":null}`, false},
+		"kid a number":                     {`{"alg":"HS256","kid":1}`, false},
+		"typ of something else":            {`{"alg":"HS256","typ":"at+jwt"}`, false},
+		"typ null":                         {`{"alg":"HS256","typ":null}`, false},
+		"crit":                             {`{"alg":"HS256","crit":["exp"],"exp":1}`, false},
+		"crit empty":                       {`{"alg":"HS256","crit":[]}`, false},
+		"crit escaped":                     {`{"alg":"HS256","\u0063rit":["exp"]}`, false},
+		"b64 false":                        {`{"alg":"HS256","b64":false}`, false},
+		"b64 true":                         {`{"alg":"HS256","b64":true}`, false},
+		"zip":                              {`{"alg":"HS256","zip":"DEF"}`, false},
+		"enc":                              {`{"alg":"HS256","enc":"A128GCM"}`, false},
+		"jku":                              {`{"alg":"HS256","jku":"https://evil.example"}`, false},
+		"jwk":                              {`{"alg":"HS256","jwk":{"kty":"oct","k":"AAAA"}}`, false},
+		"x5u":                              {`{"alg":"HS256","x5u":"https://evil.example"}`, false},
+		"x5c":                              {`{"alg":"HS256","x5c":["AAAA"]}`, false},
+		"x5t":                              {`{"alg":"HS256","x5t":"AAAA"}`, false},
+		"x5t#S256":                         {`{"alg":"HS256","x5t#S256":"AAAA"}`, false},
+		"duplicate in an inner object":     {`{"alg":"HS256","x":{"y":1,"y":2}}`, false},
+		"an array":                         {`["alg","HS256"]`, false},
+		"a string":                         {`"HS256"`, false},
+		"null":                             {`null`, false},
+		"trailing data":                    {`{"alg":"HS256"}{}`, false},
+		"trailing NUL":                     {"{\"alg\":\"HS256\"}\x00", false},
+		"byte order mark":                  {"\ufeff" + `{"alg":"HS256"}`, false},
+		"invalid UTF-8":                    {"{\"alg\":\"HS256\",\"x\":\"\xff\"}", false},
+		"cut off":                          {`{"alg":"HS256"`, false},
+		"over 1 KiB":                       {`{"alg":"HS256","x":"` + strings.Repeat("x", 800) + `"}`, false},
+		"just under 1 KiB":                 {`{"alg":"HS256","x":"` + strings.Repeat("x", 740) + `"}`, true},
+		"the issued one with other spaces": {`{"alg":"HS256", "kid":"k1", "typ":"JWT"}`, true},
+	}
+	tokens := newTokens(t, echosession.TokenConfig{
+		Keys:    []echosession.SigningKey{{ID: "k1", Algorithm: "HS256", Key: tokenSecret}},
+		WithKid: true,
+	})
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			checkVerify(t, tokens, hs256(tt.header, `{"jti":"`+tokenID+`"}`, tokenSecret), tt.ok)
+		})
+	}
+	t.Run("any kid is unknown to the Secret shorthand", func(t *testing.T) {
+		checkVerify(t, secretTokens(t), hs256(`{"alg":"HS256","kid":"k1"}`, `{"jti":"`+tokenID+`"}`, tokenSecret), false)
+	})
+}
+
+func TestTokenPayload(t *testing.T) {
+	with := func(members string) string { return `{"jti":"` + tokenID + `",` + members + `}` }
+	id := func(s string) string { return `{"jti":` + s + `}` }
+	tests := map[string]struct {
+		payload string
+		ok      bool
+	}{
+		"jti alone":               {id(`"` + tokenID + `"`), true},
+		"jti missing":             {`{}`, false},
+		"jti null":                {id(`null`), false},
+		"jti a number":            {id(`1`), false},
+		"jti empty":               {id(`""`), false},
+		"JTI":                     {`{"JTI":"` + tokenID + `"}`, false},
+		"jti in upper case":       {id(`"` + strings.ToUpper(tokenID) + `"`), false},
+		"jti in braces":           {id(`"{` + tokenID + `}"`), false},
+		"jti a URN":               {id(`"urn:uuid:` + tokenID + `"`), false},
+		"jti without hyphens":     {id(`"` + strings.ReplaceAll(tokenID, "-", "") + `"`), false},
+		"jti of version 1":        {id(`"0f8fad5b-d9cb-169f-a165-70867728950e"`), false},
+		"jti of another variant":  {id(`"0f8fad5b-d9cb-469f-c165-70867728950e"`), false},
+		"jti with a wrong digit":  {id(`"0f8fad5g-d9cb-469f-a165-70867728950e"`), false},
+		"jti with a moved hyphen": {id(`"0f8fad5-bd9cb-469f-a165-70867728950e"`), false},
+		"jti too long":            {id(`"` + tokenID + `0"`), false},
+		"jti twice":               {`{"jti":"` + tokenID + `","jti":"` + tokenID + `"}`, false},
+		"jti twice, once escaped": {`{"jti":"` + tokenID + `","\u006ati":"` + tokenID + `"}`, false},
+		"another name in another case is another name": {with(`"JTI":"x","Exp":"x"`), true},
+		"nested duplicate":          {with(`"a":{"b":1,"b":2}`), false},
+		"duplicate in an array":     {with(`"a":[{"b":1,"b":2}]`), false},
+		"same name at two levels":   {with(`"a":{"jti":1,"a":2}`), true},
+		"sub":                       {with(`"sub":"anna"`), true},
+		"sub null":                  {with(`"sub":null`), false},
+		"sub a number":              {with(`"sub":1`), false},
+		"sub a lone surrogate":      {with(`"sub":"\ud800"`), false},
+		"sub a surrogate pair":      {with(`"sub":"\ud83d\ude00"`), true},
+		"sub a reversed pair":       {with(`"sub":"\ude00\ud83d"`), false},
+		"exp":                       {with(`"exp":1700000000`), true},
+		"exp with a fraction":       {with(`"exp":1700000000.5`), true},
+		"exp in exponent form":      {with(`"exp":1.7e9`), true},
+		"exp huge":                  {with(`"exp":1e300`), true},
+		"exp negative":              {with(`"exp":-1`), true},
+		"exp beyond float64":        {with(`"exp":1e400`), false},
+		"exp a string":              {with(`"exp":"1700000000"`), false},
+		"exp null":                  {with(`"exp":null`), false},
+		"exp an object":             {with(`"exp":{}`), false},
+		"exp true":                  {with(`"exp":true`), false},
+		"exp NaN":                   {with(`"exp":NaN`), false},
+		"exp hexadecimal":           {with(`"exp":0x10`), false},
+		"exp with a leading zero":   {with(`"exp":01`), false},
+		"exp with a plus":           {with(`"exp":+1`), false},
+		"exp without digits":        {with(`"exp":1.`), false},
+		"exp twice":                 {with(`"exp":1,"exp":9e9`), false},
+		"nbf a string":              {with(`"nbf":"1"`), false},
+		"nbf null":                  {with(`"nbf":null`), false},
+		"nbf beyond float64":        {with(`"nbf":-1e400`), false},
+		"iat a string":              {with(`"iat":"1"`), false},
+		"iat null":                  {with(`"iat":null`), false},
+		"idle":                      {with(`"idle":60000`), true},
+		"idle zero":                 {with(`"idle":0`), true},
+		"idle negative":             {with(`"idle":-1`), false},
+		"idle with a fraction":      {with(`"idle":1.5`), false},
+		"idle in exponent form":     {with(`"idle":1e3`), false},
+		"idle of a century":         {with(`"idle":3153600000000`), true},
+		"idle over a century":       {with(`"idle":3153600000001`), false},
+		"idle beyond int64":         {with(`"idle":9223372036854775808`), false},
+		"idle a string":             {with(`"idle":"1"`), false},
+		"idle null":                 {with(`"idle":null`), false},
+		"a number beyond float64":   {with(`"a":[{"b":1e400}]`), false},
+		"iss and aud are not asked": {with(`"iss":1,"aud":{}`), true},
+		"trailing data":             {id(`"`+tokenID+`"`) + `x`, false},
+		"two objects":               {id(`"`+tokenID+`"`) + id(`"`+tokenID+`"`), false},
+		"an array":                  {`[` + id(`"`+tokenID+`"`) + `]`, false},
+		"not JSON":                  {`foo`, false},
+		"trailing comma":            {`{"jti":"` + tokenID + `",}`, false},
+		"invalid UTF-8":             {with("\"a\":\"\xc0\xaf\""), false},
+		"depth 64":                  {with(`"a":` + strings.Repeat("[", 63) + strings.Repeat("]", 63)), true},
+		"depth 65":                  {with(`"a":` + strings.Repeat("[", 64) + strings.Repeat("]", 64)), false},
+		"depth 65 of objects":       {with(`"a":` + strings.Repeat(`{"a":`, 64) + `1` + strings.Repeat("}", 64)), false},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			checkVerify(t, secretTokens(t), hs256(`{"alg":"HS256"}`, tt.payload, tokenSecret), tt.ok)
+		})
+	}
+}
+
+func TestTokenIssuerAndAudience(t *testing.T) {
+	tests := map[string]struct {
+		members string
+		ok      bool
+	}{
+		"both":                         {`"iss":"me","aud":"a"`, true},
+		"aud an array":                 {`"iss":"me","aud":["x","b"]`, true},
+		"iss missing":                  {`"aud":"a"`, false},
+		"iss another":                  {`"iss":"you","aud":"a"`, false},
+		"iss with a slash":             {`"iss":"me/","aud":"a"`, false},
+		"iss an array":                 {`"iss":["me"],"aud":"a"`, false},
+		"aud missing":                  {`"iss":"me"`, false},
+		"aud another":                  {`"iss":"me","aud":"x"`, false},
+		"aud others":                   {`"iss":"me","aud":["x","y"]`, false},
+		"aud empty":                    {`"iss":"me","aud":[]`, false},
+		"aud a number beside a match":  {`"iss":"me","aud":["a",1]`, false},
+		"aud null beside a match":      {`"iss":"me","aud":["a",null]`, false},
+		"aud an object with the value": {`"iss":"me","aud":{"a":"a"}`, false},
+		"aud null":                     {`"iss":"me","aud":null`, false},
+		"aud in another case":          {`"iss":"me","aud":"A"`, false},
+	}
+	tokens := newTokens(t, echosession.TokenConfig{
+		Keys:     []echosession.SigningKey{{Algorithm: "HS256", Key: tokenSecret}},
+		Issuer:   "me",
+		Audience: []string{"a", "b"},
+	})
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			checkVerify(t, tokens, hs256(`{"alg":"HS256"}`, `{"jti":"`+tokenID+`",`+tt.members+`}`, tokenSecret), tt.ok)
+		})
+	}
+	t.Run("one audience is issued as a string", func(t *testing.T) {
+		tokens := newTokens(t, echosession.TokenConfig{
+			Keys:     []echosession.SigningKey{{Algorithm: "HS256", Key: tokenSecret}},
+			Audience: []string{"a"},
+		})
+		_, v, err := tokens.Issue(echosession.IssueParams{ID: tokenID, Now: tokenNow})
+		if err != nil || v.Claims()["aud"] != "a" {
+			t.Errorf("%v, %v", v, err)
+		}
+	})
+}
+
+func TestTokenCheckTime(t *testing.T) {
+	const now = "1700000000"
+	tests := map[string]struct {
+		members string
+		skew    time.Duration
+		ok      bool
+	}{
+		"no times":                           {`"a":1`, 0, true},
+		"exp a moment ahead":                 {`"exp":1700000000.001`, 0, true},
+		"exp now":                            {`"exp":` + now, 0, false},
+		"exp now within the skew":            {`"exp":` + now, time.Second, true},
+		"exp past by the skew":               {`"exp":1699999999`, time.Second, false},
+		"exp negative":                       {`"exp":-1`, time.Minute, false},
+		"exp hugely negative":                {`"exp":-1e300`, time.Minute, false},
+		"exp just beyond int64 nanoseconds":  {`"exp":9223372037`, time.Minute, true},
+		"exp just within int64 nanoseconds":  {`"exp":9223372036`, time.Minute, true},
+		"exp huge":                           {`"exp":1e300`, time.Minute, true},
+		"exp zero":                           {`"exp":0`, 0, false},
+		"nbf now":                            {`"nbf":` + now, 0, true},
+		"nbf ahead":                          {`"nbf":1700000001`, 0, false},
+		"nbf ahead by the skew":              {`"nbf":1700000001`, time.Second, true},
+		"nbf ahead by more than the skew":    {`"nbf":1700000001.1`, time.Second, false},
+		"nbf huge":                           {`"nbf":1e300`, time.Minute, false},
+		"nbf hugely negative":                {`"nbf":-1e300`, 0, true},
+		"iat now":                            {`"iat":` + now, 0, true},
+		"iat long ago":                       {`"iat":0`, 0, true},
+		"iat ahead":                          {`"iat":1700000001`, 0, false},
+		"iat ahead by the skew":              {`"iat":1700000001`, time.Second, true},
+		"iat huge":                           {`"iat":1e300`, time.Minute, false},
+		"iat just beyond int64 nanoseconds":  {`"iat":9223372037`, time.Minute, false},
+		"exp ahead does not make up for nbf": {`"nbf":1700000100,"exp":1700000200`, 0, false},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			tokens := newTokens(t, echosession.TokenConfig{
+				Keys: []echosession.SigningKey{{Algorithm: "HS256", Key: tokenSecret}},
+				Skew: tt.skew,
+			})
+			v, err := tokens.Verify(hs256(`{"alg":"HS256"}`, `{"jti":"`+tokenID+`",`+tt.members+`}`, tokenSecret))
+			if err != nil {
+				t.Fatal(err)
+			}
+			err = tokens.CheckTime(v, tokenNow)
+			if tt.ok && err != nil || !tt.ok && !errors.Is(err, echosession.ErrInvalidToken) {
+				t.Errorf("CheckTime = %v", err)
+			}
+		})
+	}
+}
+
+func TestTokenIdle(t *testing.T) {
+	for idle, claim := range map[time.Duration]any{
+		0:                              nil,
+		echosession.NoIdle:             0.0,
+		time.Millisecond:               1.0,
+		24 * time.Hour:                 8.64e7,
+		1500*time.Millisecond + 999999: 1500.0,
+	} {
+		t.Run(idle.String(), func(t *testing.T) {
+			tokens := secretTokens(t)
+			token, _, err := tokens.Issue(echosession.IssueParams{ID: tokenID, Now: tokenNow, Idle: idle})
+			if err != nil {
+				t.Fatal(err)
+			}
+			v, err := tokens.Verify(token)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := idle
+			if idle > 0 {
+				want = idle.Truncate(time.Millisecond)
+			}
+			if v.Idle() != want || v.Claims()["idle"] != claim {
+				t.Errorf("idle %v, claim %v; want %v, %v", v.Idle(), v.Claims()["idle"], want, claim)
+			}
+		})
+	}
+}
+
+func TestTokenIssueRefuses(t *testing.T) {
+	tests := map[string]struct {
+		change func(*echosession.IssueParams)
+		want   string
+	}{
+		"an ID that is no UUIDv4":        {func(p *echosession.IssueParams) { p.ID = "x" }, "jti"},
+		"a subject of invalid UTF-8":     {func(p *echosession.IssueParams) { p.Subject = "\xff" }, "UTF-8"},
+		"an idle timeout below 1 ms":     {func(p *echosession.IssueParams) { p.Idle = time.Microsecond }, "1ms"},
+		"a negative idle timeout":        {func(p *echosession.IssueParams) { p.Idle = -2 }, "1ms"},
+		"an idle timeout of 101 years":   {func(p *echosession.IssueParams) { p.Idle = 101 * 365 * 24 * time.Hour }, "1ms"},
+		"an exp after the year 9999":     {func(p *echosession.IssueParams) { p.Exp = time.Unix(253402300800, 0) }, "milliseconds"},
+		"a token of more than 8 KiB":     {func(p *echosession.IssueParams) { p.Subject = strings.Repeat("x", 7000) }, "8192"},
+		"claims that JSON cannot encode": {func(p *echosession.IssueParams) { p.Claims = echosession.Claims{"a": func() {}} }, "encoded"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			p := echosession.IssueParams{ID: tokenID, Now: tokenNow}
+			tt.change(&p)
+			token, v, err := secretTokens(t).Issue(p)
+			if err == nil || token != "" || v != nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("Issue = %q, %v, %v", token, v, err)
+			}
+		})
+	}
+	t.Run("a signer that fails", func(t *testing.T) {
+		signer := &failing{Signer: p256Key()}
+		tokens := newTokens(t, echosession.TokenConfig{Keys: []echosession.SigningKey{{Algorithm: "ES256", Key: signer}}})
+		signer.err = errors.New("the token is unplugged")
+		if _, _, err := tokens.Issue(echosession.IssueParams{ID: tokenID, Now: tokenNow}); !errors.Is(err, signer.err) {
+			t.Errorf("got %v", err)
+		}
+	})
+}
+
+type failing struct {
+	crypto.Signer
+	err error
+}
+
+func (f *failing) Sign(random io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+	if f.err != nil {
+		return nil, f.err
+	}
+	return f.Signer.Sign(random, digest, opts)
+}
+
+func TestTokenErrorsHoldNothingOfTheToken(t *testing.T) {
+	const marker = "MARKER7"
+	for _, token := range []string{
+		marker, marker + "." + marker + "." + marker,
+		hs256(`{"alg":"`+marker+`"}`, `{}`, tokenSecret),
+		hs256(`{"alg":"HS256","kid":"`+marker+`"}`, `{}`, tokenSecret),
+		hs256(`{"alg":"HS256","`+marker+`":"a","`+marker+`":"a"}`, `{}`, tokenSecret),
+		hs256(`{"alg":"HS256"}`, `{"jti":"`+marker+`"}`, tokenSecret),
+		hs256(`{"alg":"HS256"}`, `{"`+marker+`":`+marker+`}`, tokenSecret),
+		hs256(`{"alg":"HS256"}`, `{"`+marker+`":1e999}`, tokenSecret),
+	} {
+		_, err := secretTokens(t).Verify(token)
+		if err == nil || strings.Contains(err.Error(), marker) {
+			t.Errorf("error %v", err)
+		}
+	}
+}
+
+func TestTokenKeyRotation(t *testing.T) {
+	second := []byte("fedcba9876543210fedcba9876543210")
+	key := func(id string, secret []byte) echosession.SigningKey {
+		return echosession.SigningKey{ID: id, Algorithm: "HS256", Key: secret}
+	}
+	issue := func(t *testing.T, c echosession.TokenConfig) string {
+		token, _, err := newTokens(t, c).Issue(echosession.IssueParams{ID: tokenID, Now: tokenNow})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return token
+	}
+	keys := func(k ...echosession.SigningKey) echosession.TokenConfig {
+		return echosession.TokenConfig{Keys: k, WithKid: true}
+	}
+	shorthand := echosession.TokenConfig{Keys: []echosession.SigningKey{key("", tokenSecret)}}
+	es := echosession.SigningKey{ID: "es", Algorithm: "ES256", Key: p256Key()}
+
+	tests := map[string]struct {
+		token  string
+		tokens echosession.TokenConfig
+		ok     bool
+	}{
+		"an old key verifies":                           {issue(t, keys(key("1", tokenSecret))), keys(key("2", second), key("1", tokenSecret)), true},
+		"the first key signs":                           {issue(t, keys(key("2", second), key("1", tokenSecret))), keys(key("2", second)), true},
+		"a key that was removed does not verify":        {issue(t, keys(key("1", tokenSecret))), keys(key("2", second)), false},
+		"a kid binds to its key":                        {issue(t, keys(key("1", tokenSecret))), keys(key("2", tokenSecret), key("1", second)), false},
+		"from Secret to Keys":                           {issue(t, shorthand), keys(key("2", second), key("1", tokenSecret)), true},
+		"without a kid only keys of the algorithm":      {issue(t, shorthand), keys(es), false},
+		"without a kid past keys of another algorithm":  {issue(t, shorthand), keys(es, key("1", tokenSecret)), true},
+		"from HMAC to a signature":                      {issue(t, keys(key("1", tokenSecret))), keys(es, key("1", tokenSecret)), true},
+		"one key without an ID issues and takes no kid": {issue(t, keys(key("", tokenSecret))), shorthand, true},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) { checkVerify(t, newTokens(t, tt.tokens), tt.token, tt.ok) })
+	}
+	t.Run("an asymmetric key never verifies an HMAC token", func(t *testing.T) {
+		tokens := newTokens(t, keys(es))
+		point, _ := p256Key().PublicKey.Bytes()
+		for _, secret := range [][]byte{point, point[1:], {}} {
+			checkVerify(t, tokens, hs256(`{"alg":"HS256"}`, `{"jti":"`+tokenID+`"}`, secret), false)
+			checkVerify(t, tokens, hs256(`{"alg":"ES256"}`, `{"jti":"`+tokenID+`"}`, secret), false)
+			checkVerify(t, tokens, hs256(`{"alg":"HS256","kid":"es"}`, `{"jti":"`+tokenID+`"}`, secret), false)
+		}
+	})
+}
+
+func TestTokenSplitClaims(t *testing.T) {
+	owner := newTokens(t, echosession.TokenConfig{
+		Keys:     []echosession.SigningKey{{Algorithm: "HS256", Key: tokenSecret}},
+		Issuer:   "me",
+		Audience: []string{"a"},
+	})
+	t.Run("reserved", func(t *testing.T) {
+		for _, name := range []string{"jti", "iat", "idle", "iss", "aud"} {
+			_, _, _, err := owner.SplitClaims(echosession.Claims{name: nil}, tokenNow)
+			if !errors.Is(err, echosession.ErrReservedClaim) || !strings.Contains(err.Error(), name) {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+	})
+	t.Run("iss and aud are free when not configured", func(t *testing.T) {
+		rest, _, _, err := secretTokens(t).SplitClaims(echosession.Claims{"iss": "x", "aud": "y"}, tokenNow)
+		if err != nil || len(rest) != 2 {
+			t.Errorf("%v, %v", rest, err)
+		}
+	})
+	t.Run("the caller keeps its map", func(t *testing.T) {
+		list := []string{"a"}
+		in := echosession.Claims{"sub": "anna", "exp": tokenNow.Add(1), "list": list}
+		rest, _, _, err := owner.SplitClaims(in, tokenNow)
+		if err != nil || len(in) != 3 {
+			t.Fatal(in, err)
+		}
+		list[0] = "changed"
+		_, v, err := owner.Issue(echosession.IssueParams{ID: tokenID, Now: tokenNow, Claims: rest})
+		if err != nil || !reflect.DeepEqual(v.Claims()["list"], []any{"a"}) {
+			t.Errorf("%v, %v", v.Claims(), err)
+		}
+	})
+	t.Run("nil", func(t *testing.T) {
+		rest, subject, exp, err := owner.SplitClaims(nil, tokenNow)
+		if len(rest) != 0 || subject != "" || !exp.IsZero() || err != nil {
+			t.Errorf("%v, %q, %v, %v", rest, subject, exp, err)
+		}
+	})
+
+	type seconds float32
+	at := tokenNow.Add(time.Hour)
+	times := map[string]struct {
+		value any
+		want  time.Time // zero: refused
+	}{
+		"time.Time":             {at, at},
+		"*time.Time":            {&at, at},
+		"int":                   {int(at.Unix()), at},
+		"int64":                 {at.Unix(), at},
+		"uint32":                {uint32(at.Unix()), at},
+		"float64":               {float64(at.Unix()) + 0.5, at.Add(time.Second / 2)},
+		"a named float":         {seconds(1.75e9), time.Unix(int64(seconds(1.75e9)), 0)},
+		"json.Number":           {json.Number("1700003600"), at},
+		"int8":                  {int8(1), time.Time{}},
+		"now":                   {tokenNow, time.Time{}},
+		"past":                  {tokenNow.Add(-1), time.Time{}},
+		"zero time":             {time.Time{}, time.Time{}},
+		"nil":                   {nil, time.Time{}},
+		"nil *time.Time":        {(*time.Time)(nil), time.Time{}},
+		"string":                {"1700003600", time.Time{}},
+		"bool":                  {true, time.Time{}},
+		"NaN":                   {nan(), time.Time{}},
+		"infinity":              {1 / zero(), time.Time{}},
+		"milliseconds":          {at.UnixMilli(), time.Time{}},
+		"json.Number too large": {json.Number("1e400"), time.Time{}},
+		"json.Number of words":  {json.Number("soon"), time.Time{}},
+		"time.Duration":         {time.Hour, time.Time{}},
+		"the largest uint64":    {^uint64(0), time.Time{}},
+	}
+	for name, tt := range times {
+		t.Run("exp/"+name, func(t *testing.T) {
+			rest, _, exp, err := owner.SplitClaims(echosession.Claims{"exp": tt.value}, tokenNow)
+			if tt.want.IsZero() {
+				if err == nil || !strings.Contains(err.Error(), "exp") {
+					t.Errorf("exp %v, error %v", exp, err)
+				}
+			} else if err != nil || !exp.Equal(tt.want) || len(rest) != 0 {
+				t.Errorf("exp %v, rest %v, error %v", exp, rest, err)
+			}
+		})
+	}
+	for name, value := range map[string]any{
+		"time.Time": tokenNow.Add(-1500 * time.Millisecond), "float64": 1699999998.5, "json.Number": json.Number("1699999998.5"),
+	} {
+		t.Run("nbf/"+name, func(t *testing.T) {
+			rest, _, _, err := owner.SplitClaims(echosession.Claims{"nbf": value}, tokenNow)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, v, err := owner.Issue(echosession.IssueParams{ID: tokenID, Now: tokenNow, Claims: rest})
+			if err != nil || v.Claims()["nbf"] != 1699999998.5 {
+				t.Errorf("%v, %v", v, err)
+			}
+		})
+	}
+	for name, c := range map[string]echosession.Claims{
+		"nbf a string":               {"nbf": "1"},
+		"sub a number":               {"sub": 7},
+		"sub nil":                    {"sub": nil},
+		"a channel":                  {"a": make(chan int)},
+		"NaN":                        {"a": nan()},
+		"a number beyond float64":    {"a": json.Number("1e400")},
+		"raw JSON with a duplicate":  {"a": json.RawMessage(`{"b":1,"b":2}`)},
+		"raw JSON that is none":      {"a": json.RawMessage(`{`)},
+		"a name of invalid UTF-8":    {"\xff": 1},
+		"nested deeper than allowed": {"a": json.RawMessage(strings.Repeat("[", 70) + strings.Repeat("]", 70))},
+	} {
+		t.Run("refuses "+name, func(t *testing.T) {
+			if rest, _, _, err := owner.SplitClaims(c, tokenNow); err == nil || rest != nil {
+				t.Errorf("%v, %v", rest, err)
+			}
+		})
+	}
+}
+
+func zero() float64 { return 0 }
+func nan() float64  { return zero() / zero() }
+
+// The issued tokens of every release verify in all later ones: files here are only
+// ever added to.
+func TestTokenGolden(t *testing.T) {
+	full := newTokens(t, echosession.TokenConfig{
+		Keys:     []echosession.SigningKey{{ID: "2023-11", Algorithm: "HS256", Key: tokenSecret}},
+		WithKid:  true,
+		Issuer:   "https://issuer.example",
+		Audience: []string{"api", "web"},
+	})
+	tests := map[string]struct {
+		tokens *echosession.Tokens
+		params echosession.IssueParams
+	}{
+		"hs256-plain.txt": {secretTokens(t), echosession.IssueParams{ID: tokenID, Now: tokenNow}},
+		"hs256-full.txt": {full, echosession.IssueParams{
+			ID: tokenID, Now: tokenNow, Subject: "anna", Idle: 30 * 24 * time.Hour, Exp: tokenNow.Add(90*24*time.Hour + 250*time.Millisecond),
+			Claims: echosession.Claims{"role": "admin", "scopes": []string{"read", "write"}},
+		}},
+		"hs256-no-idle.txt": {secretTokens(t), echosession.IssueParams{
+			ID: tokenID, Now: tokenNow, Idle: echosession.NoIdle, Exp: tokenNow.Add(time.Hour),
+		}},
+	}
+	files, err := filepath.Glob("testdata/tokens/*.txt")
+	if err != nil || len(files) != len(tests) {
+		t.Fatalf("%d files, want %d (%v)", len(files), len(tests), err)
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			want, err := os.ReadFile(filepath.Join("testdata", "tokens", name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			token, issued, err := tt.tokens.Issue(tt.params)
+			if err != nil || token+"\n" != string(want) {
+				t.Fatalf("issued %s (%v), want %s", token, err, want)
+			}
+			verified, err := tt.tokens.Verify(strings.TrimSpace(string(want)))
+			if err != nil || !reflect.DeepEqual(issued, verified) {
+				t.Errorf("verified %+v, %v", verified, err)
+			}
+		})
+	}
+}
+
+// FuzzTokenVerify: what is accepted has three canonical segments, the configured
+// algorithm, a MAC that a second implementation computes too, and claims that are
+// the decoded second segment, nothing else.
+func FuzzTokenVerify(f *testing.F) {
+	seeds := []string{
+		hs256(`{"alg":"HS256","typ":"JWT"}`, `{"jti":"`+tokenID+`"}`, tokenSecret),
+		hs256(`{"alg":"HS256"}`, `{"jti":"`+tokenID+`","exp":1e300,"a":{"b":[null,true,-0.5e-3]}}`, tokenSecret),
+		hs256(`{"alg":"HS256","kid":"k1"}`, `{"jti":"`+tokenID+`","sub":"\u00e9"}`, tokenSecret),
+		hs256(`{"alg":"none"}`, `{"jti":"`+tokenID+`"}`, tokenSecret),
+		hs256(`{"alg":"HS256","alg":"none"}`, `{"jti":"`+tokenID+`","jti":"x"}`, tokenSecret),
+		b64(`{"alg":"none"}`) + "." + b64(`{"jti":"`+tokenID+`"}`) + ".",
+		`{"payload":"e30","protected":"` + b64(`{"alg":"HS256"}`) + `","signature":"","jti":"` + tokenID + `"}`,
+	}
+	golden, err := filepath.Glob("testdata/tokens/*.txt")
+	if err != nil || len(golden) == 0 {
+		f.Fatalf("no seeds in testdata/tokens (%v)", err)
+	}
+	for _, name := range golden {
+		token, err := os.ReadFile(name)
+		if err != nil {
+			f.Fatal(err)
+		}
+		seeds = append(seeds, strings.TrimSpace(string(token)))
+	}
+	for _, token := range seeds {
+		f.Add(token, false)
+		header, rest, _ := strings.Cut(token, ".")
+		payload, _, _ := strings.Cut(rest, ".")
+		f.Add(header+"."+payload, true)
+	}
+	tokens := secretTokens(f)
+	f.Fuzz(func(t *testing.T, token string, sign bool) {
+		if sign { // lets the fuzzer past the MAC
+			mac := hmac.New(sha256.New, tokenSecret)
+			mac.Write([]byte(token))
+			token += "." + base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
+		}
+		v, err := tokens.Verify(token)
+		if err != nil {
+			if !errors.Is(err, echosession.ErrInvalidToken) || v != nil {
+				t.Fatalf("%v, %v", v, err)
+			}
+			return
+		}
+		segments := strings.Split(token, ".")
+		if len(segments) != 3 || len(token) > 8<<10 {
+			t.Fatalf("%d segments, %d bytes", len(segments), len(token))
+		}
+		var decoded [3][]byte
+		for i, s := range segments {
+			decoded[i], err = base64.RawURLEncoding.DecodeString(s)
+			if err != nil || len(s) == 0 || base64.RawURLEncoding.EncodeToString(decoded[i]) != s {
+				t.Fatalf("segment %d is not canonical", i)
+			}
+		}
+		var header map[string]any
+		if err := json.Unmarshal(decoded[0], &header); err != nil || header["alg"] != "HS256" {
+			t.Fatalf("header %s", decoded[0])
+		}
+		mac := hmac.New(sha256.New, tokenSecret)
+		mac.Write([]byte(segments[0] + "." + segments[1]))
+		if !hmac.Equal(mac.Sum(nil), decoded[2]) {
+			t.Fatal("wrong MAC")
+		}
+		var claims echosession.Claims
+		if err := json.Unmarshal(decoded[1], &claims); err != nil || !reflect.DeepEqual(claims, v.Claims()) {
+			t.Fatalf("claims %v, payload %s", v.Claims(), decoded[1])
+		}
+		if claims["jti"] != v.ID() {
+			t.Fatalf("ID %q", v.ID())
+		}
+	})
+}
+
+func BenchmarkTokenVerify(b *testing.B) {
+	for _, alg := range slices.Sorted(maps.Keys(signers())) {
+		b.Run(alg, func(b *testing.B) {
+			tokens := newTokens(b, echosession.TokenConfig{Keys: []echosession.SigningKey{{Algorithm: alg, Key: signers()[alg]}}})
+			token, _, err := tokens.Issue(echosession.IssueParams{ID: tokenID, Now: tokenNow, Subject: "anna"})
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := tokens.Verify(token); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+func BenchmarkTokenVerifyJunk(b *testing.B) {
+	names := make([]string, 90)
+	for i := range names {
+		names[i] = fmt.Sprintf(`"%02x":1`, i)
+	}
+	for name, token := range map[string]string{
+		"forged":       hs256(`{"alg":"HS256","typ":"JWT"}`, `{"jti":"`+tokenID+`"}`, longSecret),
+		"worst header": b64("{"+strings.Join(names, ",")+"}") + "." + strings.Repeat("A", 7000) + ".AAAA",
+	} {
+		b.Run(name, func(b *testing.B) {
+			tokens := secretTokens(b)
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := tokens.Verify(token); err == nil {
+					b.Fatal("accepted")
+				}
+			}
+		})
+	}
+}
+
+func BenchmarkTokenIssue(b *testing.B) {
+	tokens := secretTokens(b)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, _, err := tokens.Issue(echosession.IssueParams{ID: tokenID, Now: tokenNow, Subject: "anna"}); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
