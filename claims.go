@@ -95,6 +95,22 @@ func (t *tokens) splitClaims(c Claims, now time.Time) (rest Claims, subject stri
 	return rest, subject, exp, nil
 }
 
+// callersClaims returns what splitClaims made of the claims that a token was issued
+// with.
+func (t *tokens) callersClaims(v *verifiedToken) Claims {
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal([]byte(v.payload), &members); err != nil {
+		panic("echosession: a verified payload does not decode: " + err.Error())
+	}
+	rest := make(Claims, len(members))
+	for name, value := range members {
+		if name != "sub" && name != "exp" && !t.reserved(name) {
+			rest[name] = value
+		}
+	}
+	return rest
+}
+
 // toTime converts what callers give as a NumericDate (RFC 7519 §2).
 func toTime(value any) (time.Time, error) {
 	var seconds float64

@@ -51,7 +51,6 @@ const (
 	defaultMaxRecordSize = 64 << 10
 	defaultStoreTimeout  = time.Second
 	maxTouchInterval     = time.Minute
-	maxClockSkew         = 5 * time.Minute
 )
 
 const (
@@ -481,7 +480,7 @@ func (e *engine) answer(c echo.Context, err error) error {
 	if err == nil {
 		return nil
 	}
-	f, ours := httpForm(err)
+	f, ours := answerTo(err)
 	if !ours {
 		return err
 	}

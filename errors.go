@@ -130,8 +130,8 @@ func (e *notFreshError) Error() string {
 
 func (e *notFreshError) Unwrap() error { return ErrNotFresh }
 
-// form is how an error is answered.
-type form struct {
+// answerForm is how an error is answered.
+type answerForm struct {
 	sentinel error
 	status   int
 	message  string
@@ -147,8 +147,8 @@ const (
 	serverError  = "internal server error"
 )
 
-// forms are in order: an error gets the first that it matches.
-var forms = []form{
+// answerForms are in order: an error gets the first that it matches.
+var answerForms = []answerForm{
 	{ErrStoreUnavailable, http.StatusServiceUnavailable, "the service is temporarily unavailable", noChallenge},
 	{ErrAmbiguousToken, http.StatusBadRequest, "more than one token in the request", "invalid_request"},
 	{ErrCrossOrigin, http.StatusForbidden, "cross-origin request refused", noChallenge},
@@ -166,22 +166,22 @@ var forms = []form{
 	{ErrRequestOver, http.StatusInternalServerError, serverError, noChallenge},
 }
 
-// httpForm is the one place where errors become HTTP. An error that has a form
+// answerTo is the one place where errors become HTTP. An error that has a form
 // already, because a handler or another instance gave it one, keeps it.
-func httpForm(err error) (form, bool) {
+func answerTo(err error) (answerForm, bool) {
 	if _, ok := errors.AsType[*echo.HTTPError](err); ok {
-		return form{}, false
+		return answerForm{}, false
 	}
-	for _, f := range forms {
+	for _, f := range answerForms {
 		if errors.Is(err, f.sentinel) {
 			return f, true
 		}
 	}
-	return form{}, false
+	return answerForm{}, false
 }
 
 // challenge is the value of WWW-Authenticate, "" for none.
-func (f form) challenge(realm string, err error) string {
+func (f answerForm) challenge(realm string, err error) string {
 	if f.code == noChallenge {
 		return ""
 	}

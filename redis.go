@@ -126,7 +126,7 @@ type redisStore struct {
 // never uses this byte, so no record begins with it.
 const (
 	pointerMark = "\xc1"
-	idLen       = 36
+	refIDLen    = 36
 )
 
 func (r *redisStore) key(ref Ref) string {
@@ -176,10 +176,10 @@ func follow(ref Ref, value string) ([]byte, error) {
 	if !strings.HasPrefix(value, pointerMark) {
 		return []byte(value), nil
 	}
-	if len(value) != len(pointerMark)+2*idLen || value[1:1+idLen] != ref.ID {
+	if len(value) != len(pointerMark)+2*refIDLen || value[1:1+refIDLen] != ref.ID {
 		return nil, unavailable(errForeignReply)
 	}
-	return nil, &RotatedError{To: value[1+idLen:]}
+	return nil, &RotatedError{To: value[1+refIDLen:]}
 }
 
 // get reads a key, on a replica or from a client-side cache where the client is
@@ -336,7 +336,7 @@ func (r *redisStore) Rotate(ctx context.Context, from, to Ref, old, record []byt
 
 func (r *redisStore) List(ctx context.Context, subject string) ([]Entry, error) {
 	if subject == "" {
-		return nil, nil
+		return nil, ended(ctx)
 	}
 	var reply []any
 	_, err := r.attempt(ctx, func() error {
@@ -358,7 +358,7 @@ func (r *redisStore) List(ctx context.Context, subject string) ([]Entry, error) 
 
 func (r *redisStore) DeleteSubject(ctx context.Context, subject string, except []string) (int, error) {
 	if subject == "" {
-		return 0, nil
+		return 0, ended(ctx)
 	}
 	args := make([]any, len(except))
 	for i, id := range except {
@@ -506,7 +506,7 @@ func (r *redisStore) isSessionKey(key string) bool {
 		}
 		key = key[hash+len("}:"):]
 	}
-	return len(key) == idLen && !strings.ContainsAny(key, "{}:")
+	return len(key) == refIDLen && !strings.ContainsAny(key, "{}:")
 }
 
 // globEscape makes a SCAN pattern that matches s alone.
@@ -602,6 +602,9 @@ const maxAttempts = 3
 // attempt runs a write that is safe to run again. lost says that the reply to an
 // earlier attempt was lost, so that the last one may have met its effect.
 func (r *redisStore) attempt(ctx context.Context, run func() error) (lost bool, err error) {
+	if err := ended(ctx); err != nil {
+		return false, err
+	}
 	for n := 1; ; n++ {
 		err = run()
 		if err == nil || errors.Is(err, ErrConflict) || errors.Is(err, ErrNotReplicated) {
@@ -622,6 +625,14 @@ func (r *redisStore) attempt(ctx context.Context, run func() error) (lost bool, 
 		return lost, indeterminate(err)
 	}
 	return lost, unavailable(err)
+}
+
+// ended reports that it is too late to begin.
+func ended(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return unavailable(err)
+	}
+	return nil
 }
 
 // notSent are the errors of commands that go-redis never put on the wire.

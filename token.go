@@ -27,9 +27,9 @@ const (
 	maxClockSkew = 5 * time.Minute
 )
 
-// encoding refuses padding and trailing bits that are not zero, but skips \r and
+// base64url refuses padding and trailing bits that are not zero, but skips \r and
 // \n: see open.
-var encoding = base64.RawURLEncoding.Strict()
+var base64url = base64.RawURLEncoding.Strict()
 
 type tokenConfig struct {
 	keys     []SigningKey // the first signs, all verify
@@ -145,7 +145,7 @@ func newKey(sk SigningKey, withKid bool) (key, error) {
 	if err != nil {
 		errs = append(errs, err)
 	}
-	k.header = encoding.EncodeToString(encoded)
+	k.header = base64url.EncodeToString(encoded)
 	return k, errors.Join(errs...)
 }
 
@@ -203,14 +203,14 @@ func (t *tokens) open(token string) (payload string, err error) {
 	}
 
 	// One buffer for the token and behind it the signature's bytes.
-	buf := make([]byte, len(token)+encoding.DecodedLen(len(signature)))
+	buf := make([]byte, len(token)+base64url.DecodedLen(len(signature)))
 	copy(buf, token)
 	signed, sig := buf[:len(header)+1+len(body)], buf[len(token):]
-	if _, err := encoding.Decode(sig, buf[len(signed)+1:len(token)]); err != nil {
+	if _, err := base64url.Decode(sig, buf[len(signed)+1:len(token)]); err != nil {
 		return "", invalidToken("signature: not base64url")
 	}
 	var scratch [1024]byte
-	decoded, err := encoding.AppendDecode(scratch[:0], signed[len(header)+1:])
+	decoded, err := base64url.AppendDecode(scratch[:0], signed[len(header)+1:])
 	if err != nil {
 		return "", invalidToken("payload: not base64url")
 	}
@@ -244,7 +244,7 @@ func (t *tokens) readHeader(segment string) (alg, kid string, err error) {
 	if len(segment) > maxHeaderLen {
 		return "", "", invalidToken("header: too long")
 	}
-	header, err := encoding.DecodeString(segment)
+	header, err := base64url.DecodeString(segment)
 	if err != nil {
 		return "", "", invalidToken("header: not base64url")
 	}
@@ -346,13 +346,13 @@ func (t *tokens) issue(p issueParams) (token string, v *verifiedToken, err error
 	signed := make([]byte, 0, maxTokenLen/8)
 	signed = append(signed, k.header...)
 	signed = append(signed, '.')
-	signed = encoding.AppendEncode(signed, payload)
+	signed = base64url.AppendEncode(signed, payload)
 	signature, err := k.signer.Sign(signed, k.sign)
 	if err != nil {
 		return "", nil, fmt.Errorf("echosession: signing the token: %w", err)
 	}
 	signed = append(signed, '.')
-	signed = encoding.AppendEncode(signed, signature)
+	signed = base64url.AppendEncode(signed, signature)
 	if len(signed) > maxTokenLen {
 		return "", nil, fmt.Errorf("echosession: the token would have %d bytes: with fewer or shorter claims it must have at most %d", len(signed), maxTokenLen)
 	}

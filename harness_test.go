@@ -1,0 +1,145 @@
+package echosession_test
+
+import (
+	"crypto/rand"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/google/uuid"
+	"github.com/labstack/echo/v4"
+
+	"github.com/echosession/echosession"
+	"github.com/echosession/echosession/internal/redistest"
+)
+
+func TestMain(m *testing.M) { redistest.Main(m) }
+
+// User is the data of most tests' sessions.
+type User struct {
+	Name  string   `json:"name"`
+	Count int      `json:"count"`
+	Cart  []string `json:"cart,omitempty"`
+}
+
+var testSecret = []byte("0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef")
+
+// eachStore runs a test over the memory store, the Redis store on the fake and
+// the Redis store on a real server. Afterwards no key of the last two may be
+// without expiry.
+func eachStore(t *testing.T, test func(t *testing.T, cfg echosession.Config)) {
+	t.Helper()
+	t.Run("memory", func(t *testing.T) {
+		store := echosession.NewMemoryStore()
+		t.Cleanup(func() { store.Close() })
+		test(t, echosession.Config{Store: store, Secret: testSecret})
+	})
+	t.Run("fake", func(t *testing.T) {
+		fake := newFakeRedis(t)
+		t.Cleanup(func() {
+			if keys := fake.withoutExpiry(); len(keys) > 0 {
+				t.Errorf("keys without expiry: %q", keys)
+			}
+		})
+		test(t, echosession.Config{Client: fake, Secret: testSecret})
+	})
+	t.Run("redis", func(t *testing.T) {
+		client := redistest.Shared(t).Client(t)
+		keyspace := newKeyspace()
+		t.Cleanup(func() { redistest.AssertNoKeyWithoutTTL(t, client, keyspace) })
+		test(t, echosession.Config{Client: client, Secret: testSecret, Keyspace: keyspace})
+	})
+}
+
+func newKeyspace() string { return "test-" + rand.Text() + ":" }
+
+func newID() string { return uuid.NewString() }
+
+func newManager[T any](t testing.TB, cfg echosession.Config) *echosession.Manager[T] {
+	t.Helper()
+	m, err := echosession.New[T](cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// server is an Echo server with the middleware of a Manager and with the routes
+// that tests add.
+type server struct {
+	*echo.Echo
+	url string
+}
+
+func newServer(t testing.TB, middleware ...echo.MiddlewareFunc) *server {
+	t.Helper()
+	e := echo.New()
+	e.Use(middleware...)
+	ts := httptest.NewServer(e)
+	t.Cleanup(ts.Close)
+	return &server{e, ts.URL}
+}
+
+// answer is what a server said.
+type answer struct {
+	*http.Response
+	body string
+}
+
+// message is the text of an error's JSON body.
+func (a answer) message(t testing.TB) string {
+	t.Helper()
+	var body struct{ Message string }
+	if err := json.Unmarshal([]byte(a.body), &body); err != nil {
+		t.Fatalf("%d %s: %v", a.StatusCode, a.body, err)
+	}
+	return body.Message
+}
+
+func (s *server) do(t testing.TB, r *http.Request) answer {
+	t.Helper()
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return answer{resp, strings.TrimSpace(string(body))}
+}
+
+// request makes a request with headers given as name, value, name, value.
+func (s *server) request(t testing.TB, method, path, body string, headers ...string) *http.Request {
+	t.Helper()
+	r, err := http.NewRequest(method, s.url+path, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := 0; i+1 < len(headers); i += 2 {
+		r.Header.Add(headers[i], headers[i+1])
+	}
+	return r
+}
+
+func (s *server) get(t testing.TB, path, token string) answer {
+	t.Helper()
+	r := s.request(t, http.MethodGet, path, "")
+	if token != "" {
+		r.Header.Set("Authorization", "Bearer "+token)
+	}
+	return s.do(t, r)
+}
+
+func (s *server) post(t testing.TB, path, token string) answer {
+	t.Helper()
+	r := s.request(t, http.MethodPost, path, "")
+	if token != "" {
+		r.Header.Set("Authorization", "Bearer "+token)
+	}
+	return s.do(t, r)
+}
