@@ -1,0 +1,91 @@
+package echosession
+
+import (
+	"errors"
+	"reflect"
+	"time"
+)
+
+// What the external tests reach of the serializer.
+
+type (
+	RecordHeader     = recordHeader
+	SerializerConfig = serializerConfig
+)
+
+const (
+	NoIdleTimeout = noIdleTimeout
+	MaxDepth      = maxDepth
+)
+
+func NewRecordHeader(id string, createdAt time.Time, idle time.Duration, subject string) RecordHeader {
+	return recordHeader{id, createdAt, idle, subject}
+}
+
+func (h recordHeader) Fields() (id string, createdAt time.Time, idle time.Duration, subject string) {
+	return h.id, h.createdAt, h.idle, h.subject
+}
+
+func NewSerializerConfig(codec Codec, maxSize int, allowPlaintext bool, keys ...[]byte) SerializerConfig {
+	return serializerConfig{codec: codec, encryptionKeys: keys, allowPlaintext: allowPlaintext, maxSize: maxSize}
+}
+
+type Serializer struct{ *serializer }
+
+func NewSerializer(t reflect.Type, cfg SerializerConfig) (Serializer, error) {
+	s, err := newSerializer(t, cfg)
+	return Serializer{s}, err
+}
+
+func (s Serializer) Encode(h RecordHeader, v any, prev []byte) ([]byte, error) {
+	return s.encode(h, v, prev)
+}
+func (s Serializer) Rewrite(prev []byte, newID string) ([]byte, error) { return s.rewrite(prev, newID) }
+func (s Serializer) Decode(id string, record []byte, v any) (RecordHeader, error) {
+	return s.decode(id, record, v)
+}
+func (s Serializer) Header(record []byte) (RecordHeader, error) { return s.header(record) }
+func (s Serializer) Flat() bool                                 { return s.flat }
+
+func RevisionOf(record []byte) []byte { return revisionOf(record) }
+
+// Scan checks that data is one value that T's decoder can take.
+func (s Serializer) Scan(data []byte) error {
+	scan := scanner{data: data}
+	return scan.all(s.shape)
+}
+
+// HasUnknown reports whether checked data holds fields that T does not know.
+func (s Serializer) HasUnknown(data []byte) bool {
+	scan := scanner{data: data}
+	return scan.all(s.shape) == nil && scan.unknown
+}
+
+// Shapeless checks structure alone.
+func Shapeless(data []byte) error {
+	scan := scanner{data: data}
+	if err := scan.skip(maxDepth, false); err != nil {
+		return err
+	}
+	if scan.pos != len(data) {
+		return errors.New("bytes follow its end")
+	}
+	return nil
+}
+
+func Carry(s Serializer, fresh, prev []byte) []byte { return carry(nil, fresh, prev, s.shape) }
+
+// FieldNames returns the names under which T's top-level fields are written.
+func (s Serializer) FieldNames() (names []string) {
+	for _, f := range s.shape.fields {
+		names = append(names, f.name)
+	}
+	return names
+}
+
+// WithCodec returns a serializer with another codec in place of its own.
+func WithCodec(s Serializer, codec Codec) Serializer {
+	c := *s.serializer
+	c.codec = codec
+	return Serializer{&c}
+}
