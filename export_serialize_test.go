@@ -14,12 +14,12 @@ type (
 )
 
 const (
-	NoIdleTimeout = noIdleTimeout
+	NoIdleTimeout = noIdle
 	MaxDepth      = maxDepth
 )
 
 func NewRecordHeader(id string, createdAt time.Time, idle time.Duration, subject string) RecordHeader {
-	return recordHeader{id, createdAt, idle, subject}
+	return recordHeader{id: id, createdAt: createdAt, idle: idle, subject: subject}
 }
 
 func (h recordHeader) Fields() (id string, createdAt time.Time, idle time.Duration, subject string) {

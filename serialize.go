@@ -45,15 +45,16 @@ type Codec interface {
 
 // A record is one MessagePack array:
 //
-//	[format, ID, revision, created-at, idle timeout, subject, data]  plain
-//	[format, ID, revision, created-at, idle timeout, sealed]         sealed
+//	[format, ID, revision, created-at, idle timeout, deadline, subject, data]  plain
+//	[format, ID, revision, created-at, idle timeout, deadline, sealed]         sealed
 //
 // ID and revision are binaries of 16 and 8 bytes, created-at milliseconds since
 // 1970 in 8 bytes, the idle timeout milliseconds, -1 for none, or nil for the
-// configured one; the subject is a string or nil. Data is the encoded value
-// itself under MessagePack, and a binary under another Codec. Sealed is a binary:
-// nonce and AES-256-GCM ciphertext of what follows the idle timeout in a plain
-// record, with all that precedes it as additional data.
+// configured one; the deadline is milliseconds since 1970 or nil, and the subject
+// a string or nil. Data is the encoded value itself under MessagePack, and a
+// binary under another Codec. Sealed is a binary: nonce and AES-256-GCM ciphertext
+// of what follows the deadline in a plain record, with all that precedes it as
+// additional data.
 const (
 	formatMsgpack byte = iota + 1
 	formatCodec
@@ -78,13 +79,11 @@ const (
 // fallbackTag names the fields that have no msgpack tag.
 const fallbackTag = "json"
 
-// noIdleTimeout is the recordHeader.idle of a session without an idle timeout.
-const noIdleTimeout time.Duration = -1
-
 type recordHeader struct {
 	id        string        // canonical, lower case
 	createdAt time.Time     // whole milliseconds, UTC
-	idle      time.Duration // the session's own idle timeout; 0: it has none of its own; below 0: it lives until its token's exp
+	idle      time.Duration // the session's own idle timeout; 0: it has none of its own; noIdle: it lives until its deadline
+	deadline  time.Time     // when the session ends whatever its use, whole milliseconds, UTC; zero: never
 	subject   string
 }
 
@@ -253,7 +252,8 @@ func (s *serializer) rewrite(prev []byte, newID string) ([]byte, error) {
 	return s.seal(append(buf, p.tail...), len(buf))
 }
 
-// decode reads a record into v, a pointer to a zero T. It answers [ErrCorrupt]
+// decode reads a record into v, a pointer to a zero T, or only its header when v
+// is nil. It answers [ErrCorrupt]
 // for what cannot be read, without a word of the data, and [ErrStoreUnavailable]
 // for another session's record: the store mixed up its replies, and the session
 // may well be there.
@@ -269,6 +269,9 @@ func (s *serializer) decode(id string, record []byte, v any) (recordHeader, erro
 		return recordHeader{}, err
 	}
 	p.header.id = id
+	if v == nil {
+		return p.header, nil
+	}
 
 	if s.codec != nil {
 		scan := scanner{data: p.data}
@@ -309,9 +312,9 @@ func revisionOf(record []byte) []byte {
 	if len(record) < prefixLen {
 		return nil
 	}
-	size := byte(0x97)
+	size := byte(0x98)
 	if record[1] >= formatSealedMsgpack {
-		size = 0x96
+		size = 0x97
 	}
 	if record[0] != size || record[1] < formatMsgpack || record[1] > formatSealedCodec ||
 		record[2] != 0xc4 || record[3] != idLen ||
@@ -347,14 +350,22 @@ func (s *serializer) open(record []byte) (opened, error) {
 	scan := scanner{data: record, pos: prefixLen}
 	createdAt, err1 := scan.next()
 	idle, err2 := scan.next()
-	ok := err1 == nil && err2 == nil && createdAt.form == formUint && createdAt.n <= math.MaxInt64
+	deadline, err3 := scan.next()
+	ok := err1 == nil && err2 == nil && err3 == nil && createdAt.form == formUint && createdAt.n <= math.MaxInt64
 	p.header.createdAt = time.UnixMilli(int64(createdAt.n)).UTC()
 	switch {
 	case idle.form == formNil:
 	case idle.form == formInt && int64(idle.n) == -1:
-		p.header.idle = noIdleTimeout
+		p.header.idle = noIdle
 	case idle.form == formUint && idle.n > 0 && idle.n <= uint64(math.MaxInt64/time.Millisecond):
 		p.header.idle = time.Duration(idle.n) * time.Millisecond
+	default:
+		ok = false
+	}
+	switch {
+	case deadline.form == formNil:
+	case deadline.form == formUint && deadline.n <= math.MaxInt64:
+		p.header.deadline = time.UnixMilli(int64(deadline.n)).UTC()
 	default:
 		ok = false
 	}
@@ -393,7 +404,7 @@ func (s *serializer) unseal(sealed, head []byte) []byte {
 	return nil
 }
 
-// appendHead appends everything up to the idle timeout, with a new revision.
+// appendHead appends everything up to the deadline, with a new revision.
 func (s *serializer) appendHead(dst []byte, h recordHeader) ([]byte, error) {
 	id, err := parseID(h.id)
 	if err != nil {
@@ -403,9 +414,9 @@ func (s *serializer) appendHead(dst []byte, h recordHeader) ([]byte, error) {
 	if createdAt < 0 {
 		return dst, errors.New("echosession: a session cannot be created before 1970")
 	}
-	size := byte(0x97)
+	size := byte(0x98)
 	if len(s.seals) > 0 {
-		size = 0x96
+		size = 0x97
 	}
 	dst = append(dst, size, s.format, 0xc4, idLen)
 	dst = append(dst, id[:]...)
@@ -415,13 +426,17 @@ func (s *serializer) appendHead(dst []byte, h recordHeader) ([]byte, error) {
 	dst = binary.BigEndian.AppendUint64(append(dst, 0xcf), uint64(createdAt))
 	switch {
 	case h.idle == 0:
-		return append(dst, 0xc0), nil
+		dst = append(dst, 0xc0)
 	case h.idle < 0:
-		return append(dst, 0xff), nil
+		dst = append(dst, 0xff)
 	default:
 		ms := max(1, h.idle.Milliseconds())
-		return binary.BigEndian.AppendUint64(append(dst, 0xcf), uint64(ms)), nil
+		dst = binary.BigEndian.AppendUint64(append(dst, 0xcf), uint64(ms))
 	}
+	if h.deadline.IsZero() {
+		return append(dst, 0xc0), nil
+	}
+	return binary.BigEndian.AppendUint64(append(dst, 0xcf), uint64(max(0, h.deadline.UnixMilli()))), nil
 }
 
 // finish makes a record that is the caller's own of a head and a tail in one
