@@ -1,6 +1,7 @@
 package echosession
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -125,7 +126,7 @@ type redisStore struct {
 // mark, the ID that the key belongs to and the ID of the successor. MessagePack
 // never uses this byte, so no record begins with it.
 const (
-	pointerMark = "\xc1"
+	pointerMark = 0xc1
 	refIDLen    = 36
 )
 
@@ -151,53 +152,58 @@ func (r *redisStore) keys(ref Ref) []string {
 }
 
 func (r *redisStore) Load(ctx context.Context, ref Ref, ttl time.Duration) ([]byte, error) {
-	var value string
-	var err error
-	if ttl == 0 {
-		value, err = r.get(ctx, r.key(ref))
-	} else {
-		var ms int64
-		if ms, err = milliseconds(ttl); err != nil {
-			return nil, err
-		}
-		value, err = loadScript.run(ctx, r, r.keys(ref), ms, ref.ID)
+	if ttl != 0 {
+		return r.loadAndTouch(ctx, ref, ttl)
 	}
+	value, err := r.get(ctx, r.key(ref))
 	if err != nil {
 		return nil, err
 	}
 	return follow(ref, value)
 }
 
+func (r *redisStore) loadAndTouch(ctx context.Context, ref Ref, ttl time.Duration) ([]byte, error) {
+	ms, err := milliseconds(ttl)
+	if err != nil {
+		return nil, err
+	}
+	value, err := loadScript.run(ctx, r, r.keys(ref), ms, ref.ID)
+	if err != nil {
+		return nil, err
+	}
+	return follow(ref, []byte(value))
+}
+
 // follow tells a record from a pointer and from nothing.
-func follow(ref Ref, value string) ([]byte, error) {
-	if value == "" {
+func follow(ref Ref, value []byte) ([]byte, error) {
+	switch {
+	case len(value) == 0:
 		return nil, ErrNotFound
-	}
-	if !strings.HasPrefix(value, pointerMark) {
-		return []byte(value), nil
-	}
-	if len(value) != len(pointerMark)+2*refIDLen || value[1:1+refIDLen] != ref.ID {
+	case value[0] != pointerMark:
+		return value, nil
+	case len(value) != 1+2*refIDLen || string(value[1:1+refIDLen]) != ref.ID:
 		return nil, unavailable(errForeignReply)
 	}
-	return nil, &RotatedError{To: value[1+refIDLen:]}
+	return nil, &RotatedError{To: string(value[1+refIDLen:])}
 }
 
 // get reads a key, on a replica or from a client-side cache where the client is
 // built so, but past both just after a write of this process.
-func (r *redisStore) get(ctx context.Context, key string) (string, error) {
-	cmd := redis.NewStringCmd(ctx, "get", key)
+func (r *redisStore) get(ctx context.Context, key string) ([]byte, error) {
+	name := "get"
 	if r.recent.has(key) {
 		// Without an option GETEX changes nothing, yet it is no cacheable command
 		// and runs on the primary.
-		cmd = redis.NewStringCmd(ctx, "getex", key)
+		name = "getex"
 	}
+	cmd := redis.NewStringCmd(ctx, name, key)
 	switch err := r.process(ctx, cmd); {
 	case err == nil:
-		return cmd.Val(), nil
+		return cmd.Bytes()
 	case errors.Is(err, redis.Nil):
-		return "", nil
+		return nil, nil
 	default:
-		return "", unavailable(err)
+		return nil, unavailable(err)
 	}
 }
 
@@ -222,7 +228,7 @@ func (r *redisStore) setNew(ctx context.Context, key string, record []byte, ms i
 		}
 		// Taken: by an earlier attempt whose reply was lost, or by another record.
 		value, err := r.get(ctx, key)
-		if err == nil && value != string(record) {
+		if err == nil && !bytes.Equal(value, record) {
 			err = ErrConflict
 		}
 		return err
@@ -242,21 +248,11 @@ func (r *redisStore) Replace(ctx context.Context, ref Ref, old, record []byte, t
 }
 
 func (r *redisStore) Touch(ctx context.Context, ref Ref, ttl time.Duration) error {
-	ms, err := milliseconds(ttl)
-	if err != nil {
-		return err
+	_, err := r.loadAndTouch(ctx, ref, ttl)
+	if _, rotated := errors.AsType[*RotatedError](err); rotated {
+		return ErrNotFound
 	}
-	value, err := loadScript.run(ctx, r, r.keys(ref), ms, ref.ID)
-	if err != nil {
-		return err
-	}
-	if _, err := follow(ref, value); err != nil {
-		if _, rotated := errors.AsType[*RotatedError](err); rotated {
-			return ErrNotFound
-		}
-		return err
-	}
-	return nil
+	return err
 }
 
 func (r *redisStore) Delete(ctx context.Context, ref Ref) error {
@@ -270,7 +266,7 @@ func (r *redisStore) Delete(ctx context.Context, ref Ref) error {
 		if err != nil {
 			return err
 		}
-		_, err = follow(ref, value)
+		_, err = follow(ref, []byte(value))
 		rotated, ok := errors.AsType[*RotatedError](err)
 		if !ok {
 			if err != nil && !errors.Is(err, ErrNotFound) {
@@ -312,7 +308,7 @@ func (r *redisStore) Rotate(ctx context.Context, from, to Ref, old, record []byt
 		return errors.New("echosession: a session is rotated within its subject")
 	}
 	keys := append(r.keys(from), r.key(to))
-	pointer := pointerMark + from.ID + to.ID
+	pointer := string([]byte{pointerMark}) + from.ID + to.ID
 	r.recent.add(r.key(to))
 	if from.Subject != "" {
 		return rotateScript.apply(ctx, r, keys, ms, from.ID, old, record, pointer, graceMS, to.ID)
@@ -468,7 +464,7 @@ func (r *redisStore) fetch(ctx context.Context, keys []string) ([]Entry, error) 
 	}
 	entries := make([]Entry, 0, len(batch))
 	for _, p := range batch {
-		if v := p.value.Val(); v != "" && !strings.HasPrefix(v, pointerMark) && p.ttl.Val() > 0 {
+		if v := p.value.Val(); v != "" && v[0] != pointerMark && p.ttl.Val() > 0 {
 			entries = append(entries, Entry{Record: []byte(v), TTL: time.Duration(p.ttl.Val()) * time.Millisecond})
 		}
 	}
