@@ -221,6 +221,7 @@ func (a algorithm) importECDSA(k *ecdsa.PublicKey) (*ecdsa.PublicKey, error) {
 	if k.Curve != a.curve {
 		return nil, fmt.Errorf("the ECDSA key is on another curve: it must be %s", a.wants())
 	}
+	//lint:ignore SA1019 Bytes panics when they are missing
 	if k.X == nil || k.Y == nil {
 		return nil, errors.New("the ECDSA public key has no point")
 	}
@@ -253,6 +254,7 @@ func importSigner(signer crypto.Signer, public crypto.PublicKey) (any, error) {
 		private.Precompute()
 		return private, nil
 	case *ecdsa.PrivateKey:
+		//lint:ignore SA1019 Bytes panics when it is missing
 		if k.D == nil {
 			return nil, errors.New("the ECDSA private key has no scalar")
 		}

@@ -297,7 +297,7 @@ func (t *tokens) checkTime(v *verifiedToken, now time.Time) error {
 	early := now.Add(-t.skew).UnixNano()
 	late := now.Add(t.skew).UnixNano()
 	switch {
-	case early >= v.exp && v.exp != never:
+	case early >= v.exp:
 		return invalidToken("expired")
 	case late < v.nbf:
 		return invalidToken("not yet valid")
