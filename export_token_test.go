@@ -79,3 +79,7 @@ func (c *verifiedCache) Size() (entries, bytes int) {
 	}
 	return entries, bytes
 }
+
+func (e *cachedToken) LastTouch(ns int64) { e.lastTouch.Store(ns) }
+
+func (e *cachedToken) VerifiedToken() *VerifiedToken { return e.verifiedToken }

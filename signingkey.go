@@ -10,6 +10,7 @@ import (
 	"crypto/subtle"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"math/big"
 	"reflect"
@@ -21,7 +22,7 @@ import (
 type SigningKey struct {
 	// ID names the key in the header of the tokens that it signs (`kid`, RFC 7515
 	// §4.1.4) and is compared byte for byte. It is public. It is required, and
-	// must be unique, when there are several keys; it has at most 256 bytes.
+	// must be unique, when there are several keys; it has at most 100 bytes.
 	ID string
 
 	// Algorithm is the one algorithm (RFC 7518 §3.1, RFC 8037 §3.1) of this key.
@@ -50,15 +51,16 @@ type SigningKey struct {
 
 // maxKeyIDLen keeps every header that is issued within maxHeaderLen, whatever
 // JSON escapes the ID needs.
-const maxKeyIDLen = 256
+const maxKeyIDLen = 100
 
 const minRSABits = 2048
 
-// algorithm says which key fits. Exactly one of secretLen, rsa, curve and ed25519
+// algorithm says which key fits: exactly one of secretLen, rsa, curve and ed25519
 // is set.
 type algorithm struct {
 	secretLen int // the least, in bytes: the length of the hash (RFC 7518 §3.2)
 	rsa       bool
+	pss       crypto.Hash // the hash of RSASSA-PSS
 	curve     elliptic.Curve
 	ed25519   bool
 }
@@ -70,9 +72,9 @@ var algorithms = map[string]algorithm{
 	"RS256": {rsa: true},
 	"RS384": {rsa: true},
 	"RS512": {rsa: true},
-	"PS256": {rsa: true},
-	"PS384": {rsa: true},
-	"PS512": {rsa: true},
+	"PS256": {rsa: true, pss: crypto.SHA256},
+	"PS384": {rsa: true, pss: crypto.SHA384},
+	"PS512": {rsa: true, pss: crypto.SHA512},
 	"ES256": {curve: elliptic.P256()},
 	"ES384": {curve: elliptic.P384()},
 	"ES512": {curve: elliptic.P521()},
@@ -219,6 +221,7 @@ func (a algorithm) importECDSA(k *ecdsa.PublicKey) (*ecdsa.PublicKey, error) {
 	if k.Curve != a.curve {
 		return nil, fmt.Errorf("the ECDSA key is on another curve: it must be %s", a.wants())
 	}
+	//lint:ignore SA1019 Bytes panics when they are missing
 	if k.X == nil || k.Y == nil {
 		return nil, errors.New("the ECDSA public key has no point")
 	}
@@ -251,6 +254,7 @@ func importSigner(signer crypto.Signer, public crypto.PublicKey) (any, error) {
 		private.Precompute()
 		return private, nil
 	case *ecdsa.PrivateKey:
+		//lint:ignore SA1019 Bytes panics when it is missing
 		if k.D == nil {
 			return nil, errors.New("the ECDSA private key has no scalar")
 		}
@@ -282,6 +286,19 @@ type keyHandle struct {
 }
 
 func (h keyHandle) Public() crypto.PublicKey { return h.public }
+
+// Sign looks at ECDSA signatures before jwx does, which panics when the numbers are
+// too long for the curve: a key service may have been given another key.
+func (h keyHandle) Sign(random io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+	signature, err := h.Signer.Sign(random, digest, opts)
+	if err != nil {
+		return nil, err
+	}
+	if public, ok := h.public.(*ecdsa.PublicKey); ok && !ecdsa.VerifyASN1(public, digest, signature) {
+		return nil, errors.New("the signature is that of another key")
+	}
+	return signature, nil
+}
 
 // sameKey reports whether two keys that verify are the same.
 func sameKey(a, b any) bool {

@@ -129,7 +129,7 @@ func (s *cacheShard) put(h uint64, e *cachedToken, limit int) {
 
 // entryOverhead is what an entry takes beside its strings: the structs, its place in
 // a map that is half full, and what the allocator rounds up.
-const entryOverhead = 240
+const entryOverhead = 176
 
 func (e *cachedToken) size() int {
 	return len(e.token) + len(e.payload) + len(e.subject) + entryOverhead
