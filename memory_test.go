@@ -1,12 +1,287 @@
 package echosession_test
 
 import (
+	"context"
+	"errors"
+	"fmt"
 	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/uuid"
 
 	"github.com/echosession/echosession"
 	"github.com/echosession/echosession/storetest"
 )
 
 func TestMemoryStore(t *testing.T) {
-	storetest.Run(t, func(*testing.T) echosession.Store { return echosession.NewMemoryStore() })
+	storetest.Run(t, func(t *testing.T) echosession.Store {
+		s := echosession.NewMemoryStore()
+		t.Cleanup(func() { s.Close() })
+		return s
+	})
+}
+
+// newRef returns a ref of a subject, or of none, that nothing was stored under.
+func newRef(subject string) echosession.Ref {
+	return echosession.Ref{ID: uuid.NewString(), Subject: subject}
+}
+
+func mustCreate(t testing.TB, s echosession.Store, ref echosession.Ref, record string, ttl time.Duration) {
+	t.Helper()
+	if err := s.Create(t.Context(), ref, []byte(record), ttl, 0); err != nil {
+		t.Fatalf("Create: %v", err)
+	}
+}
+
+func mustRotate(t testing.TB, s echosession.Store, from, to echosession.Ref, grace time.Duration) {
+	t.Helper()
+	if err := s.Rotate(t.Context(), from, to, []byte("r"), []byte("r2"), time.Hour, grace); err != nil {
+		t.Fatalf("Rotate: %v", err)
+	}
+}
+
+func TestMemoryStoreKeepsTimeInABubble(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := echosession.NewMemoryStore()
+		ref := newRef("ada")
+		mustCreate(t, s, ref, "r", time.Minute)
+		time.Sleep(time.Minute - time.Nanosecond)
+		if _, err := s.Load(t.Context(), ref, 0); err != nil {
+			t.Errorf("a nanosecond before the lifetime has passed: %v", err)
+		}
+		time.Sleep(time.Nanosecond)
+		if _, err := s.Load(t.Context(), ref, 0); !errors.Is(err, echosession.ErrNotFound) {
+			t.Errorf("when the lifetime has passed: error %v, want ErrNotFound", err)
+		}
+	})
+}
+
+// storeCalls calls every method but Close on a store that holds "r" under ref.
+var storeCalls = []struct {
+	name string
+	call func(ctx context.Context, s echosession.Store, ref echosession.Ref) error
+}{
+	{"Load", func(ctx context.Context, s echosession.Store, ref echosession.Ref) error {
+		_, err := s.Load(ctx, ref, 0)
+		return err
+	}},
+	{"Create", func(ctx context.Context, s echosession.Store, ref echosession.Ref) error {
+		return s.Create(ctx, newRef(ref.Subject), []byte("r"), time.Hour, 1)
+	}},
+	{"Replace", func(ctx context.Context, s echosession.Store, ref echosession.Ref) error {
+		return s.Replace(ctx, ref, []byte("r"), []byte("r2"), time.Hour)
+	}},
+	{"Touch", func(ctx context.Context, s echosession.Store, ref echosession.Ref) error {
+		return s.Touch(ctx, ref, time.Hour)
+	}},
+	{"Delete", func(ctx context.Context, s echosession.Store, ref echosession.Ref) error {
+		return s.Delete(ctx, ref)
+	}},
+	{"Rotate", func(ctx context.Context, s echosession.Store, ref echosession.Ref) error {
+		return s.Rotate(ctx, ref, newRef(ref.Subject), []byte("r"), []byte("r2"), time.Hour, 0)
+	}},
+	{"List", func(ctx context.Context, s echosession.Store, ref echosession.Ref) error {
+		_, err := s.List(ctx, ref.Subject)
+		return err
+	}},
+	{"List of no subject", func(ctx context.Context, s echosession.Store, _ echosession.Ref) error {
+		_, err := s.List(ctx, "")
+		return err
+	}},
+	{"DeleteSubject", func(ctx context.Context, s echosession.Store, ref echosession.Ref) error {
+		_, err := s.DeleteSubject(ctx, ref.Subject, nil)
+		return err
+	}},
+	{"Scan", func(ctx context.Context, s echosession.Store, _ echosession.Ref) error {
+		for _, err := range s.Scan(ctx) {
+			return err
+		}
+		return nil
+	}},
+}
+
+func TestMemoryStoreReportsItsContext(t *testing.T) {
+	cancelled, cancel := context.WithCancel(t.Context())
+	cancel()
+	late, cancel := context.WithDeadlineCause(t.Context(), time.Time{}, errors.New("a cause of the caller's"))
+	defer cancel()
+
+	for _, c := range storeCalls {
+		t.Run(c.name, func(t *testing.T) {
+			s := echosession.NewMemoryStore()
+			ref := newRef("ada")
+			mustCreate(t, s, ref, "r", time.Hour)
+			for _, ctx := range []context.Context{cancelled, late} {
+				err := c.call(ctx, s, ref)
+				if !errors.Is(err, echosession.ErrStoreUnavailable) || !errors.Is(err, ctx.Err()) {
+					t.Errorf("error %v, want ErrStoreUnavailable and %v", err, ctx.Err())
+				}
+			}
+			if err := c.call(t.Context(), s, ref); err != nil {
+				t.Errorf("with a context that has not ended: %v", err)
+			}
+		})
+	}
+}
+
+func TestMemoryStoreIsUnavailableWhenClosed(t *testing.T) {
+	s := echosession.NewMemoryStore()
+	ref := newRef("ada")
+	mustCreate(t, s, ref, "r", time.Hour)
+	mustCreate(t, s, newRef("ada"), "r", time.Hour)
+
+	var yields []error
+	for _, err := range s.Scan(t.Context()) {
+		yields = append(yields, err)
+		for range 2 {
+			if err := s.Close(); err != nil {
+				t.Errorf("Close: %v", err)
+			}
+		}
+	}
+	if len(yields) != 2 || yields[0] != nil || !errors.Is(yields[1], echosession.ErrStoreUnavailable) {
+		t.Errorf("a Scan that was running yielded %v, want a record and ErrStoreUnavailable", yields)
+	}
+	for _, c := range storeCalls {
+		if err := c.call(t.Context(), s, ref); !errors.Is(err, echosession.ErrStoreUnavailable) {
+			t.Errorf("%s: error %v, want ErrStoreUnavailable", c.name, err)
+		}
+	}
+	if n := s.Held(); n != 0 {
+		t.Errorf("%d entries are held, want none", n)
+	}
+}
+
+func TestMemoryStoreRotate(t *testing.T) {
+	newStore := func(t *testing.T) (*echosession.MemoryStore, []echosession.Ref) {
+		s := echosession.NewMemoryStore()
+		refs := []echosession.Ref{newRef("ada"), newRef("ada"), newRef("ada"), newRef("ada")}
+		mustCreate(t, s, refs[0], "r", time.Hour)
+		return s, refs
+	}
+	wantLoad := func(t *testing.T, s echosession.Store, ref echosession.Ref, want string) {
+		t.Helper()
+		if got, err := s.Load(t.Context(), ref, 0); err != nil || string(got) != want {
+			t.Errorf("Load: record %q, error %v, want %q", got, err, want)
+		}
+	}
+
+	t.Run("a taken successor is a conflict", func(t *testing.T) {
+		s, refs := newStore(t)
+		mustCreate(t, s, refs[1], "taken", time.Hour)
+		err := s.Rotate(t.Context(), refs[0], refs[1], []byte("r"), []byte("r2"), time.Hour, time.Hour)
+		if !errors.Is(err, echosession.ErrConflict) {
+			t.Errorf("error %v, want ErrConflict", err)
+		}
+		wantLoad(t, s, refs[0], "r")
+		wantLoad(t, s, refs[1], "taken")
+	})
+
+	t.Run("a successor of another subject is refused", func(t *testing.T) {
+		s, refs := newStore(t)
+		to := newRef("eve")
+		if err := s.Rotate(t.Context(), refs[0], to, []byte("r"), []byte("r2"), time.Hour, time.Hour); err == nil {
+			t.Error("no error")
+		}
+		wantLoad(t, s, refs[0], "r")
+		if _, err := s.Load(t.Context(), to, 0); !errors.Is(err, echosession.ErrNotFound) {
+			t.Errorf("Load of the successor: error %v, want ErrNotFound", err)
+		}
+	})
+
+	t.Run("every ref leads to the last one", func(t *testing.T) {
+		s, refs := newStore(t)
+		mustRotate(t, s, refs[0], refs[1], time.Hour)
+		mustRotate(t, s, refs[1], refs[2], 0) // a gap
+		mustRotate(t, s, refs[2], refs[3], time.Hour)
+		for _, i := range []int{0, 2} {
+			_, err := s.Load(t.Context(), refs[i], 0)
+			if rotated := (*echosession.RotatedError)(nil); !errors.As(err, &rotated) || rotated.To != refs[3].ID {
+				t.Errorf("Load: error %#v, want a RotatedError to %s", err, refs[3].ID)
+			}
+		}
+		if err := s.Delete(t.Context(), refs[0]); err != nil {
+			t.Errorf("Delete: %v", err)
+		}
+		if _, err := s.Load(t.Context(), refs[3], 0); !errors.Is(err, echosession.ErrNotFound) {
+			t.Errorf("after Delete: error %v, want ErrNotFound", err)
+		}
+	})
+}
+
+func TestMemoryStoreForgetsTheExpired(t *testing.T) {
+	now := time.Now()
+	newStore := func() *echosession.MemoryStore {
+		return echosession.NewMemoryStore(echosession.WithClock(func() time.Time { return now }))
+	}
+
+	t.Run("they stay a fraction of the live", func(t *testing.T) {
+		s := newStore()
+		const live = 1000
+		for range 10 * live {
+			now = now.Add(time.Millisecond)
+			from := newRef("ada")
+			mustCreate(t, s, from, "r", live*time.Millisecond)
+			if n := s.Held(); n > live+live/2 {
+				t.Fatalf("%d entries are held for %d live", n, live)
+			}
+		}
+	})
+
+	t.Run("no call removes many", func(t *testing.T) {
+		s := newStore()
+		const n = 1000
+		for range n {
+			ref := newRef("ada")
+			mustCreate(t, s, ref, "r", time.Second)
+			mustRotate(t, s, ref, newRef("ada"), time.Second)
+		}
+		now = now.Add(2 * time.Hour)
+		for held := s.Held(); held > 0; {
+			if _, err := s.Load(t.Context(), newRef(""), 0); !errors.Is(err, echosession.ErrNotFound) {
+				t.Fatalf("Load: error %v, want ErrNotFound", err)
+			}
+			left := s.Held()
+			if left >= held || left < held-10 {
+				t.Fatalf("a call left %d of %d expired entries, want a few fewer", left, held)
+			}
+			held = left
+		}
+	})
+}
+
+func BenchmarkMemoryStore(b *testing.B) {
+	const live = 100_000
+	record := make([]byte, 512)
+	s := echosession.NewMemoryStore()
+	refs := make([]echosession.Ref, live)
+	for i := range refs {
+		refs[i] = newRef(fmt.Sprint("subject ", i/5))
+		mustCreate(b, s, refs[i], string(record), time.Hour)
+	}
+	ctx := context.Background()
+	next := 0
+	ref := func() echosession.Ref {
+		next++
+		return refs[next%live]
+	}
+	for _, bench := range []struct {
+		name string
+		call func() error
+	}{
+		{"Load", func() error { _, err := s.Load(ctx, ref(), 0); return err }},
+		{"LoadAndTouch", func() error { _, err := s.Load(ctx, ref(), time.Hour); return err }},
+		{"Replace", func() error { return s.Replace(ctx, ref(), record[:16], record, time.Hour) }},
+		{"CreateAndTrim", func() error { return s.Create(ctx, newRef(ref().Subject), record, time.Hour, 5) }},
+	} {
+		b.Run(bench.name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if err := bench.call(); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
 }

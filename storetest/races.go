@@ -3,9 +3,12 @@ package storetest
 import (
 	"bytes"
 	"errors"
+	"math/rand/v2"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -20,14 +23,17 @@ func rounds() int {
 	return 300
 }
 
-// atOnce calls the functions at the same time and waits for them.
+// atOnce calls the functions at the same time, in an order that is never the same,
+// and waits for them.
 func atOnce(fns ...func()) {
 	start := make(chan struct{})
 	var wg sync.WaitGroup
-	for _, fn := range fns {
+	for _, i := range rand.Perm(len(fns)) {
+		delay := time.Duration(rand.IntN(2)) * rand.N(200*time.Microsecond)
 		wg.Go(func() {
 			<-start
-			fn()
+			time.Sleep(delay)
+			fns[i]()
 		})
 	}
 	close(start)
@@ -106,36 +112,36 @@ var raceCases = []testCase{
 		rule: "Create stores the new session and deletes the oldest in one step: at no moment can more sessions be listed than the limit allows.",
 		run: func(t *trial) {
 			const limit = 3
-			refs := make([]echosession.Ref, 50)
-			var fns []func()
-			for i := range refs {
-				refs[i] = t.ref()
-				fns = append(fns, func() {
-					if err := t.store.Create(t.Context(), refs[i], record(), long, limit); err != nil {
-						t.Errorf("Create: %v", err)
-					}
-				})
-			}
-			for range 4 {
-				fns = append(fns, func() {
-					for range rounds() / 10 {
+			for range rounds() / 10 {
+				refs := make([]echosession.Ref, 50)
+				var creating atomic.Int32
+				creating.Store(int32(len(refs)))
+				fns := []func(){func() {
+					for creating.Load() > 0 {
 						list, err := t.store.List(t.Context(), t.subject)
 						if err != nil || len(list) > limit {
 							t.Errorf("List: %d sessions, error %v, want at most %d", len(list), err, limit)
 						}
 					}
-				})
-			}
-			atOnce(fns...)
-			live := 0
-			for _, ref := range refs {
-				if _, err := t.store.Load(t.Context(), ref, 0); err == nil {
-					live++
+				}}
+				for i := range refs {
+					refs[i] = t.ref()
+					fns = append(fns, func() {
+						defer creating.Add(-1)
+						t.anyOf("Create", t.store.Create(t.Context(), refs[i], record(), long, limit))
+					})
 				}
-			}
-			list, err := t.store.List(t.Context(), t.subject)
-			if live != limit || err != nil || len(list) != limit {
-				t.Errorf("%d sessions can be loaded, %d are listed, error %v, want %d", live, len(list), err, limit)
+				atOnce(fns...)
+				live := 0
+				for _, ref := range refs {
+					if _, err := t.store.Load(t.Context(), ref, 0); err == nil {
+						live++
+					}
+				}
+				list, err := t.store.List(t.Context(), t.subject)
+				if live != limit || err != nil || len(list) != limit {
+					t.Errorf("%d sessions can be loaded, %d are listed, error %v, want %d", live, len(list), err, limit)
+				}
 			}
 		},
 	},

@@ -106,7 +106,7 @@ func (t *trial) follow(ref echosession.Ref) ([]byte, error) {
 		}
 		ref.ID = rotated.To
 	}
-	t.Fatal("Load: a ref that was rotated away leads nowhere")
+	t.Fatalf("Load: a ref that was rotated away leads nowhere")
 	return nil, nil
 }
 

@@ -57,7 +57,10 @@ func TestCluster(t *testing.T) {
 	if len(c.Addrs()) != 6 {
 		t.Fatalf("%d nodes", len(c.Addrs()))
 	}
-	rdb := c.Client(t)
+	rdb := c.Client(t, func(o *redis.ClusterOptions) {
+		// The default is a minute, and a dead master gives no other hint to reload.
+		o.ClusterStateReloadInterval = 200 * time.Millisecond
+	})
 
 	t.Run("every slot takes writes and every master has a replica", func(t *testing.T) {
 		for i := range 300 {
@@ -177,7 +180,7 @@ func TestThrough(t *testing.T) {
 	}
 	rdb := c.Client(t, func(o *redis.ClusterOptions) {
 		o.Dialer = redistest.Through(proxies...)
-		o.MaxRedirects = -1
+		o.MaxRedirects = -1 // MOVED is not followed
 	})
 	seen := func() (n int) {
 		for _, p := range proxies {

@@ -1,0 +1,1198 @@
+package storetest_test
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/echosession/echosession"
+	"github.com/echosession/echosession/storetest"
+)
+
+func TestRunWithClock(t *testing.T) {
+	storetest.RunWithClock(t, func(*testing.T) (echosession.Store, func(time.Duration)) {
+		return newFaulty(func(*faulty) {})
+	})
+}
+
+// TestEveryCaseFails hands each case a store that breaks its rule.
+func TestEveryCaseFails(t *testing.T) {
+	tried := make(map[string]bool)
+	for _, f := range faults {
+		tried[f.breaks] = true
+		t.Run(f.fault, func(t *testing.T) {
+			complaints := storetest.Complaints(t, f.breaks, func() (echosession.Store, func(time.Duration)) {
+				return newFaulty(f.install)
+			})
+			if len(complaints) == 0 {
+				t.Errorf("the case %q does not notice", f.breaks)
+			} else {
+				t.Logf("%q: %s", f.breaks, complaints[0])
+			}
+		})
+	}
+	for _, name := range storetest.CaseNames() {
+		if !tried[name] {
+			t.Errorf("no store breaks the rule of %q", name)
+		}
+	}
+}
+
+// faulty is a memory store with methods that can be put out of order.
+type faulty struct {
+	sound *echosession.MemoryStore
+
+	load          func(ctx context.Context, ref echosession.Ref, ttl time.Duration) ([]byte, error)
+	create        func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit int) error
+	replace       func(ctx context.Context, ref echosession.Ref, old, record []byte, ttl time.Duration) error
+	touch         func(ctx context.Context, ref echosession.Ref, ttl time.Duration) error
+	delete        func(ctx context.Context, ref echosession.Ref) error
+	rotate        func(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl, grace time.Duration) error
+	list          func(ctx context.Context, subject string) ([]echosession.Entry, error)
+	deleteSubject func(ctx context.Context, subject string, except []string) (int, error)
+	scan          func(ctx context.Context) iter.Seq2[echosession.Entry, error]
+
+	// What some faults remember.
+	mu   sync.Mutex
+	refs []echosession.Ref
+}
+
+// newFaulty returns a store with a fault installed, and what turns its clock.
+func newFaulty(install func(*faulty)) (echosession.Store, func(time.Duration)) {
+	var mu sync.Mutex
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	sound := echosession.NewMemoryStore(echosession.WithClock(func() time.Time {
+		mu.Lock()
+		defer mu.Unlock()
+		return now
+	}))
+	f := &faulty{
+		sound:         sound,
+		load:          sound.Load,
+		create:        sound.Create,
+		replace:       sound.Replace,
+		touch:         sound.Touch,
+		delete:        sound.Delete,
+		rotate:        sound.Rotate,
+		list:          sound.List,
+		deleteSubject: sound.DeleteSubject,
+		scan:          sound.Scan,
+	}
+	install(f)
+	return f, func(d time.Duration) {
+		mu.Lock()
+		defer mu.Unlock()
+		now = now.Add(d)
+	}
+}
+
+func (f *faulty) Load(ctx context.Context, ref echosession.Ref, ttl time.Duration) ([]byte, error) {
+	return f.load(ctx, ref, ttl)
+}
+
+func (f *faulty) Create(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit int) error {
+	return f.create(ctx, ref, record, ttl, limit)
+}
+
+func (f *faulty) Replace(ctx context.Context, ref echosession.Ref, old, record []byte, ttl time.Duration) error {
+	return f.replace(ctx, ref, old, record, ttl)
+}
+
+func (f *faulty) Touch(ctx context.Context, ref echosession.Ref, ttl time.Duration) error {
+	return f.touch(ctx, ref, ttl)
+}
+
+func (f *faulty) Delete(ctx context.Context, ref echosession.Ref) error {
+	return f.delete(ctx, ref)
+}
+
+func (f *faulty) Rotate(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl, grace time.Duration) error {
+	return f.rotate(ctx, from, to, old, record, ttl, grace)
+}
+
+func (f *faulty) List(ctx context.Context, subject string) ([]echosession.Entry, error) {
+	return f.list(ctx, subject)
+}
+
+func (f *faulty) DeleteSubject(ctx context.Context, subject string, except []string) (int, error) {
+	return f.deleteSubject(ctx, subject, except)
+}
+
+func (f *faulty) Scan(ctx context.Context) iter.Seq2[echosession.Entry, error] {
+	return f.scan(ctx)
+}
+
+// remember notes refs, and known returns those of one subject.
+func (f *faulty) remember(refs ...echosession.Ref) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.refs = append(f.refs, refs...)
+}
+
+func (f *faulty) known(subject string) []echosession.Ref {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var refs []echosession.Ref
+	for _, ref := range f.refs {
+		if ref.Subject == subject {
+			refs = append(refs, ref)
+		}
+	}
+	return refs
+}
+
+// trim deletes the oldest known refs of a subject, whatever became of them.
+func (f *faulty) trim(ctx context.Context, subject string, limit int) error {
+	refs := f.known(subject)
+	for _, ref := range refs[:max(0, len(refs)-limit)] {
+		if err := f.sound.Delete(ctx, ref); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// mapSubjects makes f use another subject for each.
+func (f *faulty) mapSubjects(to func(string) string) {
+	ref := func(ref echosession.Ref) echosession.Ref {
+		ref.Subject = to(ref.Subject)
+		return ref
+	}
+	f.load = func(ctx context.Context, r echosession.Ref, ttl time.Duration) ([]byte, error) {
+		return f.sound.Load(ctx, ref(r), ttl)
+	}
+	f.create = func(ctx context.Context, r echosession.Ref, record []byte, ttl time.Duration, limit int) error {
+		return f.sound.Create(ctx, ref(r), record, ttl, limit)
+	}
+	f.list = func(ctx context.Context, subject string) ([]echosession.Entry, error) {
+		return f.sound.List(ctx, to(subject))
+	}
+	f.deleteSubject = func(ctx context.Context, subject string, except []string) (int, error) {
+		return f.sound.DeleteSubject(ctx, to(subject), except)
+	}
+}
+
+// window is the time in which a fault that takes two steps can be caught.
+func window() { time.Sleep(200 * time.Microsecond) }
+
+func isRotated(err error) bool {
+	var rotated *echosession.RotatedError
+	return errors.As(err, &rotated)
+}
+
+var faults = []struct {
+	fault   string
+	breaks  string // the case that must notice
+	install func(*faulty)
+}{
+	{
+		fault:  "records end at a NUL",
+		breaks: "load returns what was created",
+		install: func(f *faulty) {
+			f.load = func(ctx context.Context, ref echosession.Ref, ttl time.Duration) ([]byte, error) {
+				record, err := f.sound.Load(ctx, ref, ttl)
+				record, _, _ = bytes.Cut(record, []byte{0})
+				return record, err
+			}
+		},
+	},
+	{
+		fault:  "records are cut at 32 KiB",
+		breaks: "load returns what was created",
+		install: func(f *faulty) {
+			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit int) error {
+				return f.sound.Create(ctx, ref, record[:min(len(record), 32<<10)], ttl, limit)
+			}
+		},
+	},
+	{
+		fault:  "touch of none succeeds",
+		breaks: "what is absent is not found",
+		install: func(f *faulty) {
+			f.touch = func(ctx context.Context, ref echosession.Ref, ttl time.Duration) error {
+				err := f.sound.Touch(ctx, ref, ttl)
+				if errors.Is(err, echosession.ErrNotFound) {
+					return nil
+				}
+				return err
+			}
+		},
+	},
+	{
+		fault:  "rotate stores the successor of none",
+		breaks: "what is absent is not found",
+		install: func(f *faulty) {
+			f.rotate = func(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl, grace time.Duration) error {
+				err := f.sound.Rotate(ctx, from, to, old, record, ttl, grace)
+				if errors.Is(err, echosession.ErrNotFound) {
+					f.sound.Create(ctx, to, record, ttl, 0)
+				}
+				return err
+			}
+		},
+	},
+	{
+		fault:  "create overwrites",
+		breaks: "create leaves a taken ref",
+		install: func(f *faulty) {
+			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit int) error {
+				err := f.sound.Create(ctx, ref, record, ttl, limit)
+				if errors.Is(err, echosession.ErrConflict) {
+					f.sound.Delete(ctx, ref)
+					f.sound.Create(ctx, ref, record, ttl, limit)
+				}
+				return err
+			}
+		},
+	},
+	{
+		fault:  "create restarts the lifetime of another record",
+		breaks: "create leaves a taken ref",
+		install: func(f *faulty) {
+			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit int) error {
+				err := f.sound.Create(ctx, ref, record, ttl, limit)
+				if errors.Is(err, echosession.ErrConflict) {
+					f.sound.Touch(ctx, ref, ttl)
+				}
+				return err
+			}
+		},
+	},
+	{
+		fault:  "create cannot be repeated",
+		breaks: "create may be repeated",
+		install: func(f *faulty) {
+			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit int) error {
+				if _, err := f.sound.Load(ctx, ref, 0); err == nil {
+					return echosession.ErrConflict
+				}
+				return f.sound.Create(ctx, ref, record, ttl, limit)
+			}
+		},
+	},
+	{
+		fault:  "replace does not compare",
+		breaks: "replace compares",
+		install: func(f *faulty) {
+			f.replace = func(ctx context.Context, ref echosession.Ref, old, record []byte, ttl time.Duration) error {
+				current, err := f.sound.Load(ctx, ref, 0)
+				if err != nil {
+					return err
+				}
+				return f.sound.Replace(ctx, ref, current, record, ttl)
+			}
+		},
+	},
+	{
+		fault:  "replace accepts an empty old",
+		breaks: "replace compares",
+		install: func(f *faulty) {
+			f.replace = func(ctx context.Context, ref echosession.Ref, old, record []byte, ttl time.Duration) error {
+				if len(old) == 0 {
+					old, _ = f.sound.Load(ctx, ref, 0)
+				}
+				return f.sound.Replace(ctx, ref, old, record, ttl)
+			}
+		},
+	},
+	{
+		fault:  "replace compares the whole record",
+		breaks: "replace compares",
+		install: func(f *faulty) {
+			f.replace = func(ctx context.Context, ref echosession.Ref, old, record []byte, ttl time.Duration) error {
+				current, err := f.sound.Load(ctx, ref, 0)
+				if err == nil && len(current) > len(old) {
+					return echosession.ErrConflict
+				}
+				return f.sound.Replace(ctx, ref, old, record, ttl)
+			}
+		},
+	},
+	{
+		fault:  "replace compares up to the shorter",
+		breaks: "replace compares",
+		install: func(f *faulty) {
+			f.replace = func(ctx context.Context, ref echosession.Ref, old, record []byte, ttl time.Duration) error {
+				current, err := f.sound.Load(ctx, ref, 0)
+				if err == nil {
+					old = old[:min(len(old), len(current))]
+				}
+				return f.sound.Replace(ctx, ref, old, record, ttl)
+			}
+		},
+	},
+	{
+		fault:  "replace restarts the lifetime on a conflict",
+		breaks: "replace compares",
+		install: func(f *faulty) {
+			f.replace = func(ctx context.Context, ref echosession.Ref, old, record []byte, ttl time.Duration) error {
+				err := f.sound.Replace(ctx, ref, old, record, ttl)
+				if errors.Is(err, echosession.ErrConflict) {
+					f.sound.Touch(ctx, ref, ttl)
+				}
+				return err
+			}
+		},
+	},
+	{
+		fault:  "replace re-creates",
+		breaks: "delete removes",
+		install: func(f *faulty) {
+			f.replace = func(ctx context.Context, ref echosession.Ref, old, record []byte, ttl time.Duration) error {
+				err := f.sound.Replace(ctx, ref, old, record, ttl)
+				if errors.Is(err, echosession.ErrNotFound) {
+					return f.sound.Create(ctx, ref, record, ttl, 0)
+				}
+				return err
+			}
+		},
+	},
+	{
+		fault:  "replace re-creates and does not say so",
+		breaks: "what is absent is not found",
+		install: func(f *faulty) {
+			f.replace = func(ctx context.Context, ref echosession.Ref, old, record []byte, ttl time.Duration) error {
+				err := f.sound.Replace(ctx, ref, old, record, ttl)
+				if errors.Is(err, echosession.ErrNotFound) {
+					f.sound.Create(ctx, ref, record, ttl, 0)
+				}
+				return err
+			}
+		},
+	},
+	{
+		fault:  "delete of none is an error",
+		breaks: "delete removes",
+		install: func(f *faulty) {
+			f.delete = func(ctx context.Context, ref echosession.Ref) error {
+				if _, err := f.sound.Load(ctx, ref, 0); errors.Is(err, echosession.ErrNotFound) {
+					return err
+				}
+				return f.sound.Delete(ctx, ref)
+			}
+		},
+	},
+	{
+		fault:  "create keeps the slice",
+		breaks: "slices are not shared",
+		install: func(f *faulty) {
+			kept := make(map[echosession.Ref][]byte)
+			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit int) error {
+				kept[ref] = record
+				return f.sound.Create(ctx, ref, record, ttl, limit)
+			}
+			f.load = func(ctx context.Context, ref echosession.Ref, ttl time.Duration) ([]byte, error) {
+				record, err := f.sound.Load(ctx, ref, ttl)
+				if rec, ok := kept[ref]; ok && err == nil {
+					record = rec
+				}
+				return record, err
+			}
+		},
+	},
+	{
+		fault:  "load hands out its own slice",
+		breaks: "slices are not shared",
+		install: func(f *faulty) {
+			handed := make(map[echosession.Ref][]byte)
+			f.load = func(ctx context.Context, ref echosession.Ref, ttl time.Duration) ([]byte, error) {
+				record, err := f.sound.Load(ctx, ref, ttl)
+				if err != nil {
+					return nil, err
+				}
+				if handed[ref] == nil {
+					handed[ref] = record
+				}
+				return handed[ref], nil
+			}
+		},
+	},
+	{
+		fault:  "replace writes to old",
+		breaks: "slices are not shared",
+		install: func(f *faulty) {
+			f.replace = func(ctx context.Context, ref echosession.Ref, old, record []byte, ttl time.Duration) error {
+				defer clear(old)
+				return f.sound.Replace(ctx, ref, old, record, ttl)
+			}
+		},
+	},
+	{
+		fault:  "load does not look at its context",
+		breaks: "a cancelled context is honoured",
+		install: func(f *faulty) {
+			f.load = func(ctx context.Context, ref echosession.Ref, ttl time.Duration) ([]byte, error) {
+				return f.sound.Load(context.WithoutCancel(ctx), ref, ttl)
+			}
+		},
+	},
+	{
+		fault:  "delete applies in spite of its context",
+		breaks: "a cancelled context is honoured",
+		install: func(f *faulty) {
+			f.delete = func(ctx context.Context, ref echosession.Ref) error {
+				f.sound.Delete(context.WithoutCancel(ctx), ref)
+				return f.sound.Delete(ctx, ref)
+			}
+		},
+	},
+	{
+		fault:  "an outage is taken for none",
+		breaks: "a cancelled context is honoured",
+		install: func(f *faulty) {
+			f.load = func(ctx context.Context, ref echosession.Ref, ttl time.Duration) ([]byte, error) {
+				record, err := f.sound.Load(ctx, ref, ttl)
+				if errors.Is(err, echosession.ErrStoreUnavailable) {
+					err = fmt.Errorf("%w: %w", echosession.ErrNotFound, err)
+				}
+				return record, err
+			}
+		},
+	},
+	{
+		fault:  "records have no lifetime",
+		breaks: "a lifetime ends",
+		install: func(f *faulty) {
+			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit int) error {
+				return f.sound.Create(ctx, ref, record, 1e6*time.Hour, limit)
+			}
+		},
+	},
+	{
+		fault:  "every load restarts the lifetime",
+		breaks: "a lifetime ends",
+		install: func(f *faulty) {
+			f.load = func(ctx context.Context, ref echosession.Ref, ttl time.Duration) ([]byte, error) {
+				if ttl == 0 {
+					ttl = time.Hour
+				}
+				return f.sound.Load(ctx, ref, ttl)
+			}
+		},
+	},
+	{
+		fault:  "a lifetime is rounded up to the second",
+		breaks: "a lifetime ends",
+		install: func(f *faulty) {
+			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit int) error {
+				return f.sound.Create(ctx, ref, record, (ttl + time.Second - 1).Truncate(time.Second), limit)
+			}
+		},
+	},
+	{
+		fault:  "load never restarts the lifetime",
+		breaks: "use restarts a lifetime",
+		install: func(f *faulty) {
+			f.load = func(ctx context.Context, ref echosession.Ref, ttl time.Duration) ([]byte, error) {
+				return f.sound.Load(ctx, ref, 0)
+			}
+		},
+	},
+	{
+		fault:  "touch never shortens the lifetime",
+		breaks: "use restarts a lifetime",
+		install: func(f *faulty) {
+			f.touch = func(ctx context.Context, ref echosession.Ref, ttl time.Duration) error {
+				return f.sound.Touch(ctx, ref, max(ttl, time.Hour))
+			}
+		},
+	},
+	{
+		fault:  "replace keeps the lifetime",
+		breaks: "use restarts a lifetime",
+		install: func(f *faulty) {
+			f.replace = func(ctx context.Context, ref echosession.Ref, old, record []byte, ttl time.Duration) error {
+				return f.sound.Replace(ctx, ref, old, record, time.Hour)
+			}
+		},
+	},
+	{
+		fault:  "rotate keeps the lifetime",
+		breaks: "use restarts a lifetime",
+		install: func(f *faulty) {
+			f.rotate = func(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl, grace time.Duration) error {
+				return f.sound.Rotate(ctx, from, to, old, record, time.Hour, grace)
+			}
+		},
+	},
+	{
+		fault:  "create rounds up to a millisecond",
+		breaks: "too short a lifetime is refused",
+		install: func(f *faulty) {
+			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit int) error {
+				return f.sound.Create(ctx, ref, record, max(ttl, time.Millisecond), limit)
+			}
+		},
+	},
+	{
+		fault:  "load takes a negative lifetime for none",
+		breaks: "too short a lifetime is refused",
+		install: func(f *faulty) {
+			f.load = func(ctx context.Context, ref echosession.Ref, ttl time.Duration) ([]byte, error) {
+				return f.sound.Load(ctx, ref, max(ttl, 0))
+			}
+		},
+	},
+	{
+		fault:  "touch with no lifetime deletes",
+		breaks: "too short a lifetime is refused",
+		install: func(f *faulty) {
+			f.touch = func(ctx context.Context, ref echosession.Ref, ttl time.Duration) error {
+				if ttl <= 0 {
+					f.sound.Delete(ctx, ref)
+				}
+				return f.sound.Touch(ctx, ref, ttl)
+			}
+		},
+	},
+	{
+		fault:  "rotate takes a negative grace for none",
+		breaks: "too short a lifetime is refused",
+		install: func(f *faulty) {
+			f.rotate = func(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl, grace time.Duration) error {
+				return f.sound.Rotate(ctx, from, to, old, record, ttl, max(grace, 0))
+			}
+		},
+	},
+	{
+		fault:  "a millisecond is refused",
+		breaks: "the shortest lifetime is kept",
+		install: func(f *faulty) {
+			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit int) error {
+				return f.sound.Create(ctx, ref, record, ttl-1, limit)
+			}
+		},
+	},
+	{
+		fault:  "a lifetime must be whole milliseconds",
+		breaks: "the shortest lifetime is kept",
+		install: func(f *faulty) {
+			f.touch = func(ctx context.Context, ref echosession.Ref, ttl time.Duration) error {
+				if ttl%time.Millisecond != 0 {
+					return errors.New("value is not an integer")
+				}
+				return f.sound.Touch(ctx, ref, ttl)
+			}
+		},
+	},
+	{
+		fault:  "a lifetime has 32 bits",
+		breaks: "a long lifetime is kept",
+		install: func(f *faulty) {
+			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit int) error {
+				return f.sound.Create(ctx, ref, record, time.Duration(uint32(ttl.Milliseconds()))*time.Millisecond, limit)
+			}
+		},
+	},
+	{
+		fault:  "load goes on to the successor",
+		breaks: "a rotated ref leads to its successor",
+		install: func(f *faulty) {
+			f.load = func(ctx context.Context, ref echosession.Ref, ttl time.Duration) ([]byte, error) {
+				record, err := f.sound.Load(ctx, ref, ttl)
+				var rotated *echosession.RotatedError
+				if errors.As(err, &rotated) {
+					ref.ID = rotated.To
+					return f.sound.Load(ctx, ref, ttl)
+				}
+				return record, err
+			}
+		},
+	},
+	{
+		fault:  "a load with a lifetime prolongs the grace",
+		breaks: "the grace of a rotation ends",
+		install: func(f *faulty) {
+			prolonged := make(map[echosession.Ref]error)
+			f.load = func(ctx context.Context, ref echosession.Ref, ttl time.Duration) ([]byte, error) {
+				record, err := f.sound.Load(ctx, ref, ttl)
+				if isRotated(err) && ttl > 0 {
+					prolonged[ref] = err
+				}
+				if prolonged[ref] != nil {
+					return nil, prolonged[ref]
+				}
+				return record, err
+			}
+		},
+	},
+	{
+		fault:  "touch prolongs the grace",
+		breaks: "the grace of a rotation ends",
+		install: func(f *faulty) {
+			prolonged := make(map[echosession.Ref]error)
+			f.touch = func(ctx context.Context, ref echosession.Ref, ttl time.Duration) error {
+				if _, err := f.sound.Load(ctx, ref, 0); isRotated(err) {
+					prolonged[ref] = err
+				}
+				return f.sound.Touch(ctx, ref, ttl)
+			}
+			f.load = func(ctx context.Context, ref echosession.Ref, ttl time.Duration) ([]byte, error) {
+				if prolonged[ref] != nil {
+					return nil, prolonged[ref]
+				}
+				return f.sound.Load(ctx, ref, ttl)
+			}
+		},
+	},
+	{
+		fault:  "the successor ends with the grace",
+		breaks: "the grace of a rotation ends",
+		install: func(f *faulty) {
+			f.rotate = func(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl, grace time.Duration) error {
+				return f.sound.Rotate(ctx, from, to, old, record, cmp.Or(grace, ttl), grace)
+			}
+		},
+	},
+	{
+		fault:  "there is always a grace",
+		breaks: "a grace of zero is none",
+		install: func(f *faulty) {
+			f.rotate = func(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl, grace time.Duration) error {
+				return f.sound.Rotate(ctx, from, to, old, record, ttl, cmp.Or(grace, time.Second))
+			}
+		},
+	},
+	{
+		fault:  "rotate leaves the successor on a conflict",
+		breaks: "rotate compares",
+		install: func(f *faulty) {
+			f.rotate = func(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl, grace time.Duration) error {
+				err := f.sound.Rotate(ctx, from, to, old, record, ttl, grace)
+				if errors.Is(err, echosession.ErrConflict) {
+					f.sound.Create(ctx, to, record, ttl, 0)
+				}
+				return err
+			}
+		},
+	},
+	{
+		fault:  "rotate does not compare",
+		breaks: "rotate compares",
+		install: func(f *faulty) {
+			f.rotate = func(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl, grace time.Duration) error {
+				current, err := f.sound.Load(ctx, from, 0)
+				if err != nil {
+					return err
+				}
+				return f.sound.Rotate(ctx, from, to, current, record, ttl, grace)
+			}
+		},
+	},
+	{
+		fault:  "replace goes on to the successor",
+		breaks: "a rotated ref takes no writes",
+		install: func(f *faulty) {
+			f.replace = func(ctx context.Context, ref echosession.Ref, old, record []byte, ttl time.Duration) error {
+				_, err := f.sound.Load(ctx, ref, 0)
+				var rotated *echosession.RotatedError
+				if errors.As(err, &rotated) {
+					ref.ID = rotated.To
+				}
+				return f.sound.Replace(ctx, ref, old, record, ttl)
+			}
+		},
+	},
+	{
+		fault:  "touch goes on to the successor",
+		breaks: "a rotated ref takes no writes",
+		install: func(f *faulty) {
+			f.touch = func(ctx context.Context, ref echosession.Ref, ttl time.Duration) error {
+				_, err := f.sound.Load(ctx, ref, 0)
+				var rotated *echosession.RotatedError
+				if errors.As(err, &rotated) {
+					f.sound.Touch(ctx, echosession.Ref{ID: rotated.To, Subject: ref.Subject}, ttl)
+				}
+				return f.sound.Touch(ctx, ref, ttl)
+			}
+		},
+	},
+	{
+		fault:  "only the last ref leads to its successor",
+		breaks: "rotations form a chain",
+		install: func(f *faulty) {
+			last := make(map[string]echosession.Ref)
+			f.rotate = func(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl, grace time.Duration) error {
+				last[from.Subject] = from
+				return f.sound.Rotate(ctx, from, to, old, record, ttl, grace)
+			}
+			f.load = func(ctx context.Context, ref echosession.Ref, ttl time.Duration) ([]byte, error) {
+				record, err := f.sound.Load(ctx, ref, ttl)
+				if isRotated(err) && last[ref.Subject] != ref {
+					return nil, echosession.ErrNotFound
+				}
+				return record, err
+			}
+		},
+	},
+	{
+		fault:  "delete leaves the successor",
+		breaks: "delete follows rotations",
+		install: func(f *faulty) {
+			f.delete = func(ctx context.Context, ref echosession.Ref) error {
+				if _, err := f.sound.Load(ctx, ref, 0); isRotated(err) {
+					return nil
+				}
+				return f.sound.Delete(ctx, ref)
+			}
+		},
+	},
+	{
+		fault:  "list is in the order of the records",
+		breaks: "list is in the order of creation",
+		install: func(f *faulty) {
+			f.list = func(ctx context.Context, subject string) ([]echosession.Entry, error) {
+				list, err := f.sound.List(ctx, subject)
+				slices.SortFunc(list, func(a, b echosession.Entry) int { return bytes.Compare(a.Record, b.Record) })
+				return list, err
+			}
+		},
+	},
+	{
+		fault:  "list is in the order of the lifetimes",
+		breaks: "list is in the order of creation",
+		install: func(f *faulty) {
+			f.list = func(ctx context.Context, subject string) ([]echosession.Entry, error) {
+				list, err := f.sound.List(ctx, subject)
+				slices.SortStableFunc(list, func(a, b echosession.Entry) int { return int(a.TTL - b.TTL) })
+				return list, err
+			}
+		},
+	},
+	{
+		fault:  "list tells no lifetimes",
+		breaks: "list tells the lifetimes",
+		install: func(f *faulty) {
+			f.list = func(ctx context.Context, subject string) ([]echosession.Entry, error) {
+				list, err := f.sound.List(ctx, subject)
+				for i := range list {
+					list[i].TTL = 0
+				}
+				return list, err
+			}
+		},
+	},
+	{
+		fault:  "delete-subject counts the expired",
+		breaks: "what has expired is not listed",
+		install: func(f *faulty) {
+			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit int) error {
+				f.remember(ref)
+				return f.sound.Create(ctx, ref, record, ttl, limit)
+			}
+			f.deleteSubject = func(ctx context.Context, subject string, except []string) (int, error) {
+				_, err := f.sound.DeleteSubject(ctx, subject, except)
+				return len(f.known(subject)), err
+			}
+		},
+	},
+	{
+		fault:   "a limit counts the expired",
+		breaks:  "what has expired gives way first",
+		install: trimKnown,
+	},
+	{
+		fault:   "a limit counts refs",
+		breaks:  "a limit counts a rotated session once",
+		install: trimKnown,
+	},
+	{
+		fault:  "a limit has no effect",
+		breaks: "a limit makes the oldest give way",
+		install: func(f *faulty) {
+			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit int) error {
+				return f.sound.Create(ctx, ref, record, ttl, 0)
+			}
+		},
+	},
+	{
+		fault:  "a limit does not count the new session",
+		breaks: "a limit makes the oldest give way",
+		install: func(f *faulty) {
+			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit int) error {
+				if limit > 0 {
+					limit++
+				}
+				return f.sound.Create(ctx, ref, record, ttl, limit)
+			}
+		},
+	},
+	{
+		fault:  "create makes room before it fails",
+		breaks: "a refused create deletes none",
+		install: func(f *faulty) {
+			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit int) error {
+				if limit == 1 {
+					f.sound.DeleteSubject(ctx, ref.Subject, []string{ref.ID})
+				}
+				return f.sound.Create(ctx, ref, record, ttl, limit)
+			}
+		},
+	},
+	{
+		fault:  "delete-subject leaves one",
+		breaks: "delete-subject removes all",
+		install: func(f *faulty) {
+			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit int) error {
+				f.remember(ref)
+				return f.sound.Create(ctx, ref, record, ttl, limit)
+			}
+			f.deleteSubject = func(ctx context.Context, subject string, except []string) (int, error) {
+				for _, ref := range f.known(subject)[:min(1, len(f.known(subject)))] {
+					except = append(except, ref.ID)
+				}
+				return f.sound.DeleteSubject(ctx, subject, except)
+			}
+		},
+	},
+	{
+		fault:  "delete-subject miscounts",
+		breaks: "delete-subject removes all",
+		install: func(f *faulty) {
+			f.deleteSubject = func(ctx context.Context, subject string, except []string) (int, error) {
+				_, err := f.sound.DeleteSubject(ctx, subject, except)
+				return 0, err
+			}
+		},
+	},
+	{
+		fault:  "an exception does not follow rotations",
+		breaks: "delete-subject makes exceptions",
+		install: func(f *faulty) {
+			f.deleteSubject = func(ctx context.Context, subject string, except []string) (int, error) {
+				var live []string
+				for _, id := range except {
+					if _, err := f.sound.Load(ctx, echosession.Ref{ID: id, Subject: subject}, 0); err == nil {
+						live = append(live, id)
+					}
+				}
+				return f.sound.DeleteSubject(ctx, subject, live)
+			}
+		},
+	},
+	{
+		fault:  "a subject ends at a NUL",
+		breaks: "a subject may hold any bytes",
+		install: func(f *faulty) {
+			f.mapSubjects(func(s string) string { s, _, _ = strings.Cut(s, "\x00"); return s })
+		},
+	},
+	{
+		fault:   "a subject ends at a brace",
+		breaks:  "a subject may hold any bytes",
+		install: func(f *faulty) { f.mapSubjects(func(s string) string { s, _, _ = strings.Cut(s, "}"); return s }) },
+	},
+	{
+		fault:   "a subject is made valid UTF-8",
+		breaks:  "a subject may hold any bytes",
+		install: func(f *faulty) { f.mapSubjects(func(s string) string { return strings.ToValidUTF8(s, "\ufffd") }) },
+	},
+	{
+		fault:   "a subject is trimmed",
+		breaks:  "a subject may hold any bytes",
+		install: func(f *faulty) { f.mapSubjects(strings.TrimSpace) },
+	},
+	{
+		fault:   "a subject is case-insensitive",
+		breaks:  "a subject may hold any bytes",
+		install: func(f *faulty) { f.mapSubjects(strings.ToLower) },
+	},
+	{
+		fault:   "a subject is cut at 1 KiB",
+		breaks:  "a subject may hold any bytes",
+		install: func(f *faulty) { f.mapSubjects(func(s string) string { return s[:min(len(s), 1<<10)] }) },
+	},
+	{
+		fault:  "load goes by the ID alone",
+		breaks: "a session belongs to its subject",
+		install: func(f *faulty) {
+			byID := make(map[string]echosession.Ref)
+			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit int) error {
+				byID[ref.ID] = ref
+				return f.sound.Create(ctx, ref, record, ttl, limit)
+			}
+			f.load = func(ctx context.Context, ref echosession.Ref, ttl time.Duration) ([]byte, error) {
+				return f.sound.Load(ctx, byID[ref.ID], ttl)
+			}
+		},
+	},
+	{
+		fault:  "no subject is a subject",
+		breaks: "sessions without a subject are apart",
+		install: func(f *faulty) {
+			f.mapSubjects(func(s string) string { return "subject " + s })
+		},
+	},
+	{
+		fault:  "scan ends early",
+		breaks: "scan visits all",
+		install: func(f *faulty) {
+			f.scan = func(ctx context.Context) iter.Seq2[echosession.Entry, error] {
+				return func(yield func(echosession.Entry, error) bool) {
+					n := 0
+					for entry, err := range f.sound.Scan(ctx) {
+						if n++; n > 299 || !yield(entry, err) {
+							return
+						}
+					}
+				}
+			}
+		},
+	},
+	{
+		fault:  "scan tells no lifetimes",
+		breaks: "scan visits all",
+		install: func(f *faulty) {
+			f.scan = func(ctx context.Context) iter.Seq2[echosession.Entry, error] {
+				return func(yield func(echosession.Entry, error) bool) {
+					for entry, err := range f.sound.Scan(ctx) {
+						if !yield(echosession.Entry{Record: entry.Record}, err) {
+							return
+						}
+					}
+				}
+			}
+		},
+	},
+	{
+		fault:  "scan visits what leads to a successor",
+		breaks: "scan visits nothing but records",
+		install: func(f *faulty) {
+			f.scan = func(ctx context.Context) iter.Seq2[echosession.Entry, error] {
+				return func(yield func(echosession.Entry, error) bool) {
+					for entry, err := range f.sound.Scan(ctx) {
+						if !yield(entry, err) {
+							return
+						}
+					}
+					yield(echosession.Entry{Record: []byte("\xC1successor"), TTL: time.Second}, nil)
+				}
+			}
+		},
+	},
+	{
+		fault:  "scan visits what was deleted",
+		breaks: "scan visits nothing but records",
+		install: func(f *faulty) {
+			var created []echosession.Entry
+			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit int) error {
+				created = append(created, echosession.Entry{Record: bytes.Clone(record), TTL: ttl})
+				return f.sound.Create(ctx, ref, record, ttl, limit)
+			}
+			f.scan = func(ctx context.Context) iter.Seq2[echosession.Entry, error] {
+				return func(yield func(echosession.Entry, error) bool) {
+					for _, entry := range created {
+						if !yield(entry, nil) {
+							return
+						}
+					}
+				}
+			}
+		},
+	},
+	{
+		fault:  "a scan cannot be started again",
+		breaks: "a scan can be left",
+		install: func(f *faulty) {
+			f.scan = func(ctx context.Context) iter.Seq2[echosession.Entry, error] {
+				var once sync.Once
+				return func(yield func(echosession.Entry, error) bool) {
+					once.Do(func() { f.sound.Scan(ctx)(yield) })
+				}
+			}
+		},
+	},
+	{
+		fault:  "a scan ends without its error",
+		breaks: "a scan that fails ends",
+		install: func(f *faulty) {
+			f.scan = func(ctx context.Context) iter.Seq2[echosession.Entry, error] {
+				return func(yield func(echosession.Entry, error) bool) {
+					for entry, err := range f.sound.Scan(ctx) {
+						if err != nil || !yield(entry, nil) {
+							return
+						}
+					}
+				}
+			}
+		},
+	},
+	{
+		fault:  "a scan goes on after its error",
+		breaks: "a scan that fails ends",
+		install: func(f *faulty) {
+			f.scan = func(ctx context.Context) iter.Seq2[echosession.Entry, error] {
+				return func(yield func(echosession.Entry, error) bool) {
+					for range 2 {
+						for entry, err := range f.sound.Scan(ctx) {
+							if !yield(entry, err) {
+								return
+							}
+						}
+					}
+				}
+			}
+		},
+	},
+	{
+		fault:  "a scan counts entries",
+		breaks: "a scan misses none among changes",
+		install: func(f *faulty) {
+			f.scan = func(ctx context.Context) iter.Seq2[echosession.Entry, error] {
+				return func(yield func(echosession.Entry, error) bool) {
+					for n := 0; ; n++ {
+						var entries []echosession.Entry
+						for entry := range f.sound.Scan(ctx) {
+							entries = append(entries, entry)
+						}
+						if n >= len(entries) || !yield(entries[n], nil) {
+							return
+						}
+					}
+				}
+			}
+		},
+	},
+	{
+		fault:  "replace takes two steps",
+		breaks: "no update is lost",
+		install: func(f *faulty) {
+			f.replace = func(ctx context.Context, ref echosession.Ref, old, record []byte, ttl time.Duration) error {
+				current, err := f.sound.Load(ctx, ref, 0)
+				if err != nil {
+					return err
+				}
+				if !bytes.HasPrefix(current, old) {
+					return echosession.ErrConflict
+				}
+				window()
+				if current, err = f.sound.Load(ctx, ref, 0); err != nil {
+					return err
+				}
+				return f.sound.Replace(ctx, ref, current, record, ttl)
+			}
+		},
+	},
+	{
+		fault:  "create takes two steps",
+		breaks: "a ref is created once",
+		install: func(f *faulty) {
+			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit int) error {
+				if _, err := f.sound.Load(ctx, ref, 0); err == nil {
+					return echosession.ErrConflict
+				}
+				window()
+				f.sound.Delete(ctx, ref)
+				f.sound.Create(ctx, ref, record, ttl, limit)
+				return nil
+			}
+		},
+	},
+	{
+		fault:  "the oldest give way later",
+		breaks: "a limit holds at every moment",
+		install: func(f *faulty) {
+			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit int) error {
+				if err := f.sound.Create(ctx, ref, record, ttl, 0); err != nil {
+					return err
+				}
+				f.remember(ref)
+				window()
+				return f.trim(ctx, ref.Subject, limit)
+			}
+		},
+	},
+	{
+		fault:   "rotate takes two steps",
+		breaks:  "a session is rotated once",
+		install: rotateInSteps,
+	},
+	{
+		fault:   "rotate does not see a delete",
+		breaks:  "delete beats rotate",
+		install: rotateInSteps,
+	},
+	{
+		fault:  "touch puts back what it read",
+		breaks: "delete beats use",
+		install: func(f *faulty) {
+			f.touch = func(ctx context.Context, ref echosession.Ref, ttl time.Duration) error {
+				record, err := f.sound.Load(ctx, ref, 0)
+				if err != nil {
+					return echosession.ErrNotFound
+				}
+				window()
+				err = f.sound.Create(ctx, ref, record, ttl, 0)
+				if errors.Is(err, echosession.ErrConflict) {
+					return nil
+				}
+				return err
+			}
+		},
+	},
+	{
+		fault:  "delete-subject takes two steps",
+		breaks: "delete-subject takes one step",
+		install: func(f *faulty) {
+			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit int) error {
+				f.remember(ref)
+				return f.sound.Create(ctx, ref, record, ttl, limit)
+			}
+			f.deleteSubject = func(ctx context.Context, subject string, except []string) (int, error) {
+				refs := f.known(subject)
+				window()
+				for _, ref := range refs {
+					if _, err := f.sound.Load(ctx, ref, 0); err == nil {
+						f.sound.Delete(ctx, ref)
+					}
+				}
+				return len(refs), nil
+			}
+		},
+	},
+}
+
+// trimKnown makes a limit count all refs that were ever created or rotated to.
+func trimKnown(f *faulty) {
+	f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit int) error {
+		err := f.sound.Create(ctx, ref, record, ttl, 0)
+		f.remember(ref)
+		if err == nil && limit > 0 {
+			err = f.trim(ctx, ref.Subject, limit)
+		}
+		return err
+	}
+	f.rotate = func(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl, grace time.Duration) error {
+		f.remember(to)
+		return f.sound.Rotate(ctx, from, to, old, record, ttl, grace)
+	}
+}
+
+// rotateInSteps makes Rotate look first and store then.
+func rotateInSteps(f *faulty) {
+	f.rotate = func(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl, grace time.Duration) error {
+		current, err := f.sound.Load(ctx, from, 0)
+		if isRotated(err) {
+			return echosession.ErrConflict
+		}
+		if err != nil {
+			return err
+		}
+		if !bytes.HasPrefix(current, old) {
+			return echosession.ErrConflict
+		}
+		window()
+		if err := f.sound.Rotate(ctx, from, to, old, record, ttl, grace); err != nil {
+			return f.sound.Create(ctx, to, record, ttl, 0)
+		}
+		return nil
+	}
+}
