@@ -89,3 +89,9 @@ func WithCodec(s Serializer, codec Codec) Serializer {
 	c.codec = codec
 	return Serializer{&c}
 }
+
+// Data returns the encoded value inside a record.
+func Data(s Serializer, record []byte) ([]byte, error) {
+	p, err := s.open(record)
+	return p.data, err
+}

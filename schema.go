@@ -53,7 +53,7 @@ type shape struct {
 
 type shapeField struct {
 	name      string
-	where     string // for messages: "User.Name"
+	where     string // for messages: "User.Name", by the type it belongs to
 	index     []int
 	omitEmpty bool
 	number    int
@@ -147,15 +147,24 @@ func (b *schema) shape(t reflect.Type, path string) *shape {
 	}
 	sh := &shape{typ: t}
 	b.shapes[t] = sh
+	mistakes := len(b.errs)
+	b.build(sh, path)
+	if len(b.errs) > mistakes {
+		delete(b.shapes, t) // to be reported wherever it occurs
+	}
+	return sh
+}
 
+func (b *schema) build(sh *shape, path string) {
+	t := sh.typ
 	if t == timeType {
 		sh.kind = shapeTime
-		return sh
+		return
 	}
 	if t.Kind() != reflect.Pointer {
 		if enc, dec := ownEncoding(t); enc != selfNone || dec != selfNone {
 			b.own(sh, enc, dec, path)
-			return sh
+			return
 		}
 	}
 
@@ -179,27 +188,27 @@ func (b *schema) shape(t reflect.Type, path string) *shape {
 		sh.kind = shapePointer
 		if k := t.Elem().Kind(); k == reflect.Pointer || k == reflect.Interface {
 			b.refuse(path, "a pointer to %s that is nil comes back as a nil pointer: use %s itself", t.Elem(), t.Elem())
-			return sh
+			return
 		}
 		sh.elem = b.shape(t.Elem(), path)
 	case reflect.Slice:
 		if t.Elem().Kind() == reflect.Uint8 {
 			sh.kind = shapeString
-			return sh
+			return
 		}
 		sh.kind, sh.elem = shapeSlice, b.shape(t.Elem(), path+"[]")
 	case reflect.Array:
 		sh.size = t.Len()
 		if t.Elem().Kind() == reflect.Uint8 {
 			sh.kind = shapeByteArray
-			return sh
+			return
 		}
 		sh.kind, sh.elem = shapeArray, b.shape(t.Elem(), path+"[]")
 	case reflect.Map:
 		sh.kind = shapeMap
 		if !stableKey(t.Key()) {
 			b.refuse(path, "a map key of type %s does not come back as the same key: use a string, an integer, a bool, or an array or struct of those", t.Key())
-			return sh
+			return
 		}
 		sh.key = b.shape(t.Key(), path+"[key]")
 		sh.elem = b.shape(t.Elem(), path+"[]")
@@ -209,7 +218,6 @@ func (b *schema) shape(t reflect.Type, path string) *shape {
 	default:
 		b.refuse(path, "a value of type %s cannot be stored: tag the field `msgpack:\"-\"`", t)
 	}
-	return sh
 }
 
 // own handles a type that encodes itself.
@@ -278,13 +286,16 @@ func (b *schema) structure(sh *shape, path string) {
 		b.refuse(path, "%d fields are more than %d", len(sh.numbered), maxFields)
 	}
 	for _, f := range sh.numbered {
-		f.where = path + "." + f.goName(sh.typ)
-		f.shape = b.shape(f.typ(sh.typ), f.where)
+		sf := sh.typ.FieldByIndex(f.index)
+		f.where = "." + sf.Name
+		f.shape = b.shape(sf.Type, path+f.where)
+		if sh.typ.Name() != "" {
+			f.where = sh.typ.Name() + f.where
+		} else {
+			f.where = path + f.where
+		}
 	}
 }
-
-func (f *shapeField) goName(t reflect.Type) string    { return t.FieldByIndex(f.index).Name }
-func (f *shapeField) typ(t reflect.Type) reflect.Type { return t.FieldByIndex(f.index).Type }
 
 // A fieldName is a name under which the decoder finds a field: one in the list
 // of fields that are written, or one that is only read.

@@ -21,7 +21,7 @@ func carry(dst, fresh, prev []byte, sh *shape) []byte {
 	f, p := scanner{data: fresh}, scanner{data: prev}
 	head, _ := f.next()
 	old, _ := p.next()
-	if !sh.keeps || head.form != old.form {
+	if !sh.keeps || head.form == formNil || head.form != old.form {
 		return append(dst, fresh...)
 	}
 

@@ -1,0 +1,317 @@
+package echosession_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/echosession/echosession"
+	"github.com/vmihailenco/msgpack/v5"
+)
+
+// Two releases of one program: the newer one has a field more everywhere.
+type (
+	olderItem struct {
+		SKU  string         `msgpack:"sku"`
+		Qty  int            `msgpack:"qty,omitempty"`
+		Tags map[string]int `msgpack:"tags,omitempty"`
+	}
+	newerItem struct {
+		Gift string `msgpack:"gift,omitempty"`
+		olderItem
+	}
+	olderInner struct {
+		A int `msgpack:"a"`
+	}
+	newerInner struct {
+		A int    `msgpack:"a"`
+		N string `msgpack:"n,omitempty"`
+	}
+	older struct {
+		Name   string                 `msgpack:"name"`
+		Note   string                 `msgpack:"note,omitempty"`
+		Value  olderInner             `msgpack:"value"`
+		Ptr    *olderInner            `msgpack:"ptr"`
+		Map    map[string]olderInner  `msgpack:"map"`
+		IntMap map[int]*olderInner    `msgpack:"intmap"`
+		Array  [2]olderInner          `msgpack:"array"`
+		Cart   []olderItem            `msgpack:"cart"`
+		Grid   [][]*olderInner        `msgpack:"grid"`
+		Any    any                    `msgpack:"any"`
+		Empty  *olderInner            `msgpack:"empty,omitempty"`
+		Carts  map[string][]olderItem `msgpack:"carts"`
+		olderEmbedded
+	}
+	olderEmbedded struct{ E olderInner }
+	newer         struct {
+		Name   string                 `msgpack:"name"`
+		Note   string                 `msgpack:"note,omitempty"`
+		Extra  []string               `msgpack:"extra"`
+		Value  newerInner             `msgpack:"value"`
+		Ptr    *newerInner            `msgpack:"ptr"`
+		Map    map[string]newerInner  `msgpack:"map"`
+		IntMap map[int]*newerInner    `msgpack:"intmap"`
+		Array  [2]newerInner          `msgpack:"array"`
+		Cart   []newerItem            `msgpack:"cart"`
+		Grid   [][]*newerInner        `msgpack:"grid"`
+		Any    any                    `msgpack:"any"`
+		Empty  *newerInner            `msgpack:"empty,omitempty"`
+		Carts  map[string][]newerItem `msgpack:"carts"`
+		newerEmbedded
+	}
+	newerEmbedded struct {
+		E newerInner
+		F string
+	}
+)
+
+func aNewer() newer {
+	in := func(a int, n string) newerInner { return newerInner{a, n} }
+	ptr := func(a int, n string) *newerInner { return &newerInner{a, n} }
+	item := func(sku string, qty int, gift string) newerItem {
+		return newerItem{gift, olderItem{sku, qty, map[string]int{"x": 1, "y": 2, "z": 3}}}
+	}
+	return newer{
+		Name: "n", Note: "note", Extra: []string{"e"}, Value: in(1, "v"), Ptr: ptr(2, "p"),
+		Map: map[string]newerInner{"a": in(3, "ma"), "b": in(4, "mb")}, IntMap: map[int]*newerInner{-1: ptr(5, "i"), 300: ptr(6, "j")},
+		Array: [2]newerInner{in(7, "x"), in(8, "y")},
+		Cart:  []newerItem{item("book", 1, "for Bob"), item("pen", 2, "for Eve"), item("cup", 3, "for Tim")},
+		Grid:  [][]*newerInner{{ptr(1, "g1"), nil}, {ptr(2, "g2")}},
+		Any:   "any", Empty: ptr(9, "gone"),
+		Carts:         map[string][]newerItem{"c": {item("ink", 1, "for Ann")}},
+		newerEmbedded: newerEmbedded{in(1, "emb"), "f"},
+	}
+}
+
+// Each case is what the older release does to what the newer one wrote, and what
+// the newer one must find then.
+func TestUnknownFieldsSurvive(t *testing.T) {
+	for name, c := range map[string]struct {
+		update func(*older)
+		want   func(*newer)
+	}{
+		"nothing changed": {func(*older) {}, func(*newer) {}},
+		"top level": {
+			func(v *older) { v.Name = "m" },
+			func(v *newer) { v.Name = "m" },
+		},
+		"emptied fields stay empty": {
+			func(v *older) { v.Note = ""; v.Empty = nil; v.Cart[0].Qty = 0 },
+			func(v *newer) { v.Note = ""; v.Empty = nil; v.Cart[0].Qty = 0 },
+		},
+		"nested": {
+			func(v *older) { v.Value.A = 10; v.Ptr.A = 20; v.E.A = 30; *v.Grid[1][0] = olderInner{40} },
+			func(v *newer) { v.Value.A = 10; v.Ptr.A = 20; v.E.A = 30; v.Grid[1][0].A = 40 },
+		},
+		"pointer set to nil": {
+			func(v *older) { v.Ptr = nil },
+			func(v *newer) { v.Ptr = nil },
+		},
+		"map values by key": {
+			func(v *older) {
+				v.Map["a"], v.Map["c"] = olderInner{9}, olderInner{3}
+				delete(v.Map, "b")
+				v.IntMap[300].A = 9
+			},
+			func(v *newer) {
+				v.Map["a"], v.Map["c"] = newerInner{9, "ma"}, newerInner{3, ""}
+				delete(v.Map, "b")
+				v.IntMap[300].A = 9
+			},
+		},
+		"array by index": {
+			func(v *older) { v.Array[1].A = 9 },
+			func(v *newer) { v.Array[1].A = 9 },
+		},
+		"element changed in place": {
+			func(v *older) { v.Cart[0].Qty++ },
+			func(v *newer) { v.Cart[0].Qty++ },
+		},
+		"every element changed in place": {
+			func(v *older) { v.Cart[0].Qty++; v.Cart[1].Qty++; v.Cart[2].Tags["x"]++ },
+			func(v *newer) { v.Cart[0].Qty++; v.Cart[1].Qty++; v.Cart[2].Tags["x"]++ },
+		},
+		"first element removed": {
+			func(v *older) { v.Cart = v.Cart[1:] },
+			func(v *newer) { v.Cart = v.Cart[1:] },
+		},
+		"middle element removed": {
+			func(v *older) { v.Cart = append(v.Cart[:1], v.Cart[2]) },
+			func(v *newer) { v.Cart = append(v.Cart[:1], v.Cart[2]) },
+		},
+		"all elements removed": {
+			func(v *older) { v.Cart = v.Cart[:0] },
+			func(v *newer) { v.Cart = v.Cart[:0] },
+		},
+		"element added before": {
+			func(v *older) { v.Cart = append([]olderItem{{SKU: "new"}}, v.Cart...) },
+			func(v *newer) { v.Cart = append([]newerItem{{"", olderItem{SKU: "new"}}}, v.Cart...) },
+		},
+		"elements swapped": {
+			func(v *older) { v.Cart[0], v.Cart[2] = v.Cart[2], v.Cart[0] },
+			func(v *newer) { v.Cart[0], v.Cart[2] = v.Cart[2], v.Cart[0] },
+		},
+		"one removed, another changed: its fields go to nobody": {
+			func(v *older) { v.Cart = v.Cart[1:]; v.Cart[0].Qty = 7 },
+			func(v *newer) { v.Cart = v.Cart[1:]; v.Cart[0].Qty, v.Cart[0].Gift = 7, "" },
+		},
+		"one removed, one added: the rest keep theirs": {
+			func(v *older) { v.Cart = append(v.Cart[1:], olderItem{SKU: "new"}) },
+			// The new one stands where none is left over by index: cup was there.
+			func(v *newer) { v.Cart = append(v.Cart[1:], newerItem{"", olderItem{SKU: "new"}}) },
+		},
+		"slice in a map": {
+			func(v *older) { v.Carts["c"][0].Qty++; v.Carts["d"] = nil },
+			func(v *newer) { v.Carts["c"][0].Qty++; v.Carts["d"] = nil },
+		},
+		"everything emptied": {
+			func(v *older) { *v = older{} },
+			func(v *newer) {
+				*v = newer{Extra: []string{"e"}, Value: newerInner{N: "v"}, Array: [2]newerInner{{N: "x"}, {N: "y"}}, newerEmbedded: newerEmbedded{newerInner{N: "emb"}, "f"}}
+			},
+		},
+	} {
+		for _, keys := range [][][]byte{nil, {key(1)}} {
+			t.Run(fmt.Sprintf("%s, %d keys", name, len(keys)), func(t *testing.T) {
+				newSide, oldSide := sealed[newer](t, keys...), sealed[older](t, keys...)
+				v := aNewer()
+				prev := encode(t, newSide, aHeader(), &v, nil)
+				before := bytes.Clone(prev)
+				o := decode[older](t, oldSide, prev)
+				c.update(&o)
+				record := encode(t, oldSide, aHeader(), &o, prev)
+				want := aNewer()
+				c.want(&want)
+				if got := decode[newer](t, newSide, record); !reflect.DeepEqual(got, want) {
+					t.Errorf("got  %s\nwant %s", asJSON(got), asJSON(want))
+				}
+				if !bytes.Equal(prev, before) {
+					t.Error("the old record was changed")
+				}
+				if got := decode[older](t, oldSide, record); !reflect.DeepEqual(got, o) {
+					t.Errorf("got  %s\nwant %s", asJSON(got), asJSON(o))
+				}
+			})
+		}
+	}
+}
+
+func TestOlderRecordsLackFields(t *testing.T) {
+	type v1 struct{ A int }
+	type v2 struct {
+		A int
+		B []string
+		C *int
+		D struct{ E string }
+	}
+	o := v1{A: 1}
+	got := decode[v2](t, plain[v2](t), encode(t, plain[v1](t), aHeader(), &o, nil))
+	if !reflect.DeepEqual(got, v2{A: 1}) {
+		t.Errorf("decoded %+v", got)
+	}
+}
+
+func TestNoPredecessor(t *testing.T) {
+	v := aNewer()
+	oldSide := plain[older](t)
+	o := decode[older](t, oldSide, encode(t, plain[newer](t), aHeader(), &v, nil))
+	data, err := echosession.Data(oldSide, encode(t, oldSide, aHeader(), &o, nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if oldSide.HasUnknown(data) {
+		t.Error("fields of another release without a record of one")
+	}
+}
+
+// Inside these, nothing is carried over: the value is one to the encoder.
+func TestUnknownFieldsStopAt(t *testing.T) {
+	type oldArray struct {
+		_msgpack struct{} `msgpack:",as_array"` //lint:ignore U1000 an option of the encoder
+		In       olderInner
+	}
+	type newArray struct {
+		_msgpack struct{} `msgpack:",as_array"` //lint:ignore U1000 an option of the encoder
+		In       newerInner
+	}
+	type oldT struct {
+		Array oldArray
+		Any   any
+	}
+	type newT struct {
+		Array newArray
+		Any   any
+		X     int
+	}
+	v := newT{newArray{In: newerInner{1, "n"}}, map[string]any{"a": "b", "c": "d"}, 5}
+	prev := encode(t, plain[newT](t), aHeader(), &v, nil)
+	o := decode[oldT](t, plain[oldT](t), prev)
+	o.Array.In.A = 2
+	delete(o.Any.(map[string]any), "c")
+	got := decode[newT](t, plain[newT](t), encode(t, plain[oldT](t), aHeader(), &o, prev))
+	want := newT{newArray{In: newerInner{2, ""}}, map[string]any{"a": "b"}, 5}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+}
+
+func TestUnknownFieldsAnswerToTheLimit(t *testing.T) {
+	type oldT struct{ A string }
+	type newT struct{ A, B string }
+	v := newT{B: strings.Repeat("b", 600)}
+	prev := encode(t, plain[newT](t), aHeader(), &v, nil)
+	o := oldT{strings.Repeat("a", 600)}
+	s := serializer[oldT](t, echosession.NewSerializerConfig(nil, 1000, false))
+	if _, err := s.Encode(aHeader(), &o, nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Encode(aHeader(), &o, prev); !errors.Is(err, echosession.ErrTooLarge) {
+		t.Errorf("error %v, want ErrTooLarge", err)
+	}
+}
+
+func TestManyUnknownFields(t *testing.T) {
+	for _, n := range []int{14, 15, 16, 70_000} {
+		m := map[string]any{"a": 1}
+		for i := range n {
+			m[fmt.Sprint("f", i)] = i
+		}
+		prev, err := msgpack.Marshal(m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := plain[olderInner](t)
+		data := echosession.Carry(s, []byte{0x81, 0xa1, 'a', 0x02}, prev)
+		var got map[string]int
+		if err := msgpack.Unmarshal(data, &got); err != nil {
+			t.Fatal(err)
+		}
+		if len(got) != n+1 || got["a"] != 2 || got[fmt.Sprint("f", n-1)] != n-1 {
+			t.Errorf("%d unknown fields: %d fields, a is %d", n, len(got), got["a"])
+		}
+	}
+}
+
+// Nothing unknown is found by a walk alone.
+func TestPredecessorCostsNoAllocation(t *testing.T) {
+	s := plain[account](t)
+	v := anAccount()
+	prev := encode(t, s, aHeader(), &v, nil)
+	without := testing.AllocsPerRun(200, func() { encode(t, s, aHeader(), &v, nil) })
+	with := testing.AllocsPerRun(200, func() { encode(t, s, aHeader(), &v, prev) })
+	if with > without+1 { // the header's subject
+		t.Errorf("%v allocations, %v without a predecessor", with, without)
+	}
+}
+
+func asJSON(v any) []byte {
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic(err)
+	}
+	return b
+}
