@@ -1,0 +1,5 @@
+//go:build !echosession
+
+package main
+
+func echosessionContenders() []contender { return nil }

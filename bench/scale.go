@@ -1,0 +1,5 @@
+package main
+
+import "context"
+
+func runScale(ctx context.Context, p plan, quick, full bool) error { return nil }
