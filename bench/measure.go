@@ -111,7 +111,7 @@ func measure(ctx context.Context, p plan) (results []*result, err error) {
 				}
 				r := find(results, e.name, w.name)
 				r.slots = append(r.slots, s)
-				progress("%s %d/%d  %-26s %8.0f req/s", w.name, round+1, p.rounds, e.name, s.rate())
+				progress("%-9s %d/%d  %-26s %8.0f req/s", w.name, round+1, p.rounds, e.name, s.rate())
 			}
 		}
 	}

@@ -117,7 +117,8 @@ func (s *server) usage() (u usage, err error) {
 	if err != nil {
 		return u, err
 	}
-	return u, json.Unmarshal(line, &u)
+	err = json.Unmarshal(line, &u)
+	return u, err
 }
 
 // stop ends the process, by force when it does not end by itself.
