@@ -63,7 +63,7 @@ func run() error {
 		return errors.New("-rounds, -conns and -duration must be above zero")
 	}
 	if *scale {
-		return runScale(ctx, p, scaleSizes(p, *quick, *full))
+		return runScale(ctx, p, scaleSizes(*quick, *full))
 	}
 	var err error
 	if p.workloads, err = pickWorkloads(*loads); err != nil {

@@ -63,6 +63,9 @@ type entrant struct {
 	users []User
 	creds []credential
 	wrote []int // accepted writes per session
+
+	contested int // see contest
+	lostThere int
 }
 
 // measure runs the plan and returns the results in its order.
@@ -124,9 +127,7 @@ func measure(ctx context.Context, p plan) (results []*result, err error) {
 		if r.lost, err = e.lost(); err != nil {
 			return nil, fmt.Errorf("%s: %w", e.name, err)
 		}
-		if r.contested, r.lostThere, err = contest(e.addr); err != nil {
-			return nil, fmt.Errorf("%s: %w", e.name, err)
-		}
+		r.contested, r.lostThere = e.contested, e.lostThere
 	}
 	return results, nil
 }
@@ -151,6 +152,11 @@ func enter(c contender, redisAddr string, sessions int) (*entrant, error) {
 	e := &entrant{server: s, wrote: make([]int, sessions)}
 	if err := check(s.addr, c.stateless); err != nil {
 		return e, err
+	}
+	if !c.stateless {
+		if e.contested, e.lostThere, err = contest(s.addr); err != nil {
+			return e, err
+		}
 	}
 	login, err := dial(s.addr)
 	if err != nil {

@@ -9,28 +9,26 @@ import (
 	"math/rand/v2"
 	"os"
 	"slices"
+	"strings"
 	"sync"
-	"time"
 
 	"github.com/google/uuid"
 )
 
 // sizes says how far the scale mode goes.
 type sizes struct {
-	memory   int           // sessions to weigh
-	live     []int         // live sessions to read among
-	subject  []int         // sessions of one subject
-	all      int           // sessions to visit
-	duration time.Duration // of reading
+	memory  int   // sessions to weigh
+	live    []int // live sessions to read among
+	subject []int // sessions of one subject
+	all     int   // sessions to visit
 }
 
-func scaleSizes(p plan, quick, full bool) sizes {
+func scaleSizes(quick, full bool) sizes {
 	s := sizes{
-		memory:   2000,
-		live:     []int{1_000, 100_000},
-		subject:  []int{1, 100, 10_000},
-		all:      100_000,
-		duration: 3 * p.duration,
+		memory:  2000,
+		live:    []int{1_000, 100_000},
+		subject: []int{1, 100, 10_000},
+		all:     100_000,
 	}
 	switch {
 	case quick:
@@ -167,75 +165,125 @@ func loginMany(ctx context.Context, addr string, conns, n int) ([][]credential, 
 }
 
 // scaleReads compares the cost of a read among few and many live sessions.
-func scaleReads(ctx context.Context, out io.Writer, redis *redisServer, p plan, s sizes) error {
+func scaleReads(ctx context.Context, out io.Writer, _ *redisServer, p plan, s sizes) error {
 	rows := [][]string{{"", "sessions", "req/s", "CPU µs", "× first", "Redis cmds", "allocs", "server heap MB"}}
-	for _, name := range []string{reference, "echosession", "scs"} {
-		var first float64
-		for _, n := range s.live {
-			c, err := contenderNamed(name)
-			if err != nil {
-				progress("%v", err)
-				break
-			}
-			progress("reads: %s among %d sessions", name, n)
-			sl, heap, err := readAmong(ctx, c, redis, p, s, n)
-			if err != nil {
-				return fmt.Errorf("%s: %w", name, err)
-			}
-			if first == 0 {
-				first = sl.cpuPerRequest()
-			}
-			var commands int64
-			for _, count := range sl.commands {
-				commands += count
-			}
+	var notes []string
+	for _, c := range contenders() {
+		if !slices.Contains(crowded, c.name) {
+			continue
+		}
+		sums, heaps, err := readAmong(ctx, c, p, s)
+		if err != nil {
+			return fmt.Errorf("%s: %w", c.name, err)
+		}
+		for i, sum := range sums {
 			rows = append(rows, []string{
-				name, fmt.Sprint(n), fmt.Sprintf("%.0f", sl.rate()),
-				fmt.Sprintf("%.1f", sl.cpuPerRequest()), fmt.Sprintf("%.2f", sl.cpuPerRequest()/first),
-				fmt.Sprintf("%.2f", float64(commands)/float64(sl.requests)),
-				fmt.Sprintf("%.0f", sl.allocs()), fmt.Sprintf("%.0f", float64(heap)/1e6),
+				c.name, fmt.Sprint(s.live[i]), fmt.Sprintf("%.0f", sum.Rate),
+				fmt.Sprintf("%.1f", sum.CPU), fmt.Sprintf("%.2f", sum.CPURatio),
+				fmt.Sprintf("%.2f", sum.Commands), fmt.Sprintf("%.0f", sum.Allocs),
+				fmt.Sprintf("%.0f", float64(heaps[i])/1e6),
 			})
+			notes = append(notes, fmt.Sprintf("- %s, %d sessions%s", c.name, s.live[i], commandNote(sum)))
 		}
 	}
 	fmt.Fprintf(out, "\nReads, each of a session picked at random\n\n")
 	writeTable(out, rows)
+	fmt.Fprintf(out, "\n%s\n", strings.Join(notes, "\n"))
 	return nil
 }
 
-func readAmong(ctx context.Context, c contender, redis *redisServer, p plan, s sizes, n int) (sl slot, heap uint64, err error) {
-	defer redis.FlushAll(ctx)
+// crowded are the contenders to read among many sessions with.
+var crowded = []string{reference, "echosession", "scs"}
+
+// A crowd is a contender with many live sessions, in a Redis server of its own.
+type crowd struct {
+	*server
+	redis   *redisServer
+	workers []*worker
+	result  result
+}
+
+// readAmong returns a summary and the server's heap for each number of sessions.
+// These take turns; the ratios are to the first.
+func readAmong(ctx context.Context, c contender, p plan, s sizes) (sums []summary, heaps []uint64, err error) {
+	var crowds []*crowd
+	defer func() {
+		for _, cr := range crowds {
+			err = firstOf(err, cr.stop())
+		}
+	}()
+	for _, n := range s.live {
+		progress("reads: %s with %d sessions", c.name, n)
+		cr, err := gather(ctx, c, p, n)
+		if cr != nil {
+			crowds = append(crowds, cr)
+		}
+		if err != nil {
+			return nil, nil, err
+		}
+	}
+	for range p.rounds {
+		for _, cr := range crowds {
+			sl, err := cr.slot(ctx, cr.workers, p.duration, cr.redis)
+			if err != nil {
+				return nil, nil, err
+			}
+			cr.result.slots = append(cr.result.slots, sl)
+		}
+	}
+	for _, cr := range crowds {
+		u, err := cr.usage()
+		if err != nil {
+			return nil, nil, err
+		}
+		sum := summarize(&cr.result, &crowds[0].result)
+		if sum.Failed > 0 {
+			return nil, nil, fmt.Errorf("%d of %d reads failed", sum.Failed, sum.Requests)
+		}
+		sums, heaps = append(sums, sum), append(heaps, u.Heap)
+	}
+	return sums, heaps, nil
+}
+
+// gather starts a contender, opens n sessions and reads each of them once, so that
+// what the server caches is as it will be. The crowd is not nil when its
+// processes run.
+func gather(ctx context.Context, c contender, p plan, n int) (*crowd, error) {
+	redis, err := startRedis(ctx)
+	if err != nil {
+		return nil, err
+	}
 	srv, err := startServer(c, redis.addr)
 	if err != nil {
-		return sl, 0, err
+		return nil, firstOf(err, redis.stop())
 	}
-	defer func() { err = firstOf(err, srv.stop()) }()
+	cr := &crowd{server: srv, redis: redis}
 	creds, err := loginMany(ctx, srv.addr, p.conns, n)
 	if err != nil {
-		return sl, 0, err
+		return cr, err
 	}
-	workers := make([]*worker, p.conns)
-	for i := range workers {
+	for i := range min(p.conns, n) {
 		cl, err := dial(srv.addr)
 		if err != nil {
-			return sl, 0, err
+			return cr, err
 		}
-		defer cl.close()
-		workers[i] = &worker{client: cl, next: pickFrom(creds[i]), want: []byte("user ")}
+		cr.workers = append(cr.workers, &worker{client: cl, next: pickFrom(creds[i]), want: []byte("user ")})
 	}
-	// What the server caches, it shall have seen every session for.
-	for seen := 0; seen < n; seen += sl.requests {
-		if sl, err = srv.slot(ctx, workers, s.duration, redis); err != nil {
-			return sl, 0, err
+	for seen := 0; seen < n; {
+		sl, err := srv.slot(ctx, cr.workers, p.duration, redis)
+		if err != nil {
+			return cr, err
 		}
+		seen += sl.requests
 	}
-	if sl, err = srv.slot(ctx, workers, s.duration, redis); err != nil {
-		return sl, 0, err
+	return cr, ctx.Err()
+}
+
+func (cr *crowd) stop() error {
+	for _, w := range cr.workers {
+		w.close()
 	}
-	if sl.failed > 0 {
-		return sl, 0, fmt.Errorf("%d of %d reads failed", sl.failed, sl.requests)
-	}
-	u, err := srv.usage()
-	return sl, u.Heap, err
+	return firstOf(cr.server.stop(), cr.redis.stop())
 }
 
 // pickFrom returns reads of all sessions in turn, and then of random ones.
