@@ -67,6 +67,8 @@ type fake struct {
 	gullible  bool // any credential opens the first session
 	first     string
 	aloof     bool // a read without a token is refused
+	garbled   bool // writes are kept, and answered with a wrong count
+	dated     bool // writes are kept, and reads do not show them
 }
 
 func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -102,9 +104,16 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if !f.forgetful {
 			*u = copied
 		}
+		if f.garbled {
+			copied.Visits++
+		}
 		fmt.Fprint(w, greeting(&copied))
 	default:
-		fmt.Fprint(w, greeting(u))
+		read := *u
+		if f.dated {
+			read.Visits = 0
+		}
+		fmt.Fprint(w, greeting(&read))
 	}
 }
 
@@ -118,6 +127,8 @@ func TestCheck(t *testing.T) {
 		{"an anonymous read must be answered", fake{aloof: true}, true},
 		{"a write needs a session", fake{openToAll: true}, true},
 		{"a write must be kept", fake{forgetful: true}, true},
+		{"a write must answer the new count", fake{garbled: true}, true},
+		{"a read must show the writes before it", fake{dated: true}, true},
 		{"users must have sessions of their own", fake{oneForAll: true}, true},
 		{"a forged credential must not count", fake{gullible: true}, true},
 	}
