@@ -56,14 +56,14 @@ func TestSummarize(t *testing.T) {
 			commands: map[string]int64{"get": int64(requests), "ping": int64(2 * requests)},
 		}
 	}
-	base := &result{slots: []slot{round(1000, time.Second), round(100, time.Second), round(1000, time.Second)}}
-	r := &result{slots: []slot{round(500, time.Second), round(50, time.Second), round(2000, time.Second)}}
+	base := &result{slots: []slot{round(1000, time.Second), round(100, time.Second), round(400, time.Second)}}
+	r := &result{slots: []slot{round(500, time.Second), round(100, time.Second), round(800, time.Second)}}
 	sum := summarize(r, base)
 	if sum.Rate != 500 {
 		t.Errorf("rate %v, want the median of the rounds, 500", sum.Rate)
 	}
-	if sum.RateRatio != 0.5 {
-		t.Errorf("ratio %v, want the median of the ratios of each round, 0.5", sum.RateRatio)
+	if sum.RateRatio != 1 {
+		t.Errorf("ratio %v, want the median of the ratios of each round, 1", sum.RateRatio)
 	}
 	if sum.CPU != 2000 {
 		t.Errorf("CPU %v µs per request, want 2000", sum.CPU)
