@@ -1,5 +1,3 @@
-//go:build echosession
-
 package main
 
 import (
