@@ -52,7 +52,7 @@ func newFakeRedis(t testing.TB) *fakeRedis {
 		names:   make(map[string]string),
 		counts:  make(map[string]int),
 	}
-	for _, name := range []string{"load", "create", "replace", "rotate", "delete", "list", "revoke"} {
+	for _, name := range []string{"load", "pointer", "create", "replace", "rotate", "delete", "list", "revoke"} {
 		source, err := os.ReadFile(name + ".lua")
 		if err != nil {
 			t.Fatal(err)
@@ -134,7 +134,7 @@ func (f *fakeRedis) Process(ctx context.Context, cmd redis.Cmder) error {
 	case *redis.ScanCmd:
 		c.SetVal(reply.([]string), 0)
 	case interface{ SetVal(string) }:
-		c.SetVal(reply.(string))
+		c.SetVal(strings.Clone(reply.(string)))
 	case interface{ SetVal(int64) }:
 		c.SetVal(reply.(int64))
 	case interface{ SetVal(any) }:
@@ -148,13 +148,16 @@ func (f *fakeRedis) Process(ctx context.Context, cmd redis.Cmder) error {
 func (f *fakeRedis) run(args []string) (any, error) {
 	switch args[0] {
 	case "get", "getex":
-		if len(args) != 2 {
+		s, ok := f.get(args[1])
+		if !ok {
+			return nil, nil
+		}
+		if len(args) == 4 && args[0] == "getex" {
+			f.pexpire(args[1], args[3])
+		} else if len(args) != 2 {
 			return nil, fakeReply("ERR syntax error")
 		}
-		if s, ok := f.get(args[1]); ok {
-			return s, nil
-		}
-		return nil, nil
+		return s, nil
 	case "set": // SET key value PX ms NX
 		if _, taken := f.get(args[1]); taken {
 			return nil, nil
@@ -310,10 +313,18 @@ func (f *fakeRedis) script(source string, args []string) (any, error) {
 		case unlisted(argv[3]):
 			return tag, nil
 		}
-		if index != "" {
-			f.prolong(index, argv[2])
-		}
+		f.prolong(index, argv[2])
 		f.pexpire(key, argv[2])
+		return tag + record, nil
+	case "pointer":
+		if rotated {
+			ends, _ := strconv.ParseInt(record[73:], 10, 64)
+			if f.now().UnixMilli() >= ends {
+				f.del(key)
+				return tag, nil
+			}
+			f.values[key] = fakeValue{s: record, expires: time.UnixMilli(ends)}
+		}
 		return tag + record, nil
 	case "create":
 		if there && record != argv[4] {
@@ -353,7 +364,7 @@ func (f *fakeRedis) script(source string, args []string) (any, error) {
 		switch {
 		case !there:
 			return tag + "gone", nil
-		case record == argv[6]:
+		case strings.HasPrefix(record, argv[6]):
 			return tag + "ok", nil
 		case !strings.HasPrefix(record, argv[4]):
 			return tag + "conflict", nil
@@ -370,7 +381,8 @@ func (f *fakeRedis) script(source string, args []string) (any, error) {
 		if argv[7] == "0" {
 			f.del(key)
 		} else {
-			f.set(key, argv[6], argv[7])
+			grace, _ := strconv.ParseInt(argv[7], 10, 64)
+			f.set(key, argv[6]+strconv.FormatInt(f.now().UnixMilli()+grace, 10), argv[7])
 		}
 		return tag + "ok", nil
 	case "delete":
@@ -399,7 +411,7 @@ func (f *fakeRedis) script(source string, args []string) (any, error) {
 				spare[id] = true
 				s, _ := f.get(key + ":" + id)
 				if id = ""; strings.HasPrefix(s, pointerMark) {
-					id = s[37:]
+					id = s[37:73]
 				}
 			}
 		}

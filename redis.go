@@ -2,6 +2,7 @@ package echosession
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -122,12 +123,13 @@ type redisStore struct {
 	waitReplicas int
 }
 
-// pointerMark begins the value of a key whose session was rotated away: the
-// mark, the ID that the key belongs to and the ID of the successor. MessagePack
-// never uses this byte, so no record begins with it.
+// A pointer is the value of a key whose session was rotated away: pointerMark,
+// the ID that the key belongs to, the ID of the successor, and the end of its
+// grace in decimal milliseconds since 1970. No record begins with pointerMark.
 const (
 	pointerMark = 0xc1
 	refIDLen    = 36
+	pointerLen  = 1 + 2*refIDLen // without the end
 )
 
 func (r *redisStore) key(ref Ref) string {
@@ -151,52 +153,32 @@ func (r *redisStore) keys(ref Ref) []string {
 	return []string{index + ":" + ref.ID, index}
 }
 
-func (r *redisStore) Load(ctx context.Context, ref Ref, ttl time.Duration) ([]byte, error) {
-	if ttl != 0 {
-		return r.loadAndTouch(ctx, ref, ttl)
+func (r *redisStore) Load(ctx context.Context, ref Ref, ttl time.Duration) (value []byte, err error) {
+	if ttl == 0 {
+		value, err = r.get(ctx, r.key(ref))
+	} else {
+		value, err = r.touch(ctx, ref, ttl)
 	}
-	value, err := r.get(ctx, r.key(ref))
 	if err != nil {
 		return nil, err
 	}
-	return follow(ref, value)
-}
-
-func (r *redisStore) loadAndTouch(ctx context.Context, ref Ref, ttl time.Duration) ([]byte, error) {
-	ms, err := milliseconds(ttl)
-	if err != nil {
-		return nil, err
-	}
-	value, err := loadScript.run(ctx, r, r.keys(ref), ms, ref.ID)
-	if err != nil {
-		return nil, err
-	}
-	return follow(ref, []byte(value))
-}
-
-// follow tells a record from a pointer and from nothing.
-func follow(ref Ref, value []byte) ([]byte, error) {
-	switch {
-	case len(value) == 0:
-		return nil, ErrNotFound
-	case value[0] != pointerMark:
-		return value, nil
-	case len(value) != 1+2*refIDLen || string(value[1:1+refIDLen]) != ref.ID:
-		return nil, unavailable(errForeignReply)
-	}
-	return nil, &RotatedError{To: string(value[1+refIDLen:])}
+	return r.follow(ctx, ref, value)
 }
 
 // get reads a key, on a replica or from a client-side cache where the client is
 // built so, but past both just after a write of this process.
 func (r *redisStore) get(ctx context.Context, key string) ([]byte, error) {
-	name := "get"
 	if r.recent.has(key) {
 		// Without an option GETEX changes nothing, yet it is no cacheable command
 		// and runs on the primary.
-		name = "getex"
+		return r.read(ctx, "getex", key)
 	}
-	cmd := redis.NewStringCmd(ctx, name, key)
+	return r.read(ctx, "get", key)
+}
+
+// read runs a command that replies with the value of a key.
+func (r *redisStore) read(ctx context.Context, args ...any) ([]byte, error) {
+	cmd := redis.NewStringCmd(ctx, args...)
 	switch err := r.process(ctx, cmd); {
 	case err == nil:
 		return cmd.Bytes()
@@ -205,6 +187,40 @@ func (r *redisStore) get(ctx context.Context, key string) ([]byte, error) {
 	default:
 		return nil, unavailable(err)
 	}
+}
+
+// touch reads a key and restarts its lifetime.
+func (r *redisStore) touch(ctx context.Context, ref Ref, ttl time.Duration) ([]byte, error) {
+	ms, err := milliseconds(ttl)
+	if err != nil {
+		return nil, err
+	}
+	if ref.Subject == "" {
+		return r.read(ctx, "getex", r.key(ref), "px", ms)
+	}
+	value, err := loadScript.run(ctx, r, r.keys(ref), ms, ref.ID)
+	return []byte(value), err
+}
+
+// follow tells a record from a pointer and from nothing.
+func (r *redisStore) follow(ctx context.Context, ref Ref, value []byte) ([]byte, error) {
+	if len(value) > 0 && value[0] == pointerMark {
+		// Rare: it holds for the seconds of a grace. GETEX may have prolonged it.
+		latest, err := pointerScript.run(ctx, r, []string{r.key(ref)})
+		if err != nil {
+			return nil, err
+		}
+		value = []byte(latest)
+	}
+	switch {
+	case len(value) == 0:
+		return nil, ErrNotFound
+	case value[0] != pointerMark:
+		return value, nil
+	case len(value) <= pointerLen || string(value[1:1+refIDLen]) != ref.ID:
+		return nil, unavailable(errForeignReply)
+	}
+	return nil, &RotatedError{To: string(value[1+refIDLen : pointerLen])}
 }
 
 func (r *redisStore) Create(ctx context.Context, ref Ref, record []byte, ttl time.Duration, limit int) error {
@@ -248,7 +264,7 @@ func (r *redisStore) Replace(ctx context.Context, ref Ref, old, record []byte, t
 }
 
 func (r *redisStore) Touch(ctx context.Context, ref Ref, ttl time.Duration) error {
-	_, err := r.loadAndTouch(ctx, ref, ttl)
+	_, err := r.Load(ctx, ref, cmp.Or(ttl, -1)) // a lifetime of 0 is none here
 	if _, rotated := errors.AsType[*RotatedError](err); rotated {
 		return ErrNotFound
 	}
@@ -266,7 +282,7 @@ func (r *redisStore) Delete(ctx context.Context, ref Ref) error {
 		if err != nil {
 			return err
 		}
-		_, err = follow(ref, []byte(value))
+		_, err = r.follow(ctx, ref, []byte(value))
 		rotated, ok := errors.AsType[*RotatedError](err)
 		if !ok {
 			if err != nil && !errors.Is(err, ErrNotFound) {
@@ -685,6 +701,8 @@ func newScript(source string) *script {
 var (
 	//go:embed load.lua
 	loadSource string
+	//go:embed pointer.lua
+	pointerSource string
 	//go:embed create.lua
 	createSource string
 	//go:embed replace.lua
@@ -699,6 +717,7 @@ var (
 	revokeSource string
 
 	loadScript    = newScript(loadSource)
+	pointerScript = newScript(pointerSource)
 	createScript  = newScript(createSource)
 	replaceScript = newScript(replaceSource)
 	rotateScript  = newScript(rotateSource)

@@ -2,14 +2,14 @@
 -- too; without one the successor may live in another slot and is there already.
 -- KEYS[1] from  KEYS[2] index, or none  KEYS[3] to
 -- ARGV[1] tag  ARGV[2] lifetime in ms  ARGV[3] ID of from  ARGV[4] old  ARGV[5] record
--- ARGV[6] pointer  ARGV[7] grace in ms, 0: none  ARGV[8] ID of to
+-- ARGV[6] pointer, without its end  ARGV[7] grace in ms, 0: none  ARGV[8] ID of to
 -- Replies tag .. 'ok', 'conflict' or 'gone'.
 local record = redis.call('GET', KEYS[1])
 if not record then
   return ARGV[1] .. 'gone'
 end
 -- The pointer is there: this very command ran before and its reply was lost.
-if record == ARGV[6] then
+if string.sub(record, 1, #ARGV[6]) == ARGV[6] then
   return ARGV[1] .. 'ok'
 end
 if string.sub(record, 1, #ARGV[4]) ~= ARGV[4] then
@@ -31,6 +31,9 @@ end
 if ARGV[7] == '0' then
   redis.call('DEL', KEYS[1])
 else
-  redis.call('SET', KEYS[1], ARGV[6], 'PX', ARGV[7])
+  -- The pointer says itself when it ends: see pointer.lua.
+  local now = redis.call('TIME')
+  local ends = string.format('%.0f', now[1] * 1000 + now[2] / 1000 + ARGV[7])
+  redis.call('SET', KEYS[1], ARGV[6] .. ends, 'PX', ARGV[7])
 end
 return ARGV[1] .. 'ok'

@@ -1,0 +1,19 @@
+-- Reads a key that held a pointer, and gives it back the lifetime that a touch
+-- may have prolonged.
+-- KEYS[1] session
+-- ARGV[1] tag
+-- Replies tag .. value, tag alone when there is none or its grace is over.
+local value = redis.call('GET', KEYS[1])
+if not value then
+  return ARGV[1]
+end
+if string.byte(value) == 0xC1 then
+  local ends = string.sub(value, 74)
+  local now = redis.call('TIME')
+  if tonumber(ends) <= now[1] * 1000 + now[2] / 1000 then
+    redis.call('DEL', KEYS[1])
+    return ARGV[1]
+  end
+  redis.call('PEXPIREAT', KEYS[1], ends)
+end
+return ARGV[1] .. value
