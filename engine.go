@@ -403,15 +403,20 @@ func (e *engine) issue(p issueParams) (*live, error) {
 	}, nil
 }
 
-// update changes the data with fn until no other writer came first.
-func (e *engine) update(ctx context.Context, l *live, fresh func() any, fn func(any) error) (*live, error) {
+// update changes the data with fn until no other writer came first. decoded is
+// what l's record holds, for fn to change, or nil.
+func (e *engine) update(ctx context.Context, l *live, decoded any, fresh func() any, fn func(any) error) (*live, error) {
 	ctx = context.WithoutCancel(ctx)
 	next := *l
 	for attempt := range maxUpdates {
-		v := fresh()
-		if _, err := e.serializer.decode(next.ref.ID, next.record, v); err != nil {
-			return nil, e.failed("update", err)
+		v := decoded
+		if v == nil {
+			v = fresh()
+			if _, err := e.serializer.decode(next.ref.ID, next.record, v); err != nil {
+				return nil, e.failed("update", err)
+			}
 		}
+		decoded = nil
 		if err := fn(v); err != nil {
 			return nil, err
 		}

@@ -181,6 +181,18 @@ func (s *Session[T]) decoded() *T {
 	return s.value
 }
 
+// take hands out the decoded record of l if nobody has it yet.
+func (s *Session[T]) take(l *live) *T {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.live != l {
+		return nil
+	}
+	value := s.value
+	s.value = nil
+	return value
+}
+
 // CreatedAt returns when the session was created, to the millisecond. Rotation
 // leaves it as it is. It is the zero time when there is no live session.
 func (s *Session[T]) CreatedAt() time.Time {
@@ -258,7 +270,11 @@ func (s *Session[T]) Create(ctx context.Context, data T, opts ...CreateOption) (
 // [ErrConflict], [ErrStoreUnavailable] or [ErrIndeterminate].
 func (s *Session[T]) Update(ctx context.Context, fn func(*T) error) error {
 	return s.change(func(l *live) (*live, *T, error) {
-		next, err := s.manager.update(ctx, l,
+		var decoded any
+		if value := s.take(l); value != nil {
+			decoded = value
+		}
+		next, err := s.manager.update(ctx, l, decoded,
 			func() any { return new(T) },
 			func(v any) error { return fn(v.(*T)) })
 		return next, nil, err
