@@ -406,7 +406,6 @@ func (e *engine) issue(p issueParams) (*live, error) {
 // update changes the data with fn until no other writer came first. decoded is
 // what l's record holds, for fn to change, or nil.
 func (e *engine) update(ctx context.Context, l *live, decoded any, fresh func() any, fn func(any) error) (*live, error) {
-	ctx = context.WithoutCancel(ctx)
 	next := *l
 	for attempt := range maxUpdates {
 		v := decoded
@@ -440,7 +439,7 @@ func (e *engine) update(ctx context.Context, l *live, decoded any, fresh func() 
 			return nil, e.failed("update", err)
 		}
 		time.Sleep(backoff(attempt))
-		if err := e.read(ctx, &next, true, nil); err != nil {
+		if err := e.read(context.WithoutCancel(ctx), &next, true, nil); err != nil {
 			return nil, err
 		}
 	}
@@ -495,7 +494,6 @@ func (e *engine) rotate(ctx context.Context, l *live) (*live, error) {
 	if l.tok == nil {
 		return nil, fmt.Errorf("%w: a listed session has no token to rotate", ErrNoSession)
 	}
-	ctx = context.WithoutCancel(ctx)
 	old := *l
 	for attempt := range maxUpdates {
 		if old.ref != old.via {
@@ -538,7 +536,7 @@ func (e *engine) rotate(ctx context.Context, l *live) (*live, error) {
 			return nil, e.failed("rotate", err)
 		}
 		time.Sleep(backoff(attempt))
-		if err := e.read(ctx, &old, true, nil); err != nil {
+		if err := e.read(context.WithoutCancel(ctx), &old, true, nil); err != nil {
 			return nil, err
 		}
 	}
