@@ -391,7 +391,6 @@ func (s *MemoryStore) remove(e *memoryEntry) {
 	s.entries[n] = nil
 	s.entries = s.entries[:n]
 	e.pos = removed
-	e.record = nil // a ref in its grace may hold on to e
 
 	delete(s.refs, e.ref)
 	subject := e.ref.Subject
