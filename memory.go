@@ -33,6 +33,8 @@ type MemoryStore struct {
 	created  uint64                               // counts sessions, for their order
 }
 
+var _ Store = (*MemoryStore)(nil)
+
 // memoryEntry is a session or, with to, a ref in the grace of a Rotate. A session
 // stays the same entry when it is rotated, so that every ref that it ever had
 // leads straight to it.
@@ -391,7 +393,6 @@ func (s *MemoryStore) remove(e *memoryEntry) {
 	s.entries[n] = nil
 	s.entries = s.entries[:n]
 	e.pos = removed
-	e.record = nil // a ref in its grace may hold on to e
 
 	delete(s.refs, e.ref)
 	subject := e.ref.Subject

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,10 +16,24 @@ import (
 )
 
 func TestMemoryStore(t *testing.T) {
-	storetest.Run(t, func(t *testing.T) echosession.Store {
-		s := echosession.NewMemoryStore()
-		t.Cleanup(func() { s.Close() })
-		return s
+	t.Run("in real time", func(t *testing.T) {
+		storetest.Run(t, func(t *testing.T) echosession.Store {
+			s := echosession.NewMemoryStore()
+			t.Cleanup(func() { s.Close() })
+			return s
+		})
+	})
+
+	// Here the expired are not removed before the suite asks for them.
+	t.Run("among many", func(t *testing.T) {
+		storetest.RunWithClock(t, func(t *testing.T) (echosession.Store, func(time.Duration)) {
+			var clock atomic.Int64
+			s := echosession.NewMemoryStore(echosession.WithClock(func() time.Time { return time.Unix(0, clock.Load()) }))
+			for range 1000 {
+				mustCreate(t, s, newRef("eve"), "r", 1000*time.Hour)
+			}
+			return s, func(d time.Duration) { clock.Add(int64(d)) }
+		})
 	})
 }
 
@@ -148,8 +163,8 @@ func TestMemoryStoreIsUnavailableWhenClosed(t *testing.T) {
 			t.Errorf("%s: error %v, want ErrStoreUnavailable", c.name, err)
 		}
 	}
-	if n := s.Held(); n != 0 {
-		t.Errorf("%d entries are held, want none", n)
+	if entries, subjects := s.Held(); entries != 0 || subjects != 0 {
+		t.Errorf("%d entries and %d subjects are held, want none", entries, subjects)
 	}
 }
 
@@ -221,9 +236,8 @@ func TestMemoryStoreForgetsTheExpired(t *testing.T) {
 		const live = 1000
 		for range 10 * live {
 			now = now.Add(time.Millisecond)
-			from := newRef("ada")
-			mustCreate(t, s, from, "r", live*time.Millisecond)
-			if n := s.Held(); n > live+live/2 {
+			mustCreate(t, s, newRef("ada"), "r", live*time.Millisecond)
+			if n, _ := s.Held(); n > live+live/2 {
 				t.Fatalf("%d entries are held for %d live", n, live)
 			}
 		}
@@ -232,21 +246,24 @@ func TestMemoryStoreForgetsTheExpired(t *testing.T) {
 	t.Run("no call removes many", func(t *testing.T) {
 		s := newStore()
 		const n = 1000
-		for range n {
-			ref := newRef("ada")
+		for i := range n {
+			ref, to := newRef(fmt.Sprint(i)), newRef(fmt.Sprint(i))
 			mustCreate(t, s, ref, "r", time.Second)
-			mustRotate(t, s, ref, newRef("ada"), time.Second)
+			mustRotate(t, s, ref, to, time.Second)
 		}
 		now = now.Add(2 * time.Hour)
-		for held := s.Held(); held > 0; {
+		for held, _ := s.Held(); held > 0; {
 			if _, err := s.Load(t.Context(), newRef(""), 0); !errors.Is(err, echosession.ErrNotFound) {
 				t.Fatalf("Load: error %v, want ErrNotFound", err)
 			}
-			left := s.Held()
+			left, _ := s.Held()
 			if left >= held || left < held-10 {
 				t.Fatalf("a call left %d of %d expired entries, want a few fewer", left, held)
 			}
 			held = left
+		}
+		if _, subjects := s.Held(); subjects != 0 {
+			t.Errorf("%d subjects are left without a session", subjects)
 		}
 	})
 }

@@ -54,7 +54,8 @@ var raceCases = []testCase{
 			t.createAs(ref, counter(0), long, 0)
 
 			increment := func() error {
-				for {
+				// Each conflict is the success of another writer.
+				for range 1 + writers*increments {
 					rec, err := t.store.Load(t.Context(), ref, 0)
 					if err != nil {
 						return err
@@ -68,6 +69,7 @@ var raceCases = []testCase{
 						return err
 					}
 				}
+				return errors.New("more conflicts than writes")
 			}
 			var fns []func()
 			for range writers {

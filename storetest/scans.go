@@ -54,10 +54,12 @@ var scanCases = []testCase{
 				t.wantErr("Rotate", t.store.Rotate(t.Context(), ref, to, rec, next, long, long), nil)
 				gone[string(rec)], live[string(next)] = true, true
 
-				ref, rec = t.refOf(subject), record()
-				start := time.Now()
-				t.createAs(ref, rec, brief, 0)
-				t.runsOut(start, brief, t.loading(ref, 0))
+				// Nothing asks for it when it has expired, only for a later one.
+				rec = record()
+				t.createAs(t.refOf(subject), rec, brief, 0)
+				start, later := time.Now(), t.refOf(subject)
+				t.createAs(later, record(), brief, 0)
+				t.runsOut(start, brief, t.loading(later, 0))
 				gone[string(rec)] = true
 			}
 			for entry, err := range t.store.Scan(t.Context()) {
