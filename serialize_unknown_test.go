@@ -164,6 +164,10 @@ func TestUnknownFieldsSurvive(t *testing.T) {
 			// The new one stands where none is left over by index: cup was there.
 			func(v *newer) { v.Cart = append(v.Cart[1:], newerItem{"", olderItem{SKU: "new"}}) },
 		},
+		"an element of equal content added at the end has none": {
+			func(v *older) { v.Cart = append(v.Cart, v.Cart[0]) },
+			func(v *newer) { v.Cart = append(v.Cart, newerItem{"", v.Cart[0].olderItem}) },
+		},
 		"slice in a map": {
 			func(v *older) { v.Carts["c"][0].Qty++; v.Carts["d"] = nil },
 			func(v *newer) { v.Carts["c"][0].Qty++; v.Carts["d"] = nil },
