@@ -1,6 +1,7 @@
 package echosession
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"reflect"
@@ -111,11 +112,18 @@ func newShape(t reflect.Type) (*shape, error) {
 			}
 		}
 	}
-	for _, sh := range b.shapes {
-		for _, f := range sh.numbered {
-			zero, err := marshalMsgpack(reflect.Zero(f.shape.typ))
-			if err == nil && (&scanner{data: zero}).all(f.shape) == nil {
-				f.zero = canonical(nil, zero, f.shape)
+	// Likewise the canonical form of a zero struct leaves out its zero fields.
+	for changed := true; changed; {
+		changed = false
+		for _, sh := range b.shapes {
+			for _, f := range sh.numbered {
+				data, err := marshalMsgpack(reflect.Zero(f.shape.typ))
+				if err != nil || (&scanner{data: data}).all(f.shape) != nil {
+					continue
+				}
+				if zero := canonical(nil, data, f.shape); !bytes.Equal(zero, f.zero) {
+					f.zero, changed = zero, true
+				}
 			}
 		}
 	}

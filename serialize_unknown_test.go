@@ -219,6 +219,27 @@ func TestOlderRecordsLackFields(t *testing.T) {
 	}
 }
 
+// A field that the predecessor lacks counts as zero when elements are matched.
+func TestElementsMatchAcrossReleases(t *testing.T) {
+	type oldItem struct {
+		SKU  string
+		Qty  int
+		In   olderInner
+		Tags []string
+	}
+	type newItem struct{ SKU, Gift string }
+	type oldT struct{ Cart []oldItem }
+	type newT struct{ Cart []newItem }
+	v := newT{[]newItem{{"book", "for Bob"}, {"pen", "for Eve"}}}
+	prev := encode(t, plain[newT](t), aHeader(), &v, nil)
+	o := decode[oldT](t, plain[oldT](t), prev)
+	o.Cart = o.Cart[1:]
+	got := decode[newT](t, plain[newT](t), encode(t, plain[oldT](t), aHeader(), &o, prev))
+	if want := (newT{v.Cart[1:]}); !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+}
+
 func TestNoPredecessor(t *testing.T) {
 	v := aNewer()
 	oldSide := plain[older](t)
