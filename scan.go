@@ -54,10 +54,6 @@ type scanner struct {
 	data []byte
 	pos  int
 
-	// prefix says that data is only the beginning of a value, so that declared
-	// lengths are not held against it.
-	prefix bool
-
 	// unknown is set by check when it meets a field that the shape does not have.
 	unknown bool
 
@@ -65,8 +61,9 @@ type scanner struct {
 	at *shapeField
 }
 
-// next reads one token and guarantees that what it declares can be there: every
-// byte of a string, at least one byte for each element.
+// next reads one token and, of a string, every byte. How many elements a map or
+// an array declares is for the caller to walk: each takes a byte at least, so
+// that a walk ends with the data whatever is declared.
 func (s *scanner) next() (token, error) {
 	if s.pos >= len(s.data) {
 		return token{}, errShort
@@ -77,9 +74,9 @@ func (s *scanner) next() (token, error) {
 	case c <= 0x7f:
 		return token{formUint, uint64(c)}, nil
 	case c <= 0x8f:
-		return s.container(formMap, uint64(c&0x0f))
+		return token{formMap, uint64(c & 0x0f)}, nil
 	case c <= 0x9f:
-		return s.container(formArray, uint64(c&0x0f))
+		return token{formArray, uint64(c & 0x0f)}, nil
 	case c <= 0xbf:
 		return s.payload(formString, uint64(c&0x1f))
 	case c >= 0xe0:
@@ -131,16 +128,10 @@ func (s *scanner) next() (token, error) {
 		return s.payload(formString, n)
 	case 0xdc, 0xdd:
 		n, err := s.number(2 << (c - 0xdc))
-		if err != nil {
-			return token{}, err
-		}
-		return s.container(formArray, n)
+		return token{formArray, n}, err
 	case 0xde, 0xdf:
 		n, err := s.number(2 << (c - 0xde))
-		if err != nil {
-			return token{}, err
-		}
-		return s.container(formMap, n)
+		return token{formMap, n}, err
 	}
 	return token{}, errNoCode
 }
@@ -170,17 +161,6 @@ func (s *scanner) payload(f form, n uint64) (token, error) {
 		return token{}, errShort
 	}
 	s.pos += int(n)
-	return token{f, n}, nil
-}
-
-func (s *scanner) container(f form, n uint64) (token, error) {
-	least := n
-	if f == formMap {
-		least = 2 * n
-	}
-	if least > s.left() && !s.prefix {
-		return token{}, errShort
-	}
 	return token{f, n}, nil
 }
 

@@ -1,6 +1,7 @@
 package echosession
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"reflect"
@@ -52,13 +53,12 @@ type shape struct {
 }
 
 type shapeField struct {
-	name      string
-	where     string // for messages: "User.Name", by the type it belongs to
-	index     []int
-	omitEmpty bool
-	number    int
-	shape     *shape
-	zero      []byte // the canonical form of the zero value; nil when it has none
+	name   string
+	where  string // for messages: "User.Name", by the type it belongs to
+	index  []int
+	number int
+	shape  *shape
+	zero   []byte // the canonical form of the zero value; nil when it has none
 }
 
 // lookup finds the field that a name in a record stands for, or nil. Names come
@@ -111,11 +111,18 @@ func newShape(t reflect.Type) (*shape, error) {
 			}
 		}
 	}
-	for _, sh := range b.shapes {
-		for _, f := range sh.numbered {
-			zero, err := marshalMsgpack(reflect.Zero(f.shape.typ))
-			if err == nil && (&scanner{data: zero}).all(f.shape) == nil {
-				f.zero = canonical(nil, zero, f.shape)
+	// Likewise the canonical form of a zero struct leaves out its zero fields.
+	for changed := true; changed; {
+		changed = false
+		for _, sh := range b.shapes {
+			for _, f := range sh.numbered {
+				data, err := marshalMsgpack(reflect.Zero(f.shape.typ))
+				if err != nil || (&scanner{data: data}).all(f.shape) != nil {
+					continue
+				}
+				if zero := canonical(nil, data, f.shape); !bytes.Equal(zero, f.zero) {
+					f.zero, changed = zero, true
+				}
 			}
 		}
 	}
@@ -323,14 +330,10 @@ func (b *schema) structFields(t reflect.Type, path string) (list []shapeField, n
 		list = append(list, f)
 	}
 
-	omitEmpty := false
 	for i := range t.NumField() {
 		sf := t.Field(i)
 		where := path + "." + sf.Name
 		tag := parseTag(sf)
-		if sf.Name == "_msgpack" {
-			omitEmpty = omitEmpty || tag.HasOption("omitempty")
-		}
 		if tag.Name == "-" || sf.Name == "_msgpack" || sf.Name == "_" {
 			continue
 		}
@@ -343,16 +346,12 @@ func (b *schema) structFields(t reflect.Type, path string) (list []shapeField, n
 			continue
 		}
 
-		f := shapeField{
-			name:      tag.Name,
-			index:     sf.Index,
-			omitEmpty: omitEmpty || tag.HasOption("omitempty"),
-		}
+		f := shapeField{name: tag.Name, index: sf.Index}
 		if f.name == "" {
 			f.name = sf.Name
 		}
 		if sf.Anonymous && !tag.HasOption("noinline") {
-			inner, ok := b.inlined(t, sf, tag, taken, where)
+			inner, ok := b.inlined(sf, tag, taken, where)
 			if ok {
 				for _, in := range inner {
 					in.index = append(append([]int{}, f.index...), in.index...)
@@ -376,7 +375,7 @@ func (b *schema) structFields(t reflect.Type, path string) (list []shapeField, n
 
 // inlined returns the fields of an embedded struct that become the embedding
 // struct's own.
-func (b *schema) inlined(t reflect.Type, sf reflect.StructField, tag *tagparser.Tag, taken map[string]bool, where string) ([]shapeField, bool) {
+func (b *schema) inlined(sf reflect.StructField, tag *tagparser.Tag, taken map[string]bool, where string) ([]shapeField, bool) {
 	inner := sf.Type
 	if inner.Kind() == reflect.Pointer {
 		inner = inner.Elem()

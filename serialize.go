@@ -579,7 +579,7 @@ func (e *encodeBuffer) room(n int) error {
 	if size <= min(e.limit, e.next) {
 		return nil
 	}
-	scan := scanner{data: e.buf[e.start:], prefix: true}
+	scan := scanner{data: e.buf[e.start:]}
 	if scan.skip(maxDepth, false) == errDepth {
 		return errTooDeep
 	}

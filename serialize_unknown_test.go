@@ -164,6 +164,10 @@ func TestUnknownFieldsSurvive(t *testing.T) {
 			// The new one stands where none is left over by index: cup was there.
 			func(v *newer) { v.Cart = append(v.Cart[1:], newerItem{"", olderItem{SKU: "new"}}) },
 		},
+		"an element of equal content added at the end has none": {
+			func(v *older) { v.Cart = append(v.Cart, v.Cart[0]) },
+			func(v *newer) { v.Cart = append(v.Cart, newerItem{"", v.Cart[0].olderItem}) },
+		},
 		"slice in a map": {
 			func(v *older) { v.Carts["c"][0].Qty++; v.Carts["d"] = nil },
 			func(v *newer) { v.Carts["c"][0].Qty++; v.Carts["d"] = nil },
@@ -212,6 +216,27 @@ func TestOlderRecordsLackFields(t *testing.T) {
 	got := decode[v2](t, plain[v2](t), encode(t, plain[v1](t), aHeader(), &o, nil))
 	if !reflect.DeepEqual(got, v2{A: 1}) {
 		t.Errorf("decoded %+v", got)
+	}
+}
+
+// A field that the predecessor lacks counts as zero when elements are matched.
+func TestElementsMatchAcrossReleases(t *testing.T) {
+	type oldItem struct {
+		SKU  string
+		Qty  int
+		In   olderInner
+		Tags []string
+	}
+	type newItem struct{ SKU, Gift string }
+	type oldT struct{ Cart []oldItem }
+	type newT struct{ Cart []newItem }
+	v := newT{[]newItem{{"book", "for Bob"}, {"pen", "for Eve"}}}
+	prev := encode(t, plain[newT](t), aHeader(), &v, nil)
+	o := decode[oldT](t, plain[oldT](t), prev)
+	o.Cart = o.Cart[1:]
+	got := decode[newT](t, plain[newT](t), encode(t, plain[oldT](t), aHeader(), &o, prev))
+	if want := (newT{v.Cart[1:]}); !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v, want %+v", got, want)
 	}
 }
 
