@@ -22,6 +22,11 @@ func NewRecordHeader(id string, createdAt time.Time, idle time.Duration, subject
 	return recordHeader{id: id, createdAt: createdAt, idle: idle, subject: subject}
 }
 
+func (h recordHeader) WithDeadline(at time.Time) RecordHeader {
+	h.deadline = at
+	return h
+}
+
 func (h recordHeader) Fields() (id string, createdAt time.Time, idle time.Duration, subject string) {
 	return h.id, h.createdAt, h.idle, h.subject
 }

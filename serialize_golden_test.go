@@ -54,7 +54,7 @@ type (
 //	expect  "ok", "rewritten" (ok, and today's encoder writes the same bytes),
 //	        "corrupt" or "unavailable"
 //	id      the ID to ask for
-//	created, idle, subject   the header
+//	created, idle, deadline, subject   the header; no deadline when absent
 //	data    the value as JSON
 type goldenRecord struct {
 	lines  map[string]string
@@ -142,7 +142,15 @@ func TestGoldenRecords(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if want := echosession.NewRecordHeader(g.lines["id"], created.UTC(), idle, g.lines["subject"]); h != want {
+			want := echosession.NewRecordHeader(g.lines["id"], created.UTC(), idle, g.lines["subject"])
+			if deadline, ok := g.lines["deadline"]; ok {
+				at, err := time.Parse(time.RFC3339Nano, deadline)
+				if err != nil {
+					t.Fatal(err)
+				}
+				want = want.WithDeadline(at.UTC())
+			}
+			if h != want {
 				t.Errorf("header %+v, want %+v", h, want)
 			}
 			if data := asJSON(got.Interface()); string(data) != g.lines["data"] {

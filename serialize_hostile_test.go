@@ -233,18 +233,19 @@ func TestHostileRecords(t *testing.T) {
 	good := record([]byte{0x80})
 	for name, r := range map[string][]byte{
 		"nil":                   nil,
-		"one byte":              {0x97},
+		"one byte":              {0x98},
 		"JSON":                  []byte(`{"id":"0b5c9f3e-6d0a-4b8e-9f57-3f1f0f6f2a11"}` + strings.Repeat(" ", 20)),
 		"prefix alone":          good[:30],
 		"no data":               good[:len(good)-1],
 		"no subject":            good[:len(good)-2],
-		"no idle timeout":       good[:len(good)-3],
+		"no deadline":           good[:len(good)-3],
+		"no idle timeout":       good[:len(good)-4],
 		"half a created-at":     good[:35],
 		"a byte follows":        append(bytes.Clone(good), 0xc0),
 		"format 0":              with(good, 1, 0),
 		"format 5":              with(good, 1, 5),
-		"sealed format":         with(with(good, 1, 3), 0, 0x96),
-		"six elements":          with(good, 0, 0x96),
+		"sealed format":         with(with(good, 1, 3), 0, 0x97),
+		"seven elements":        with(good, 0, 0x97),
 		"begins with C1":        with(good, 0, 0xc1),
 		"ID of 15 bytes":        with(good, 3, 15),
 		"revision is a string":  with(good, 20, 0xd9),
@@ -255,8 +256,11 @@ func TestHostileRecords(t *testing.T) {
 		"idle timeout -2":       with(good, 39, 0xfe),
 		"idle timeout a bool":   with(good, 39, 0xc2),
 		"idle timeout overflow": append(append(bytes.Clone(good[:39]), 0xcf, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff), good[40:]...),
-		"subject an integer":    with(good, 40, 0x01),
-		"subject a binary":      append(append(bytes.Clone(good[:40]), 0xc4, 1, 'a'), 0x80),
+		"deadline negative":     with(good, 40, 0xff),
+		"deadline a string":     with(good, 40, 0xa0),
+		"deadline over int64":   append(append(bytes.Clone(good[:40]), 0xcf, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff), good[41:]...),
+		"subject an integer":    with(good, 41, 0x01),
+		"subject a binary":      append(append(bytes.Clone(good[:41]), 0xc4, 1, 'a'), 0x80),
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := plain[account](t)

@@ -117,6 +117,7 @@ func TestRecordRoundTrip(t *testing.T) {
 		"subject of any bytes":   echosession.NewRecordHeader(idA, createdAt, time.Hour, "\xff\x00{}:"),
 		"longest idle timeout":   echosession.NewRecordHeader(idA, createdAt, 9_223_372_036_854*time.Millisecond, ""),
 		"idle of a millisecond":  echosession.NewRecordHeader(idA, createdAt, time.Millisecond, ""),
+		"deadline":               aHeader().WithDeadline(createdAt.Add(time.Hour)),
 		"created at 1970":        echosession.NewRecordHeader(idA, time.UnixMilli(0).UTC(), 0, ""),
 		"created in the year 9k": echosession.NewRecordHeader(idA, time.Date(9000, 1, 1, 0, 0, 0, 0, time.UTC), 0, ""),
 	}
@@ -139,7 +140,7 @@ func TestRecordRoundTrip(t *testing.T) {
 				if alone, err := s.Header(record); err != nil || alone != h {
 					t.Errorf("header alone %+v, %v, want %+v", alone, err, h)
 				}
-				if first := record[0]; first != 0x97 && first != 0x96 {
+				if first := record[0]; first != 0x98 && first != 0x97 {
 					t.Errorf("the record begins with %x", first)
 				}
 			})
@@ -687,8 +688,8 @@ func (c plainCodec) Unmarshal(data []byte, v any) error { return c.unmarshal(dat
 // record wraps data in a header as the plain MessagePack format has it.
 func record(data []byte) []byte {
 	id, _ := hex.DecodeString(strings.ReplaceAll(idA, "-", ""))
-	b := append([]byte{0x97, 1, 0xc4, 16}, id...)
+	b := append([]byte{0x98, 1, 0xc4, 16}, id...)
 	b = append(b, 0xc4, 8, 1, 2, 3, 4, 5, 6, 7, 8, 0xcf)
 	b = binary.BigEndian.AppendUint64(b, uint64(createdAt.UnixMilli()))
-	return append(append(b, 0xc0, 0xc0), data...)
+	return append(append(b, 0xc0, 0xc0, 0xc0), data...)
 }
