@@ -46,6 +46,16 @@ func TestSentinel(t *testing.T) {
 	waitFor(t, "the client finds the new primary", func() bool {
 		return c.Set(ctx, "k2", "v", time.Minute).Err() == nil
 	})
+
+	// A primary that gives way lives on: it is not taken for the new one.
+	sentinel := redis.NewSentinelClient(&redis.Options{Addr: s.SentinelAddrs()[0]})
+	defer sentinel.Close()
+	waitFor(t, "a failover by hand begins", func() bool {
+		return sentinel.Failover(ctx, s.MasterName()).Err() == nil
+	})
+	if next := s.AwaitFailover(t, primary); next == primary || !primary.Alive() {
+		t.Errorf("after a failover by hand the primary is %s, alive: %t", next.Addr(), primary.Alive())
+	}
 }
 
 func TestCluster(t *testing.T) {
@@ -137,6 +147,26 @@ func TestCluster(t *testing.T) {
 		c.MigrateSlot(t, slot, from)
 		if got, err := source.Get(ctx, "{m}1").Result(); got != "1" || err != nil {
 			t.Errorf("after the way back: %q, %v", got, err)
+		}
+	})
+
+	t.Run("a replica takes over from a master that gives way", func(t *testing.T) {
+		slot := c.Slot(t, "k")
+		old := c.Master(t, slot)
+		info, err := old.Client(t).InfoMap(ctx, "replication").Result()
+		if err != nil {
+			t.Fatal(err)
+		}
+		// ip=127.0.0.1,port=12345,state=online,…
+		fields := strings.Split(info["Replication"]["slave0"], ",")
+		addr := strings.TrimPrefix(fields[0], "ip=") + ":" + strings.TrimPrefix(fields[1], "port=")
+		replica := redis.NewClient(&redis.Options{Addr: addr})
+		defer replica.Close()
+		if err := replica.ClusterFailover(ctx).Err(); err != nil {
+			t.Fatal(err)
+		}
+		if master := c.AwaitFailover(t, slot, old); master.Addr() != addr || !old.Alive() {
+			t.Errorf("the master is %s, want %s; the old one is alive: %t", master.Addr(), addr, old.Alive())
 		}
 	})
 
