@@ -46,15 +46,20 @@ func TestSentinel(t *testing.T) {
 	waitFor(t, "the client finds the new primary", func() bool {
 		return c.Set(ctx, "k2", "v", time.Minute).Err() == nil
 	})
+}
 
-	// A primary that gives way lives on: it is not taken for the new one.
+// A primary that gives way lives on: it is not taken for the new one.
+func TestSentinelFailoverByHand(t *testing.T) {
+	t.Parallel()
+	s := redistest.StartSentinel(t, 1, 1)
+	old := s.Primary(t)
 	sentinel := redis.NewSentinelClient(&redis.Options{Addr: s.SentinelAddrs()[0]})
 	defer sentinel.Close()
-	waitFor(t, "a failover by hand begins", func() bool {
-		return sentinel.Failover(ctx, s.MasterName()).Err() == nil
-	})
-	if next := s.AwaitFailover(t, primary); next == primary || !primary.Alive() {
-		t.Errorf("after a failover by hand the primary is %s, alive: %t", next.Addr(), primary.Alive())
+	if err := sentinel.Failover(t.Context(), s.MasterName()).Err(); err != nil {
+		t.Fatal(err)
+	}
+	if primary := s.AwaitFailover(t, old); primary != s.Servers[1] || !old.Alive() {
+		t.Errorf("the primary is %s, want %s; the old one is alive: %t", primary.Addr(), s.Servers[1].Addr(), old.Alive())
 	}
 }
 
