@@ -83,6 +83,7 @@ func TestGoRedisAfterALostReply(t *testing.T) {
 			run := tt.face(tt.client)
 			executions := func(key string, wrap func(*redis.Cmd) redis.Cmder) (int64, error) {
 				t.Helper()
+				defer tt.client.Del(ctx, key)
 				if err := script.Eval(ctx, tt.client, []string{key}).Err(); err != nil { // loads it too
 					t.Fatal(err)
 				}

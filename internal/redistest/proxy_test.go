@@ -97,7 +97,7 @@ func TestProxyPassesOn(t *testing.T) {
 		}
 	})
 
-	t.Run("pushes, in order with replies", func(t *testing.T) {
+	t.Run("pushes and attributes, in order with replies", func(t *testing.T) {
 		p, _, direct, prefix := proxied(t)
 		conn, err := net.Dial("tcp", p.Addr())
 		if err != nil {
@@ -126,6 +126,10 @@ func TestProxyPassesOn(t *testing.T) {
 		expect(get, "_\r\n")
 		direct.Set(ctx, key, "v", time.Minute)
 		expect("", push) // idle
+		expect(get, "$1\r\nv\r\n")
+
+		// An attribute belongs to the reply behind it.
+		expect("*3\r\n$5\r\nDEBUG\r\n$8\r\nPROTOCOL\r\n$6\r\nATTRIB\r\n", "Some real reply following the attribute\r\n")
 		expect(get, "$1\r\nv\r\n")
 	})
 

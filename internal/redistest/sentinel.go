@@ -60,7 +60,7 @@ func StartSentinel(tb testing.TB, replicas, sentinels int) *Sentinel {
 		s.Sentinels = append(s.Sentinels, sentinel)
 	}
 	for _, sentinel := range s.Sentinels {
-		eventually(tb, "a sentinel knows the others", func() error {
+		eventually(tb, "a sentinel knows the others and could promote", func() error {
 			return sentinel.askSentinel(func(ctx context.Context, c *redis.SentinelClient) error {
 				state, err := c.Master(ctx, s.MasterName()).Result()
 				if err != nil {
@@ -71,7 +71,13 @@ func StartSentinel(tb testing.TB, replicas, sentinels int) *Sentinel {
 					state["num-other-sentinels"] != strconv.Itoa(sentinels-1) {
 					return fmt.Errorf("it sees %v", state)
 				}
-				return nil
+				list, err := c.Replicas(ctx, s.MasterName()).Result()
+				for _, replica := range list {
+					if replica["flags"] != "slave" || replica["master-link-status"] != "ok" {
+						return fmt.Errorf("it sees the replica %v", replica)
+					}
+				}
+				return err
 			})
 		})
 	}

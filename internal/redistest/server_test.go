@@ -208,7 +208,7 @@ func TestServersEndWithAKilledTestBinary(t *testing.T) {
 	}
 	redistest.Shared(t) // skips without a binary
 	cmd := exec.Command(os.Args[0], "-test.run=^TestChild$", "-test.v")
-	cmd.Env = append(os.Environ(), childEnv+"=1")
+	cmd.Env = append(os.Environ(), childEnv+"=1", "TMPDIR="+t.TempDir()) // a killed binary removes nothing
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)

@@ -48,6 +48,21 @@ func TestSentinel(t *testing.T) {
 	})
 }
 
+// A primary that gives way lives on: it is not taken for the new one.
+func TestSentinelFailoverByHand(t *testing.T) {
+	t.Parallel()
+	s := redistest.StartSentinel(t, 1, 1)
+	old := s.Primary(t)
+	sentinel := redis.NewSentinelClient(&redis.Options{Addr: s.SentinelAddrs()[0]})
+	defer sentinel.Close()
+	if err := sentinel.Failover(t.Context(), s.MasterName()).Err(); err != nil {
+		t.Fatal(err)
+	}
+	if primary := s.AwaitFailover(t, old); primary != s.Servers[1] || !old.Alive() {
+		t.Errorf("the primary is %s, want %s; the old one is alive: %t", primary.Addr(), s.Servers[1].Addr(), old.Alive())
+	}
+}
+
 func TestCluster(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
@@ -137,6 +152,26 @@ func TestCluster(t *testing.T) {
 		c.MigrateSlot(t, slot, from)
 		if got, err := source.Get(ctx, "{m}1").Result(); got != "1" || err != nil {
 			t.Errorf("after the way back: %q, %v", got, err)
+		}
+	})
+
+	t.Run("a replica takes over from a master that gives way", func(t *testing.T) {
+		slot := c.Slot(t, "k")
+		old := c.Master(t, slot)
+		info, err := old.Client(t).InfoMap(ctx, "replication").Result()
+		if err != nil {
+			t.Fatal(err)
+		}
+		// ip=127.0.0.1,port=12345,state=online,…
+		fields := strings.Split(info["Replication"]["slave0"], ",")
+		addr := strings.TrimPrefix(fields[0], "ip=") + ":" + strings.TrimPrefix(fields[1], "port=")
+		replica := redis.NewClient(&redis.Options{Addr: addr})
+		defer replica.Close()
+		if err := replica.ClusterFailover(ctx).Err(); err != nil {
+			t.Fatal(err)
+		}
+		if master := c.AwaitFailover(t, slot, old); master.Addr() != addr || !old.Alive() {
+			t.Errorf("the master is %s, want %s; the old one is alive: %t", master.Addr(), addr, old.Alive())
 		}
 	})
 
