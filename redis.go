@@ -538,7 +538,11 @@ func milliseconds(ttl time.Duration) (int64, error) {
 // the deadline the command may still be running: then it is not to be read.
 func (r *redisStore) process(ctx context.Context, cmd redis.Cmder) error {
 	if r.async != nil {
-		return r.async.Submit(ctx, cmd).WaitContext(ctx)
+		err := r.async.Submit(ctx, cmd).WaitContext(ctx)
+		if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+			return &abandonedError{err}
+		}
+		return err
 	}
 	return r.bounded(ctx, func() error { return r.client.Process(ctx, cmd) })
 }
@@ -554,9 +558,15 @@ func (r *redisStore) bounded(ctx context.Context, call func() error) error {
 	case err := <-done:
 		return err
 	case <-ctx.Done():
-		return ctx.Err()
+		return &abandonedError{ctx.Err()}
 	}
 }
+
+// abandonedError says that a command was not waited for any longer, and may be
+// under way.
+type abandonedError struct{ error }
+
+func (e *abandonedError) Unwrap() error { return e.error }
 
 // once is a command that go-redis does not repeat by itself when its reply is
 // lost: attempt does, and knows what it may conclude then.
@@ -583,6 +593,9 @@ func (r *redisStore) write(ctx context.Context, key string, cmd once) error {
 		_ = pipe.Process(ctx, cmd)
 		_ = pipe.Process(ctx, wait)
 		_, err := pipe.Exec(ctx)
+		if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+			return &abandonedError{err}
+		}
 		return err
 	})
 	if err != nil {
@@ -650,12 +663,18 @@ func ended(ctx context.Context) error {
 // notSent are the errors of commands that go-redis never put on the wire.
 var notSent = []error{
 	redis.ErrPoolTimeout, redis.ErrPoolExhausted, redis.ErrClosed, redis.ErrAutoPipelineQueueFull, redis.ErrCrossSlot,
+	// From a client itself these come before a connection was had. A deadline that
+	// passes while a reply is awaited is a timeout of the network.
+	context.DeadlineExceeded, context.Canceled,
 }
 
 // maybeApplied reports whether a write that failed so may have been executed.
 func maybeApplied(err error) bool {
 	if _, ok := errors.AsType[redis.Error](err); ok {
 		return false
+	}
+	if _, ok := errors.AsType[*abandonedError](err); ok {
+		return true
 	}
 	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" {
 		return false
