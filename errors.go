@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strconv"
 	"time"
 
@@ -204,6 +205,7 @@ func causeOf(err error) string {
 	}{
 		{ErrNotReplicated, "too few replicas"},
 		{context.DeadlineExceeded, "timeout"},
+		{os.ErrDeadlineExceeded, "timeout"},
 		{context.Canceled, "canceled"},
 		{errForeignReply, "reply of another command"},
 		{io.EOF, "connection closed"},
