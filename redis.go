@@ -544,6 +544,9 @@ func (r *redisStore) process(ctx context.Context, cmd redis.Cmder) error {
 		}
 		return err
 	}
+	if r.deadlines {
+		return r.client.Process(ctx, cmd)
+	}
 	return r.bounded(ctx, func() error { return r.client.Process(ctx, cmd) })
 }
 
@@ -747,10 +750,7 @@ var (
 
 // eval runs the script once, and returns its reply without the tag.
 func (s *script) eval(ctx context.Context, r *redisStore, keys []string, args []any) (any, error) {
-	var b [8]byte
-	binary.BigEndian.PutUint64(b[:], r.tags.Add(1))
-	tag := string(b[:])
-
+	tag := string(binary.BigEndian.AppendUint64(nil, r.tags.Add(1)))
 	all := make([]any, 0, 4+len(keys)+len(args))
 	all = append(all, "evalsha", s.sha, len(keys))
 	for _, key := range keys {
@@ -760,7 +760,7 @@ func (s *script) eval(ctx context.Context, r *redisStore, keys []string, args []
 	all = append(all, args...)
 	cmd := once{redis.NewCmd(ctx, all...)}
 	err := r.write(ctx, keys[0], cmd)
-	if redis.HasErrorPrefix(err, "NOSCRIPT") {
+	if err != nil && redis.HasErrorPrefix(err, "NOSCRIPT") {
 		all[0], all[1] = "eval", s.source
 		cmd = once{redis.NewCmd(ctx, all...)}
 		err = r.write(ctx, keys[0], cmd)

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"math"
 	"reflect"
+	"strings"
 	"sync"
 	"time"
 
@@ -496,9 +497,14 @@ func appendBinaryHeader(dst []byte, n int) []byte {
 
 // parseID reads the canonical, lower-case form of a UUID alone.
 func parseID(id string) (b [idLen]byte, err error) {
-	if len(id) == 36 {
-		digits := id[:8] + id[9:13] + id[14:18] + id[19:23] + id[24:]
-		if _, err := hex.Decode(b[:], []byte(digits)); err == nil && formatID(b[:]) == id {
+	if len(id) == 36 && id[8] == '-' && id[13] == '-' && id[18] == '-' && id[23] == '-' && !strings.ContainsAny(id, "ABCDEF") {
+		var digits [2 * idLen]byte
+		copy(digits[0:], id[0:8])
+		copy(digits[8:], id[9:13])
+		copy(digits[12:], id[14:18])
+		copy(digits[16:], id[19:23])
+		copy(digits[20:], id[24:36])
+		if _, err := hex.Decode(b[:], digits[:]); err == nil {
 			return b, nil
 		}
 	}
