@@ -64,6 +64,9 @@ func NewRedisStore(client RedisClient, opts RedisOptions) (Store, error) {
 	if opts.Keyspace == "" {
 		opts.Keyspace = defaultKeyspace
 	}
+	if _, rest, ok := strings.Cut(opts.Keyspace, "{"); ok && strings.HasPrefix(rest, "}") {
+		return nil, errors.New("echosession: a keyspace with {} scatters the sessions of a subject over the slots of a Cluster; put a name between the braces or drop them")
+	}
 	r := &redisStore{client: client, keyspace: opts.Keyspace, waitReplicas: opts.WaitReplicas}
 	if v := reflect.ValueOf(client); !v.IsValid() || v.Kind() == reflect.Pointer && v.IsNil() {
 		return nil, errors.New("echosession: the Redis client is nil; hand in one from redis.NewClient")
