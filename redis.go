@@ -239,7 +239,7 @@ func (r *redisStore) Create(ctx context.Context, ref Ref, record []byte, ttl tim
 
 // setNew stores a record under a key that is not there.
 func (r *redisStore) setNew(ctx context.Context, key string, record []byte, ms int64) error {
-	r.recent.add(key)
+	defer r.recent.writing(key)()
 	_, err := r.attempt(ctx, func() error {
 		err := r.write(ctx, key, once{redis.NewCmd(ctx, "set", key, record, "px", ms, "nx")})
 		if !errors.Is(err, redis.Nil) {
@@ -280,8 +280,10 @@ func (r *redisStore) Delete(ctx context.Context, ref Ref) error {
 	var pointers []string
 	for {
 		keys := r.keys(ref)
-		r.recent.add(keys[0])
-		value, err := deleteScript.run(ctx, r, keys, ref.ID)
+		value, err := func() (string, error) {
+			defer r.recent.writing(keys[0])()
+			return deleteScript.run(ctx, r, keys, ref.ID)
+		}()
 		if err != nil {
 			return err
 		}
@@ -328,7 +330,6 @@ func (r *redisStore) Rotate(ctx context.Context, from, to Ref, old, record []byt
 	}
 	keys := append(r.keys(from), r.key(to))
 	pointer := string([]byte{pointerMark}) + from.ID + to.ID
-	r.recent.add(r.key(to))
 	if from.Subject != "" {
 		return rotateScript.apply(ctx, r, keys, ms, from.ID, old, record, pointer, graceMS, to.ID)
 	}
@@ -379,7 +380,7 @@ func (r *redisStore) DeleteSubject(ctx context.Context, subject string, except [
 	for i, id := range except {
 		args[i] = id
 	}
-	r.recent.addAll()
+	defer r.recent.writing(everyKey)()
 	reply, err := revokeScript.run(ctx, r, []string{r.index(subject)}, args...)
 	if err != nil {
 		return 0, err
@@ -497,10 +498,14 @@ func (r *redisStore) processAll(ctx context.Context, cmds []redis.Cmder) error {
 		for _, cmd := range cmds {
 			_ = pipe.Process(ctx, cmd)
 		}
-		if _, err := pipe.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) {
+		err := r.bounded(ctx, func() error {
+			_, err := pipe.Exec(ctx)
 			return err
+		})
+		if errors.Is(err, redis.Nil) {
+			return nil
 		}
-		return nil
+		return err
 	}
 	for _, cmd := range cmds {
 		if err := r.process(ctx, cmd); err != nil && !errors.Is(err, redis.Nil) {
@@ -717,10 +722,13 @@ func replyCode(err error) string {
 
 // script is a Lua script that replies with its first argument, a tag, before
 // anything else. A reply with another tag belongs to another command.
-type script struct{ source, sha string }
+type script struct {
+	source, sha string
+	durable     bool // waits for WaitReplicas
+}
 
-func newScript(source string) *script {
-	return &script{source, redis.NewScript(source).Hash()}
+func newScript(source string, durable bool) *script {
+	return &script{source, redis.NewScript(source).Hash(), durable}
 }
 
 var (
@@ -741,14 +749,14 @@ var (
 	//go:embed revoke.lua
 	revokeSource string
 
-	loadScript    = newScript(loadSource)
-	pointerScript = newScript(pointerSource)
-	createScript  = newScript(createSource)
-	replaceScript = newScript(replaceSource)
-	rotateScript  = newScript(rotateSource)
-	deleteScript  = newScript(deleteSource)
-	listScript    = newScript(listSource)
-	revokeScript  = newScript(revokeSource)
+	loadScript    = newScript(loadSource, false)
+	pointerScript = newScript(pointerSource, false)
+	createScript  = newScript(createSource, true)
+	replaceScript = newScript(replaceSource, true)
+	rotateScript  = newScript(rotateSource, true)
+	deleteScript  = newScript(deleteSource, true)
+	listScript    = newScript(listSource, false)
+	revokeScript  = newScript(revokeSource, true)
 )
 
 // eval runs the script once, and returns its reply without the tag.
@@ -761,12 +769,17 @@ func (s *script) eval(ctx context.Context, r *redisStore, keys []string, args []
 	}
 	all = append(all, tag)
 	all = append(all, args...)
-	cmd := once{redis.NewCmd(ctx, all...)}
-	err := r.write(ctx, keys[0], cmd)
+	send := func() (once, error) {
+		cmd := once{redis.NewCmd(ctx, all...)}
+		if s.durable {
+			return cmd, r.write(ctx, keys[0], cmd)
+		}
+		return cmd, r.process(ctx, cmd)
+	}
+	cmd, err := send()
 	if err != nil && redis.HasErrorPrefix(err, "NOSCRIPT") {
 		all[0], all[1] = "eval", s.source
-		cmd = once{redis.NewCmd(ctx, all...)}
-		err = r.write(ctx, keys[0], cmd)
+		cmd, err = send()
 	}
 	if err != nil {
 		return nil, err
@@ -798,7 +811,7 @@ func (s *script) run(ctx context.Context, r *redisStore, keys []string, args ...
 // lost reply only its yes is to be believed: what else it finds may come from
 // writes that followed the first attempt.
 func (s *script) apply(ctx context.Context, r *redisStore, keys []string, args ...any) error {
-	r.recent.add(keys[0])
+	defer r.recent.writing(keys[0])()
 	var reply any
 	lost, err := r.attempt(ctx, func() (err error) {
 		reply, err = s.eval(ctx, r, keys, args)
@@ -826,18 +839,28 @@ var errLostReply = errors.New("the reply was lost and another write came after")
 type recentWrites struct {
 	mu    sync.RWMutex
 	until map[string]time.Time
-	all   time.Time
 	swept time.Time
 }
 
-// recentFor is how long: ample for an invalidation message or for replication,
-// which take milliseconds.
-const recentFor = time.Second
+const (
+	// recentFor is how long: ample for an invalidation message or for replication,
+	// which take milliseconds.
+	recentFor = time.Second
+
+	// everyKey stands for all keys: no key is empty.
+	everyKey = ""
+)
+
+// writing notes that a write of key begins, and returns what to call at its end.
+func (w *recentWrites) writing(key string) (end func()) {
+	if w == nil {
+		return func() {}
+	}
+	w.add(key)
+	return func() { w.add(key) }
+}
 
 func (w *recentWrites) add(key string) {
-	if w == nil {
-		return
-	}
 	now := time.Now()
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -848,24 +871,15 @@ func (w *recentWrites) add(key string) {
 	w.until[key] = now.Add(recentFor)
 }
 
-func (w *recentWrites) addAll() {
-	if w == nil {
-		return
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.all = time.Now().Add(recentFor)
-}
-
 func (w *recentWrites) has(key string) bool {
 	if w == nil {
 		return false
 	}
 	w.mu.RLock()
 	defer w.mu.RUnlock()
-	if len(w.until) == 0 && w.all.IsZero() {
+	if len(w.until) == 0 {
 		return false
 	}
 	now := time.Now()
-	return now.Before(w.until[key]) || now.Before(w.all)
+	return now.Before(w.until[key]) || now.Before(w.until[everyKey])
 }
