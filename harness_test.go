@@ -2,6 +2,7 @@ package echosession_test
 
 import (
 	"crypto/rand"
+	"encoding/base64"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -142,4 +143,13 @@ func (s *server) post(t testing.TB, path, token string) answer {
 		r.Header.Set("Authorization", "Bearer "+token)
 	}
 	return s.do(t, r)
+}
+
+func unb64(t testing.TB, s string) []byte {
+	t.Helper()
+	b, err := base64.RawURLEncoding.DecodeString(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
 }
