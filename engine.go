@@ -207,6 +207,7 @@ type live struct {
 	expiresAt time.Time
 	touched   bool // reading it restarted the idle timeout
 	inCookie  bool // the client has the token in a cookie
+	inURL     bool // the token came in a URL
 }
 
 func (e *engine) ref(id, subject string) Ref {
@@ -238,6 +239,9 @@ func (e *engine) open(ctx context.Context, token string, v any) (*live, error) {
 	touch := now.Sub(last) >= e.touchInterval(tok.idle) || last.After(now)
 	if err := e.read(ctx, l, touch, v); err != nil {
 		return nil, err
+	}
+	if touch {
+		tok.lastTouch.Store(now.UnixNano())
 	}
 	return l, nil
 }
@@ -301,21 +305,26 @@ func (e *engine) read(ctx context.Context, l *live, touch bool, v any) error {
 			return e.failed("load", err)
 		}
 		header, err := e.serializer.decode(l.ref.ID, record, v)
+		if errors.Is(err, ErrStoreUnavailable) {
+			err = unavailable(errForeignReply)
+		}
 		if err != nil {
-			return e.failed("decode", err)
+			return e.failed("load", err)
 		}
 		l.record, l.header, l.touched = record, header, touch
-		if touch {
-			e.used(l, now)
-		} else if l.tok != nil {
-			l.expiresAt = e.expiry(header, time.Unix(0, l.tok.lastTouch.Load()))
+		used := now
+		if !touch {
+			used = time.Unix(0, l.tok.lastTouch.Load())
 		}
+		l.expiresAt = e.expiry(header, used)
 		return nil
 	}
 	return e.failed("load", unavailable(errors.New("too many rotations in a row")))
 }
 
-// used notes that a use of the session has just restarted its idle timeout.
+// used notes that the session's idle timeout was just restarted, and that the
+// client's cookie, if there is one, is told so. Update and Reload restart it and
+// tell the cookie nothing, so the next open does it again.
 func (e *engine) used(l *live, now time.Time) {
 	l.expiresAt = e.expiry(l.header, now)
 	if l.tok != nil {
@@ -341,7 +350,10 @@ func (e *engine) write(ctx context.Context, do func(context.Context) error) erro
 func (e *engine) failed(op string, err error) error {
 	switch {
 	case errors.Is(err, ErrStoreUnavailable):
-		e.cfg.Logger.Error("session store unavailable", "operation", op, "cause", causeOf(err))
+		if !errors.Is(err, context.Canceled) { // the client hung up
+			e.cfg.Logger.Error("session store unavailable", "operation", op, "cause", causeOf(err))
+		}
+		return concealed(err)
 	case errors.Is(err, ErrCorrupt):
 		e.cfg.Logger.Warn("session record cannot be read", "operation", op, "cause", err.Error())
 	case errors.Is(err, ErrNotFound):
