@@ -31,7 +31,8 @@ type Cookie struct {
 	SameSite http.SameSite
 
 	// Persistent lets the cookie outlive the browser, for as long as the session
-	// lives: a use that restarts the idle timeout renews it. Default false.
+	// lives: [Get] renews it as often as it restarts the idle timeout, and
+	// [Session.Touch] does. Default false.
 	Persistent bool
 
 	// Insecure sends the cookie over plain HTTP too. It is for development alone.

@@ -481,14 +481,11 @@ func (e *engine) answer(c echo.Context, err error) error {
 		return nil
 	}
 	f, ours := answerTo(err)
-	if !ours {
+	if !ours || c.Response().Committed {
 		return err
 	}
 	if e.cfg.ErrorHandler != nil {
 		return e.cfg.ErrorHandler(c, err)
-	}
-	if c.Response().Committed {
-		return err
 	}
 	h := c.Response().Header()
 	if challenge := f.challenge(e.cfg.RequestKey, err); challenge != "" {

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"reflect"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -47,8 +48,8 @@ func newEngine(cfg Config, t reflect.Type) (*engine, error) {
 		errs = append(errs, fmt.Errorf("echosession: Config."+field+": "+format, args...))
 	}
 	wrong := func(field string, err error) {
-		if err != nil {
-			bad(field, "%w", err)
+		for _, err := range mistakes(err) {
+			bad(field, "%s", strings.TrimPrefix(err.Error(), "echosession: "))
 		}
 	}
 
@@ -63,7 +64,7 @@ func newEngine(cfg Config, t reflect.Type) (*engine, error) {
 	}
 	cfg.Keyspace = cmp.Or(cfg.Keyspace, defaultKeyspace)
 	cfg.MaxAge = cmp.Or(cfg.MaxAge, defaultMaxAge)
-	cfg.TouchInterval = cmp.Or(cfg.TouchInterval, min(maxTouchInterval, cfg.MaxAge/20))
+	cfg.TouchInterval = cmp.Or(cfg.TouchInterval, max(0, min(maxTouchInterval, cfg.MaxAge/20)))
 	cfg.RequestKey = cmp.Or(cfg.RequestKey, defaultRequestKey)
 	cfg.RequestArg = cmp.Or(cfg.RequestArg, defaultRequestArg)
 	cfg.RotateGrace = cmp.Or(cfg.RotateGrace, defaultRotateGrace)
@@ -102,51 +103,52 @@ func newEngine(cfg Config, t reflect.Type) (*engine, error) {
 		bad("AllowPlaintext", "it goes with EncryptionKeys; without them every record is plaintext")
 	}
 
+	var err error
+	if cfg.WaitReplicas < 0 {
+		bad("WaitReplicas", "%d; it counts replicas", cfg.WaitReplicas)
+	}
 	switch {
 	case cfg.Store != nil && cfg.Client != nil:
 		bad("Store", "set Store or Client, not both")
 	case cfg.Store != nil:
-		if cfg.WaitReplicas != 0 {
+		if cfg.WaitReplicas > 0 {
 			bad("WaitReplicas", "it needs Client; hand it to NewRedisStore in RedisOptions")
 		}
 		e.store = cfg.Store
 	case cfg.Client == nil:
 		bad("Client", "set Client to a go-redis client, or Store to NewMemoryStore()")
 	default:
-		var err error
-		e.store, err = NewRedisStore(cfg.Client, RedisOptions{Keyspace: cfg.Keyspace, WaitReplicas: cfg.WaitReplicas})
+		e.store, err = NewRedisStore(cfg.Client, RedisOptions{Keyspace: cfg.Keyspace, WaitReplicas: max(0, cfg.WaitReplicas)})
 		wrong("Client", err)
 	}
 
 	keys := cfg.Keys
-	switch {
-	case cfg.Secret != nil && cfg.Keys != nil:
-		bad("Keys", "set Keys or Secret, not both")
-	case cfg.Keys != nil:
+	if len(cfg.Keys) > 0 {
+		if len(cfg.Secret) > 0 {
+			bad("Keys", "set Keys or Secret, not both")
+		}
 		if cfg.Algorithm != "" {
 			bad("Algorithm", "it goes with Secret; each of Keys names its own")
 		}
-	case len(cfg.Secret) == 0:
-		bad("Secret", `set Secret to 32 random bytes ("openssl rand -base64 32" makes them), or Keys`)
-	default:
-		keys = []SigningKey{{Algorithm: cmp.Or(cfg.Algorithm, defaultAlgorithm), Key: cfg.Secret}}
-	}
-	if keys != nil {
-		var err error
-		e.tokens, err = newTokens(tokenConfig{
-			keys: keys, withKid: cfg.Keys != nil, issuer: cfg.Issuer, audience: cfg.Audience, skew: cfg.ClockSkew,
-		})
-		if err != nil {
-			errs = append(errs, err)
+	} else {
+		algorithm := cmp.Or(cfg.Algorithm, defaultAlgorithm)
+		if algorithms[algorithm].secretLen == 0 {
+			bad("Algorithm", "%q; with Secret it is HS256, HS384 or HS512, and keys of other algorithms go into Keys", algorithm)
+			algorithm = defaultAlgorithm
+		}
+		if len(cfg.Secret) > 0 {
+			keys = []SigningKey{{Algorithm: algorithm, Key: cfg.Secret}}
 		}
 	}
+	e.tokens, err = newTokens(tokenConfig{
+		keys: keys, withKid: len(cfg.Keys) > 0, issuer: cfg.Issuer, audience: cfg.Audience, skew: cfg.ClockSkew,
+	})
+	errs = append(errs, mistakes(err)...)
 
 	if cfg.Cookie != nil {
-		var err error
 		cfg.Cookie, err = cfg.Cookie.compiled()
 		wrong("Cookie", err)
 	}
-	var err error
 	e.lookup, err = newLookup(cmp.Or(cfg.TokenLookup, defaultLookup(cfg.RequestArg, cfg.Cookie)))
 	if cfg.TokenLookup != "" {
 		wrong("TokenLookup", err)
@@ -163,14 +165,35 @@ func newEngine(cfg Config, t reflect.Type) (*engine, error) {
 		wrong("TrustedOrigins", e.crossOrigin.AddTrustedOrigin(origin))
 	}
 
+	encryptionKeys := cfg.EncryptionKeys
+	if err := new(serializer).useKeys(encryptionKeys); err != nil {
+		wrong("EncryptionKeys", err)
+		encryptionKeys = nil // what follows is about T
+	}
 	e.serializer, err = newSerializer(t, serializerConfig{
-		codec: cfg.Codec, encryptionKeys: cfg.EncryptionKeys, allowPlaintext: cfg.AllowPlaintext, maxSize: cfg.MaxRecordSize,
+		codec: cfg.Codec, encryptionKeys: encryptionKeys, allowPlaintext: cfg.AllowPlaintext, maxSize: cfg.MaxRecordSize,
 	})
-	if err != nil {
-		errs = append(errs, err)
+	for _, err := range mistakes(err) {
+		errs = append(errs, fmt.Errorf("echosession: T: %w", err))
 	}
 	e.cfg = cfg
 	return e, errors.Join(errs...)
+}
+
+// mistakes takes an errors.Join apart.
+func mistakes(err error) []error {
+	if err == nil {
+		return nil
+	}
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		return []error{err}
+	}
+	var all []error
+	for _, err := range joined.Unwrap() {
+		all = append(all, mistakes(err)...)
+	}
+	return all
 }
 
 // live is a live session, as it was last seen. A change makes a new one.
@@ -184,6 +207,7 @@ type live struct {
 	expiresAt time.Time
 	touched   bool // reading it restarted the idle timeout
 	inCookie  bool // the client has the token in a cookie
+	inURL     bool // the token came in a URL
 }
 
 func (e *engine) ref(id, subject string) Ref {
@@ -215,6 +239,9 @@ func (e *engine) open(ctx context.Context, token string, v any) (*live, error) {
 	touch := now.Sub(last) >= e.touchInterval(tok.idle) || last.After(now)
 	if err := e.read(ctx, l, touch, v); err != nil {
 		return nil, err
+	}
+	if touch {
+		tok.lastTouch.Store(now.UnixNano())
 	}
 	return l, nil
 }
@@ -278,21 +305,26 @@ func (e *engine) read(ctx context.Context, l *live, touch bool, v any) error {
 			return e.failed("load", err)
 		}
 		header, err := e.serializer.decode(l.ref.ID, record, v)
+		if errors.Is(err, ErrStoreUnavailable) {
+			err = unavailable(errForeignReply)
+		}
 		if err != nil {
-			return e.failed("decode", err)
+			return e.failed("load", err)
 		}
 		l.record, l.header, l.touched = record, header, touch
-		if touch {
-			e.used(l, now)
-		} else if l.tok != nil {
-			l.expiresAt = e.expiry(header, time.Unix(0, l.tok.lastTouch.Load()))
+		used := now
+		if !touch {
+			used = time.Unix(0, l.tok.lastTouch.Load())
 		}
+		l.expiresAt = e.expiry(header, used)
 		return nil
 	}
 	return e.failed("load", unavailable(errors.New("too many rotations in a row")))
 }
 
-// used notes that a use of the session has just restarted its idle timeout.
+// used notes that the session's idle timeout was just restarted, and that the
+// client's cookie, if there is one, is told so. Update and Reload restart it and
+// tell the cookie nothing, so the next open does it again.
 func (e *engine) used(l *live, now time.Time) {
 	l.expiresAt = e.expiry(l.header, now)
 	if l.tok != nil {
@@ -318,7 +350,10 @@ func (e *engine) write(ctx context.Context, do func(context.Context) error) erro
 func (e *engine) failed(op string, err error) error {
 	switch {
 	case errors.Is(err, ErrStoreUnavailable):
-		e.cfg.Logger.Error("session store unavailable", "operation", op, "cause", causeOf(err))
+		if !errors.Is(err, context.Canceled) { // the client hung up
+			e.cfg.Logger.Error("session store unavailable", "operation", op, "cause", causeOf(err))
+		}
+		return concealed(err)
 	case errors.Is(err, ErrCorrupt):
 		e.cfg.Logger.Warn("session record cannot be read", "operation", op, "cause", err.Error())
 	case errors.Is(err, ErrNotFound):

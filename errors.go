@@ -98,12 +98,25 @@ var (
 // storeError is a store's failure. Its text leaves out the cause, which may name
 // keys and addresses; [errors.As] finds it.
 type storeError struct {
-	kind  error // ErrStoreUnavailable or ErrIndeterminate
+	kind  error // ErrStoreUnavailable, ErrIndeterminate or ErrNotReplicated
 	cause error
 }
 
 func (e *storeError) Error() string   { return e.kind.Error() }
 func (e *storeError) Unwrap() []error { return []error{e.kind, e.cause} }
+
+// concealed hides a store's own words.
+func concealed(err error) error {
+	if _, ok := err.(*storeError); ok {
+		return err
+	}
+	for _, kind := range []error{ErrNotReplicated, ErrIndeterminate} {
+		if errors.Is(err, kind) {
+			return &storeError{kind, err}
+		}
+	}
+	return &storeError{ErrStoreUnavailable, err}
+}
 
 // unavailable wraps the cause of a failed read or of a write that surely was not
 // applied.

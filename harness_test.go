@@ -1,13 +1,20 @@
 package echosession_test
 
 import (
+	"context"
 	"crypto/rand"
+	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/labstack/echo/v4"
@@ -65,6 +72,89 @@ func newManager[T any](t testing.TB, cfg echosession.Config) *echosession.Manage
 		t.Fatal(err)
 	}
 	return m
+}
+
+// storeOf returns the store of a Config, to look behind a Manager's back.
+func storeOf(t testing.TB, cfg echosession.Config) echosession.Store {
+	t.Helper()
+	if cfg.Store != nil {
+		return cfg.Store
+	}
+	return newRedisStore(t, cfg.Client, cfg.Keyspace)
+}
+
+// stored reports whether a store holds something under an ID.
+func stored(t testing.TB, cfg echosession.Config, id string) bool {
+	t.Helper()
+	_, err := storeOf(t, cfg).Load(context.Background(), echosession.Ref{ID: id}, 0)
+	if err != nil && !errors.Is(err, echosession.ErrNotFound) {
+		t.Fatal(err)
+	}
+	return err == nil
+}
+
+// clock is a clock that tests set.
+type clock struct{ nanoseconds atomic.Int64 }
+
+func newClock() *clock {
+	c := new(clock)
+	c.nanoseconds.Store(time.Date(2030, 1, 1, 12, 0, 0, 0, time.UTC).UnixNano())
+	return c
+}
+
+func (c *clock) Now() time.Time          { return time.Unix(0, c.nanoseconds.Load()) }
+func (c *clock) Advance(d time.Duration) { c.nanoseconds.Add(int64(d)) }
+
+// eachClockedStore is eachStore without the real server, whose time nobody sets.
+func eachClockedStore(t *testing.T, test func(t *testing.T, cfg echosession.Config, clock *clock)) {
+	t.Helper()
+	t.Run("memory", func(t *testing.T) {
+		clock := newClock()
+		store := echosession.NewMemoryStore(echosession.WithClock(clock.Now))
+		test(t, echosession.Config{Store: store, Secret: testSecret, Now: clock.Now}, clock)
+	})
+	t.Run("fake", func(t *testing.T) {
+		clock := newClock()
+		fake := newFakeRedis(t)
+		fake.now = clock.Now
+		test(t, echosession.Config{Client: fake, Secret: testSecret, Now: clock.Now}, clock)
+		if keys := fake.withoutExpiry(); len(keys) > 0 {
+			t.Errorf("keys without expiry: %q", keys)
+		}
+	})
+}
+
+// logBuffer is where a Logger writes.
+type logBuffer struct {
+	mu  sync.Mutex
+	buf strings.Builder
+}
+
+func (b *logBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *logBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
+}
+
+func (b *logBuffer) logger() *slog.Logger {
+	return slog.New(slog.NewTextHandler(b, &slog.HandlerOptions{Level: slog.LevelDebug}))
+}
+
+// route adds a handler that begins with a Get, for any method.
+func route[T any](s *server, m *echosession.Manager[T], path string, fn func(echo.Context, *echosession.Session[T]) error) {
+	s.Any(path, func(c echo.Context) error {
+		sess, err := m.Get(c)
+		if err != nil {
+			return err
+		}
+		return fn(c, sess)
+	})
 }
 
 // server is an Echo server with the middleware of a Manager and with the routes
@@ -142,4 +232,13 @@ func (s *server) post(t testing.TB, path, token string) answer {
 		r.Header.Set("Authorization", "Bearer "+token)
 	}
 	return s.do(t, r)
+}
+
+func unb64(t testing.TB, s string) []byte {
+	t.Helper()
+	b, err := base64.RawURLEncoding.DecodeString(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
 }

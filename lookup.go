@@ -212,9 +212,11 @@ func (l *lookup) findInBody(r *http.Request) (string, error) {
 	isForm := mediaType == echo.MIMEApplicationForm || mediaType == echo.MIMEMultipartForm
 	isJSON := mediaType == echo.MIMEApplicationJSON || strings.HasSuffix(mediaType, "+json")
 	switch {
-	case isForm && r.PostForm != nil:
-		// The body was read before; this is what it held.
+	// What the body held, if it was read before.
+	case mediaType == echo.MIMEApplicationForm && r.PostForm != nil:
 		return l.pick(r.PostForm, true)
+	case mediaType == echo.MIMEMultipartForm && r.MultipartForm != nil:
+		return l.pick(r.MultipartForm.Value, true)
 	case isForm, isJSON:
 	default:
 		return "", nil
@@ -277,49 +279,58 @@ type failedReader struct{ err error }
 
 func (f failedReader) Read([]byte) (int, error) { return 0, f.err }
 
-// multipartValues returns the fields of a multipart body that are not files.
+// multipartValues returns the fields of a multipart body that are not files, and
+// nothing of a malformed one.
 func multipartValues(body []byte, boundary string) url.Values {
 	values := make(url.Values)
 	if boundary == "" {
-		return values
+		return nil
 	}
 	parts := multipart.NewReader(bytes.NewReader(body), boundary)
 	for {
 		part, err := parts.NextPart()
-		if err != nil {
+		if err == io.EOF {
 			return values
+		}
+		if err != nil {
+			return nil
 		}
 		if part.FileName() != "" || part.FormName() == "" {
 			continue
 		}
 		value, err := io.ReadAll(part)
 		if err != nil {
-			return values
+			return nil
 		}
 		values.Add(part.FormName(), string(value))
 	}
 }
 
-// jsonValues returns the string members of a JSON object, repeated ones too.
+// jsonValues returns the members of a JSON object, repeated ones too, and nothing
+// of a malformed one. A member that is no string is empty.
 func jsonValues(body []byte) url.Values {
 	values := make(url.Values)
 	dec := json.NewDecoder(bytes.NewReader(body))
 	if t, err := dec.Token(); err != nil || t != json.Delim('{') {
-		return values
+		return nil
 	}
 	for dec.More() {
 		name, err := dec.Token()
 		if err != nil {
-			return values
+			return nil
 		}
 		var value json.RawMessage
 		if dec.Decode(&value) != nil {
-			return values
+			return nil
 		}
 		var s string
-		if value[0] == '"' && json.Unmarshal(value, &s) == nil {
-			values.Add(name.(string), s)
+		if value[0] == '"' && json.Unmarshal(value, &s) != nil {
+			return nil
 		}
+		values.Add(name.(string), s)
+	}
+	if _, err := dec.Token(); err != nil {
+		return nil
 	}
 	return values
 }

@@ -71,7 +71,7 @@ func newTokens(cfg tokenConfig) (*tokens, error) {
 	}
 	var errs []error
 	if len(cfg.keys) == 0 {
-		errs = append(errs, errors.New("echosession: no signing key: set Config.Secret or Config.Keys"))
+		errs = append(errs, errors.New(`echosession: Config.Secret: set Secret to 32 random bytes ("openssl rand -base64 32" makes them), or Keys`))
 	}
 	for i, sk := range cfg.keys {
 		field := "Config.Secret"
@@ -82,12 +82,12 @@ func newTokens(cfg tokenConfig) (*tokens, error) {
 		if err == nil && i == 0 {
 			err = k.try()
 		}
-		if err != nil {
+		for _, err := range mistakes(err) {
 			errs = append(errs, fmt.Errorf("echosession: %s: %w", field, err))
 		}
 		for j, other := range t.keys {
 			if sameKey(k.verify, other.verify) && k.alg != other.alg {
-				errs = append(errs, fmt.Errorf("echosession: %s is the key of Config.Keys[%d] under another Algorithm: a key has one (RFC 8725 §3.1)", field, j))
+				errs = append(errs, fmt.Errorf("echosession: %s: it is the key of Config.Keys[%d] under another Algorithm: a key has one (RFC 8725 §3.1)", field, j))
 			}
 		}
 		if cfg.withKid && sk.ID == "" && len(cfg.keys) > 1 {
@@ -99,15 +99,15 @@ func newTokens(cfg tokenConfig) (*tokens, error) {
 		t.keys = append(t.keys, k)
 	}
 	if !utf8.ValidString(cfg.issuer) {
-		errs = append(errs, errors.New("echosession: Config.Issuer is not valid UTF-8"))
+		errs = append(errs, errors.New("echosession: Config.Issuer: it is not valid UTF-8"))
 	}
 	for i, a := range cfg.audience {
 		if a == "" || !utf8.ValidString(a) {
-			errs = append(errs, fmt.Errorf("echosession: Config.Audience[%d] is empty or not valid UTF-8", i))
+			errs = append(errs, fmt.Errorf("echosession: Config.Audience[%d]: it is empty or not valid UTF-8", i))
 		}
 	}
 	if cfg.skew < 0 || cfg.skew > maxClockSkew {
-		errs = append(errs, fmt.Errorf("echosession: Config.ClockSkew is %v: it must be from 0 to %v", cfg.skew, maxClockSkew))
+		errs = append(errs, fmt.Errorf("echosession: Config.ClockSkew: %v; it is from 0 to %v", cfg.skew, maxClockSkew))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return nil, err

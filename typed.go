@@ -73,8 +73,8 @@ func (s *Session[T]) find() error {
 	if err := s.open(c.Request().Context(), f.token); err != nil {
 		return err
 	}
-	if s.live != nil && f.cookie {
-		s.live.inCookie = true
+	if s.live != nil {
+		s.live.inCookie, s.live.inURL = f.cookie, f.url
 		if s.live.touched {
 			s.renewCookie()
 		}
@@ -312,8 +312,10 @@ func (s *Session[T]) Touch(ctx context.Context) error {
 
 // Rotate moves the session to a new ID and returns its new token: call it where a
 // user gains rights. Data, CreatedAt and the absolute timeout stay as they are.
-// With [Config.Cookie] it sets the cookie, too. The old token finds the session
-// for [Config.RotateGrace], to read and to write it, but not to rotate it again.
+// With [Config.Cookie] it sets the cookie, too, unless the old token came in the
+// URL: who follows a link must not get the session of whoever made it. The old
+// token finds the session for [Config.RotateGrace], to read and to write it, but
+// not to rotate it again.
 //
 // It returns [ErrNoSession], [ErrSessionGone] also when another request rotated
 // the session first, [ErrConflict], [ErrRequestOver] as [Session.Create] does,
@@ -330,6 +332,7 @@ func (s *Session[T]) Rotate(ctx context.Context) (token string, err error) {
 	if err != nil {
 		return "", err
 	}
+	l.inURL = old.inURL
 	if err := s.adoptNew(l); err != nil {
 		return "", err
 	}
@@ -392,8 +395,9 @@ func (s *Session[T]) meets(r requirement) error {
 	return nil
 }
 
-// change puts what do makes of the live session behind the handle. It holds no
-// lock meanwhile: do may call methods of the handle.
+// change puts what do makes of the live session behind the handle, unless another
+// goroutine has put another session there or none. It holds no lock meanwhile: do
+// may call methods of the handle.
 func (s *Session[T]) change(do func(*live) (*live, *T, error)) error {
 	l, err := s.need()
 	if err != nil {
@@ -408,7 +412,9 @@ func (s *Session[T]) change(do func(*live) (*live, *T, error)) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.live, s.value = next, value
+	if s.live != nil && s.live.via == l.via {
+		s.live, s.value = next, value
+	}
 	return nil
 }
 
@@ -416,7 +422,7 @@ func (s *Session[T]) change(do func(*live) (*live, *T, error)) error {
 func (s *Session[T]) lose(l *live) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.live != nil && s.live.ref == l.ref {
+	if s.live != nil && s.live.via == l.via {
 		s.live, s.value, s.reason = nil, nil, ErrSessionGone
 	}
 }
@@ -452,7 +458,7 @@ func (s *Session[T]) adoptNew(l *live) error {
 		return ErrRequestOver
 	}
 	s.live, s.value, s.reason = l, nil, nil
-	if cookie := s.manager.cfg.Cookie; cookie != nil && s.request != nil {
+	if cookie := s.manager.cfg.Cookie; cookie != nil && s.request != nil && !l.inURL {
 		l.inCookie = true
 		cookie.set(s.request, l.token, s.manager.left(l))
 	}
