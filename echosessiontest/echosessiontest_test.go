@@ -1,0 +1,232 @@
+package echosessiontest_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"github.com/echosession/echosession"
+	"github.com/echosession/echosession/echosessiontest"
+	"github.com/echosession/echosession/storetest"
+)
+
+func newRequest() *http.Request { return httptest.NewRequest(http.MethodGet, "/", nil) }
+
+// showName answers the name of the session.
+func showName(c echo.Context) error {
+	sess, err := echosession.Get[Account](c)
+	if err != nil {
+		return err
+	}
+	return c.String(http.StatusOK, sess.Data().Name)
+}
+
+func TestNew(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		opt   func(*echosession.Config)
+		fatal string // part of what ends the test
+	}{
+		{"no option", func(*echosession.Config) {}, ""},
+		{"a longer hash", func(cfg *echosession.Config) { cfg.Algorithm = "HS512" }, ""},
+		{"a Secret", func(cfg *echosession.Config) { cfg.Secret = make([]byte, 32) }, ""},
+		{"Keys", func(cfg *echosession.Config) {
+			cfg.Keys = []echosession.SigningKey{{ID: "1", Algorithm: "HS256", Key: make([]byte, 32)}}
+		}, ""},
+		{"an invalid Config", func(cfg *echosession.Config) { cfg.MaxAge = -1 }, "MaxAge"},
+		{"another Store", func(cfg *echosession.Config) { cfg.Store = echosession.NewMemoryStore() }, "brings its own"},
+		{"another clock", func(cfg *echosession.Config) { cfg.Now = time.Now }, "brings its own"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			fatal := ""
+			func() {
+				defer func() {
+					if r := recover(); r != nil {
+						fatal = fmt.Sprint(r)
+					}
+				}()
+				h := echosessiontest.New[Account](newT(), tt.opt)
+				h.Authorize(newRequest(), Account{})
+			}()
+			if (fatal == "") != (tt.fatal == "") || !strings.Contains(fatal, tt.fatal) {
+				t.Errorf("New ended the test with %q, not %q", fatal, tt.fatal)
+			}
+		})
+	}
+}
+
+func TestAuthorize(t *testing.T) {
+	h := echosessiontest.New[Account](t, func(cfg *echosession.Config) { cfg.RequestKey = "account" })
+	r := newRequest()
+	sess := h.Authorize(r, Account{Name: "Ada"}, echosession.WithSubject("ada"))
+	if sess.Subject() != "ada" || r.Header.Get("Authorization") != "Bearer "+sess.Token() {
+		t.Errorf("a session of %q, and %q", sess.Subject(), r.Header)
+	}
+	c, _ := h.NewContext(r)
+	if got, err := h.Manager.Get(c); err != nil || got.ID() != sess.ID() || got.Data().Name != "Ada" {
+		t.Errorf("the request has session %v, %v", got, err)
+	}
+
+	h = echosessiontest.New[Account](newT())
+	h.Store.Fail(nil)
+	defer func() {
+		if recover() == nil {
+			t.Error("a session that could not be created did not end the test")
+		}
+	}()
+	h.Authorize(newRequest(), Account{})
+}
+
+func TestNewContext(t *testing.T) {
+	t.Run("the session is usable until the test ends", func(t *testing.T) {
+		test := newT()
+		h := echosessiontest.New[Account](test, func(cfg *echosession.Config) { cfg.Cookie = &echosession.Cookie{} })
+		c, rec := h.NewContext(newRequest())
+		sess, err := echosession.Get[Account](c)
+		if err != nil || !errors.Is(sess.Reason(), echosession.ErrNoToken) {
+			t.Fatal(sess, err)
+		}
+		if _, err := sess.Create(t.Context(), Account{}); err != nil {
+			t.Error(err)
+		}
+		if cookies := rec.Result().Cookies(); len(cookies) != 1 {
+			t.Errorf("Create set %v", cookies)
+		}
+		test.end()
+		if err := sess.Destroy(t.Context()); err != echosession.ErrRequestOver {
+			t.Errorf("after the test: %v", err)
+		}
+	})
+	t.Run("no goroutine outlives the test", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) { // which waits for all of them
+			h := echosessiontest.New[Account](t)
+			r := newRequest()
+			h.Authorize(r, Account{Name: "Ada"})
+			c, rec := h.NewContext(r)
+			if err := showName(c); err != nil || rec.Body.String() != "Ada" {
+				t.Errorf("%q, %v", rec.Body, err)
+			}
+		})
+	})
+}
+
+func TestRun(t *testing.T) {
+	h := echosessiontest.New[Account](t)
+	r := newRequest()
+	h.Authorize(r, Account{Name: "Ada"})
+	if rec := h.Run(showName, r); rec.Code != http.StatusOK || rec.Body.String() != "Ada" {
+		t.Errorf("with a session: %d %s", rec.Code, rec.Body)
+	}
+	rec := h.Run(showName, newRequest(), h.Manager.Require())
+	if rec.Code != http.StatusUnauthorized || rec.Header().Get("WWW-Authenticate") == "" {
+		t.Errorf("without one behind Require: %d %v", rec.Code, rec.Header())
+	}
+	if rec := h.Run(showName, httptest.NewRequest(http.MethodPut, "/any/path?q", nil)); rec.Code != http.StatusOK {
+		t.Errorf("another method and path: %d", rec.Code)
+	}
+}
+
+func TestClock(t *testing.T) {
+	h := echosessiontest.New[Account](t, func(cfg *echosession.Config) { cfg.MaxAge = time.Hour })
+	r := newRequest()
+	h.Authorize(r, Account{})
+	start := h.Clock.Now()
+	for _, step := range []struct {
+		advance time.Duration
+		code    int
+	}{
+		{time.Hour - time.Millisecond, http.StatusOK},
+		{time.Hour - time.Millisecond, http.StatusOK}, // the use before restarted the hour
+		{time.Hour, http.StatusUnauthorized},
+	} {
+		h.Clock.Advance(step.advance)
+		if rec := h.Run(showName, r, h.Manager.Require()); rec.Code != step.code {
+			t.Errorf("%v later: %d, not %d", step.advance, rec.Code, step.code)
+		}
+	}
+	if got := h.Clock.Now().Sub(start); got != 3*time.Hour-2*time.Millisecond {
+		t.Errorf("the clock moved by %v", got)
+	}
+}
+
+func TestFaultStoreConforms(t *testing.T) {
+	storetest.Run(t, func(*testing.T) echosession.Store {
+		return echosessiontest.NewFaultStore(echosession.NewMemoryStore())
+	})
+}
+
+func TestFaultStore(t *testing.T) {
+	var ref, to = echosession.Ref{ID: "8a0d4b51-55a8-4b6b-9c6c-1a3d2c5d1a01"}, echosession.Ref{ID: "8a0d4b51-55a8-4b6b-9c6c-1a3d2c5d1a02"}
+	calls := []struct {
+		name string
+		call func(ctx context.Context, s echosession.Store) error
+	}{
+		{"Create", func(ctx context.Context, s echosession.Store) error {
+			return s.Create(ctx, ref, []byte("1"), time.Minute, 0)
+		}},
+		{"Load", func(ctx context.Context, s echosession.Store) error {
+			_, err := s.Load(ctx, ref, 0)
+			return err
+		}},
+		{"Replace", func(ctx context.Context, s echosession.Store) error {
+			return s.Replace(ctx, ref, []byte("1"), []byte("2"), time.Minute)
+		}},
+		{"Touch", func(ctx context.Context, s echosession.Store) error { return s.Touch(ctx, ref, time.Minute) }},
+		{"List", func(ctx context.Context, s echosession.Store) error {
+			_, err := s.List(ctx, "ada")
+			return err
+		}},
+		{"DeleteSubject", func(ctx context.Context, s echosession.Store) error {
+			_, err := s.DeleteSubject(ctx, "ada", nil)
+			return err
+		}},
+		{"Scan", func(ctx context.Context, s echosession.Store) error {
+			for _, err := range s.Scan(ctx) {
+				return err
+			}
+			return nil
+		}},
+		{"Rotate", func(ctx context.Context, s echosession.Store) error {
+			return s.Rotate(ctx, ref, to, []byte("2"), []byte("3"), time.Minute, time.Minute)
+		}},
+		{"Delete", func(ctx context.Context, s echosession.Store) error { return s.Delete(ctx, ref) }},
+	}
+	other := errors.New("another error")
+	s := echosessiontest.NewFaultStore(echosession.NewMemoryStore())
+	for _, c := range calls {
+		// Each succeeds in the end, so none that failed was done.
+		s.Fail(nil)
+		for range 3 {
+			if err := c.call(t.Context(), s); err != echosession.ErrStoreUnavailable {
+				t.Errorf("%s after Fail: %v", c.name, err)
+			}
+		}
+		s.FailNext(2, other)
+		for range 2 {
+			if err := c.call(t.Context(), s); err != other {
+				t.Errorf("%s after FailNext: %v", c.name, err)
+			}
+		}
+		if err := c.call(t.Context(), s); err != nil {
+			t.Errorf("%s after the failures that were asked for: %v", c.name, err)
+		}
+	}
+	s.Fail(nil)
+	s.Restore()
+	if _, err := s.Load(t.Context(), ref, 0); err != echosession.ErrNotFound {
+		t.Errorf("after Restore: %v", err)
+	}
+	s.Fail(nil)
+	s.FailNext(-1, nil)
+	if _, err := s.Load(t.Context(), ref, 0); err != echosession.ErrNotFound {
+		t.Errorf("after FailNext(-1): %v", err)
+	}
+}

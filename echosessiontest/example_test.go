@@ -1,0 +1,109 @@
+package echosessiontest_test
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"github.com/echosession/echosession"
+	"github.com/echosession/echosession/echosessiontest"
+)
+
+type Account struct {
+	Name   string `json:"name"`
+	Visits int    `json:"visits"`
+}
+
+// visit is the handler that the examples test.
+func visit(c echo.Context) error {
+	sess, err := echosession.Get[Account](c)
+	if err != nil {
+		return err
+	}
+	err = sess.Update(c.Request().Context(), func(a *Account) error { a.Visits++; return nil })
+	if err != nil {
+		return err
+	}
+	return c.JSON(http.StatusOK, sess)
+}
+
+func Example() {
+	t := newT() // in a test, its *testing.T
+	defer t.end()
+
+	h := echosessiontest.New[Account](t)
+	e := echo.New()
+	e.Use(h.Manager.Middleware())
+	e.POST("/visit", visit, h.Manager.Require())
+
+	r := httptest.NewRequest(http.MethodPost, "/visit", nil)
+	h.Authorize(r, Account{Name: "Ada"})
+	rec := httptest.NewRecorder()
+	e.ServeHTTP(rec, r)
+	fmt.Print(rec.Code, " ", rec.Body)
+	// Output:
+	// 200 {"name":"Ada","visits":1}
+}
+
+func ExampleHarness_NewContext() {
+	t := newT()
+	defer t.end()
+
+	h := echosessiontest.New[Account](t)
+	r := httptest.NewRequest(http.MethodPost, "/", nil)
+	sess := h.Authorize(r, Account{Name: "Ada"})
+
+	c, rec := h.NewContext(r)
+	fmt.Println(visit(c), rec.Code)
+	fmt.Println(sess.Reload(r.Context()), sess.Data().Visits)
+
+	c, _ = h.NewContext(httptest.NewRequest(http.MethodPost, "/", nil))
+	fmt.Println(errors.Is(visit(c), echosession.ErrNoSession))
+	// Output:
+	// <nil> 200
+	// <nil> 1
+	// true
+}
+
+func ExampleHarness_Run() {
+	t := newT()
+	defer t.end()
+
+	h := echosessiontest.New[Account](t)
+	r := httptest.NewRequest(http.MethodPost, "/", nil)
+	h.Authorize(r, Account{Name: "Ada"})
+	fmt.Println("live:", h.Run(visit, r).Code)
+
+	h.Store.FailNext(1, nil)
+	fmt.Println("store down:", h.Run(visit, r).Code)
+
+	h.Clock.Advance(25 * time.Hour)
+	fmt.Println("expired:", h.Run(visit, r).Code)
+	// Output:
+	// live: 200
+	// store down: 503
+	// expired: 401
+}
+
+// exampleT stands for the *testing.T that an example does not have.
+type exampleT struct {
+	testing.TB
+	cleanups []func()
+}
+
+func newT() *exampleT { return new(exampleT) }
+
+func (*exampleT) Helper()             {}
+func (*exampleT) Fatal(args ...any)   { panic(fmt.Sprint(args...)) }
+func (t *exampleT) Cleanup(fn func()) { t.cleanups = append(t.cleanups, fn) }
+
+func (t *exampleT) end() {
+	for _, cleanup := range t.cleanups {
+		cleanup()
+	}
+}

@@ -1,0 +1,134 @@
+package echosessiontest
+
+import (
+	"context"
+	"iter"
+	"sync"
+	"time"
+
+	"github.com/echosession/echosession"
+)
+
+// A FaultStore passes calls on to another store, or fails them. Make one with
+// [NewFaultStore]. It is safe for concurrent use.
+type FaultStore struct {
+	store echosession.Store
+
+	mu    sync.Mutex
+	err   error
+	calls int // how many more calls fail, or forever
+}
+
+const forever = -1
+
+// NewFaultStore returns a store that passes every call on to store.
+func NewFaultStore(store echosession.Store) *FaultStore {
+	return &FaultStore{store: store}
+}
+
+// Fail makes every call fail with err, or with [echosession.ErrStoreUnavailable]
+// if that is nil, until [FaultStore.Restore]. What fails is not done.
+func (s *FaultStore) Fail(err error) { s.fail(forever, err) }
+
+// FailNext makes the next n calls fail as [FaultStore.Fail] does, and no more.
+func (s *FaultStore) FailNext(n int, err error) { s.fail(max(0, n), err) }
+
+// Restore ends the failures.
+func (s *FaultStore) Restore() { s.fail(0, nil) }
+
+func (s *FaultStore) fail(calls int, err error) {
+	if err == nil {
+		err = echosession.ErrStoreUnavailable
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.calls, s.err = calls, err
+}
+
+// fault returns the error of the call that begins.
+func (s *FaultStore) fault() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.calls == 0 {
+		return nil
+	}
+	if s.calls != forever {
+		s.calls--
+	}
+	return s.err
+}
+
+// Load implements [echosession.Store].
+func (s *FaultStore) Load(ctx context.Context, ref echosession.Ref, ttl time.Duration) ([]byte, error) {
+	if err := s.fault(); err != nil {
+		return nil, err
+	}
+	return s.store.Load(ctx, ref, ttl)
+}
+
+// Create implements [echosession.Store].
+func (s *FaultStore) Create(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit int) error {
+	if err := s.fault(); err != nil {
+		return err
+	}
+	return s.store.Create(ctx, ref, record, ttl, limit)
+}
+
+// Replace implements [echosession.Store].
+func (s *FaultStore) Replace(ctx context.Context, ref echosession.Ref, old, record []byte, ttl time.Duration) error {
+	if err := s.fault(); err != nil {
+		return err
+	}
+	return s.store.Replace(ctx, ref, old, record, ttl)
+}
+
+// Touch implements [echosession.Store].
+func (s *FaultStore) Touch(ctx context.Context, ref echosession.Ref, ttl time.Duration) error {
+	if err := s.fault(); err != nil {
+		return err
+	}
+	return s.store.Touch(ctx, ref, ttl)
+}
+
+// Delete implements [echosession.Store].
+func (s *FaultStore) Delete(ctx context.Context, ref echosession.Ref) error {
+	if err := s.fault(); err != nil {
+		return err
+	}
+	return s.store.Delete(ctx, ref)
+}
+
+// Rotate implements [echosession.Store].
+func (s *FaultStore) Rotate(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl, grace time.Duration) error {
+	if err := s.fault(); err != nil {
+		return err
+	}
+	return s.store.Rotate(ctx, from, to, old, record, ttl, grace)
+}
+
+// List implements [echosession.Store].
+func (s *FaultStore) List(ctx context.Context, subject string) ([]echosession.Entry, error) {
+	if err := s.fault(); err != nil {
+		return nil, err
+	}
+	return s.store.List(ctx, subject)
+}
+
+// DeleteSubject implements [echosession.Store].
+func (s *FaultStore) DeleteSubject(ctx context.Context, subject string, except []string) (int, error) {
+	if err := s.fault(); err != nil {
+		return 0, err
+	}
+	return s.store.DeleteSubject(ctx, subject, except)
+}
+
+// Scan implements [echosession.Store]. It fails when it is ranged over.
+func (s *FaultStore) Scan(ctx context.Context) iter.Seq2[echosession.Entry, error] {
+	return func(yield func(echosession.Entry, error) bool) {
+		if err := s.fault(); err != nil {
+			yield(echosession.Entry{}, err)
+			return
+		}
+		s.store.Scan(ctx)(yield)
+	}
+}

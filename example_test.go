@@ -1,0 +1,500 @@
+package echosession_test
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"time"
+
+	"github.com/labstack/echo/v4"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/echosession/echosession"
+)
+
+// ask sends a request to e and returns the answer's status and body.
+func ask(e *echo.Echo, method, path, token string) string {
+	r := httptest.NewRequest(method, path, nil)
+	if token != "" {
+		r.Header.Set("Authorization", "Bearer "+token)
+	}
+	rec := httptest.NewRecorder()
+	e.ServeHTTP(rec, r)
+	return fmt.Sprint(rec.Code, " ", strings.TrimSpace(rec.Body.String()))
+}
+
+// newExampleManager returns a Manager for the examples about its methods.
+func newExampleManager() *echosession.Manager[User] {
+	m, err := echosession.New[User](echosession.Config{
+		Store:        echosession.NewMemoryStore(),
+		Secret:       testSecret,
+		SubjectIndex: true,
+	})
+	if err != nil {
+		panic(err)
+	}
+	return m
+}
+
+func Example() {
+	type User struct {
+		Name   string `json:"name"`
+		Visits int    `json:"visits"`
+	}
+
+	secret := make([]byte, 32) // from your configuration
+	rand.Read(secret)
+
+	e := echo.New()
+	e.Use(echosession.Middleware[User](echosession.Config{
+		Store:  echosession.NewMemoryStore(), // or Client: redis.NewClient(…)
+		Secret: secret,
+	}))
+
+	e.POST("/login", func(c echo.Context) error {
+		sess, err := echosession.Get[User](c)
+		if err != nil {
+			return err
+		}
+		token, err := sess.Create(c.Request().Context(), User{Name: "Ada"})
+		if err != nil {
+			return err
+		}
+		return c.String(http.StatusOK, token)
+	})
+
+	e.GET("/me", func(c echo.Context) error {
+		sess, err := echosession.Get[User](c)
+		if err != nil {
+			return err
+		}
+		err = sess.Update(c.Request().Context(), func(u *User) error {
+			u.Visits++
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		return c.JSON(http.StatusOK, sess)
+	}, echosession.Require[User]())
+
+	_, token, _ := strings.Cut(ask(e, "POST", "/login", ""), " ")
+	fmt.Println(ask(e, "GET", "/me", token))
+	fmt.Println(ask(e, "GET", "/me", token))
+	fmt.Println(ask(e, "GET", "/me", "another token"))
+	// Output:
+	// 200 {"name":"Ada","visits":1}
+	// 200 {"name":"Ada","visits":2}
+	// 401 {"message":"the session is invalid or has ended"}
+}
+
+func ExampleGet() {
+	m := newExampleManager()
+	e := echo.New()
+	e.Use(m.Middleware())
+	e.GET("/", func(c echo.Context) error {
+		sess, err := echosession.Get[User](c)
+		if err != nil {
+			return err // the store is down: 503, not "logged out"
+		}
+		if !sess.Exists() {
+			return c.String(http.StatusOK, "Hello, stranger.")
+		}
+		return c.String(http.StatusOK, "Hello, "+sess.Data().Name+".")
+	})
+
+	sess, err := m.Create(context.Background(), User{Name: "Ada"})
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(ask(e, "GET", "/", ""))
+	fmt.Println(ask(e, "GET", "/", sess.Token()))
+	// Output:
+	// 200 Hello, stranger.
+	// 200 Hello, Ada.
+}
+
+func ExampleRequire() {
+	m := newExampleManager()
+	e := echo.New()
+	e.Use(m.Middleware())
+	private := e.Group("/private", echosession.Require[User]())
+	private.GET("/orders", func(c echo.Context) error {
+		return c.String(http.StatusOK, "three orders")
+	})
+
+	sess, err := m.Create(context.Background(), User{Name: "Ada"})
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(ask(e, "GET", "/private/orders", ""))
+	fmt.Println(ask(e, "GET", "/private/orders", sess.Token()))
+	// Output:
+	// 401 {"message":"authentication is required"}
+	// 200 three orders
+}
+
+func ExampleFresh() {
+	now := time.Now()
+	m, err := echosession.New[User](echosession.Config{
+		Store:  echosession.NewMemoryStore(),
+		Secret: testSecret,
+		Now:    func() time.Time { return now },
+	})
+	if err != nil {
+		panic(err)
+	}
+	e := echo.New()
+	e.Use(m.Middleware())
+	e.DELETE("/account", func(c echo.Context) error {
+		return c.NoContent(http.StatusNoContent)
+	}, echosession.Require[User](echosession.Fresh(5*time.Minute)))
+
+	sess, err := m.Create(context.Background(), User{Name: "Ada"})
+	if err != nil {
+		panic(err)
+	}
+	now = now.Add(10 * time.Minute)
+	fmt.Println(ask(e, "DELETE", "/account", sess.Token()))
+	// Output:
+	// 401 {"message":"a more recent login is required"}
+}
+
+func ExampleSession_Update() {
+	ctx := context.Background()
+	sess, err := newExampleManager().Create(ctx, User{Name: "Ada"})
+	if err != nil {
+		panic(err)
+	}
+
+	errFull := errors.New("the cart is full")
+	add := func(u *User) error {
+		if len(u.Cart) == 2 {
+			return errFull // nothing is stored
+		}
+		u.Cart = append(u.Cart, "apple")
+		return nil
+	}
+	for range 3 {
+		err := sess.Update(ctx, add)
+		fmt.Println(sess.Data().Cart, err)
+	}
+	// Output:
+	// [apple] <nil>
+	// [apple apple] <nil>
+	// [apple apple] the cart is full
+}
+
+func ExampleSession_Create() {
+	m := newExampleManager()
+	login := func(c echo.Context) error {
+		sess, err := m.Get(c)
+		if err != nil {
+			return err
+		}
+		opts := []echosession.CreateOption{
+			echosession.WithSubject("user-17"),
+			echosession.WithClaims(echosession.Claims{"plan": "pro"}),
+		}
+		if c.QueryParam("remember") == "me" {
+			opts = append(opts, echosession.WithMaxAge(90*24*time.Hour))
+		}
+		if _, err := sess.Create(c.Request().Context(), User{Name: "Ada"}, opts...); err != nil {
+			return err
+		}
+		days := time.Until(sess.ExpiresAt()).Round(time.Hour).Hours() / 24
+		return c.String(http.StatusOK, fmt.Sprintf("%s, plan %s, %v days", sess.Subject(), sess.Claims()["plan"], days))
+	}
+
+	e := echo.New()
+	e.Use(m.Middleware())
+	e.POST("/login", login)
+	fmt.Println(ask(e, "POST", "/login", ""))
+	fmt.Println(ask(e, "POST", "/login?remember=me", ""))
+	// Output:
+	// 200 user-17, plan pro, 1 days
+	// 200 user-17, plan pro, 90 days
+}
+
+func ExampleSession_Rotate() {
+	ctx := context.Background()
+	m := newExampleManager()
+	sess, err := m.Create(ctx, User{Name: "Ada"})
+	if err != nil {
+		panic(err)
+	}
+
+	id := sess.ID()
+	token, err := sess.Rotate(ctx) // the client goes on with this one
+	if err != nil {
+		panic(err)
+	}
+	rotated, err := m.Open(ctx, token)
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(rotated.ID() != id, rotated.Data().Name)
+	// Output:
+	// true Ada
+}
+
+func ExampleManager_List() {
+	ctx := context.Background()
+	m := newExampleManager()
+	for _, device := range []string{"phone", "laptop"} {
+		if _, err := m.Create(ctx, User{Name: "Ada on a " + device}, echosession.WithSubject("user-17")); err != nil {
+			panic(err)
+		}
+	}
+
+	sessions, err := m.List(ctx, "user-17")
+	if err != nil {
+		panic(err)
+	}
+	for _, sess := range sessions {
+		fmt.Println(sess.Data().Name)
+	}
+	// Output:
+	// Ada on a phone
+	// Ada on a laptop
+}
+
+func ExampleManager_RevokeSubject() {
+	ctx := context.Background()
+	m := newExampleManager()
+	var current *echosession.Session[User]
+	for range 3 {
+		sess, err := m.Create(ctx, User{Name: "Ada"}, echosession.WithSubject("user-17"))
+		if err != nil {
+			panic(err)
+		}
+		current = sess
+	}
+
+	// Everywhere else.
+	n, err := m.RevokeSubject(ctx, current.Subject(), current.ID())
+	fmt.Println(n, err)
+	// Everywhere.
+	n, err = m.RevokeSubject(ctx, "user-17")
+	fmt.Println(n, err)
+	// Output:
+	// 2 <nil>
+	// 1 <nil>
+}
+
+func ExampleManager_All() {
+	ctx := context.Background()
+	m := newExampleManager()
+	for range 3 {
+		if _, err := m.Create(ctx, User{Cart: []string{"apple"}}); err != nil {
+			panic(err)
+		}
+	}
+
+	apples := 0
+	for sess, err := range m.All(ctx) {
+		if errors.Is(err, echosession.ErrCorrupt) {
+			continue // one record; the visit goes on
+		}
+		if err != nil {
+			panic(err)
+		}
+		apples += len(sess.Data().Cart)
+	}
+	fmt.Println(apples, "apples in all carts")
+	// Output:
+	// 3 apples in all carts
+}
+
+func ExampleManager_Open() {
+	ctx := context.Background()
+	m := newExampleManager()
+	// authorize finds the user of a token from gRPC metadata, or from the first
+	// message of a WebSocket.
+	authorize := func(ctx context.Context, token string) (User, error) {
+		sess, err := m.Open(ctx, token)
+		if err != nil {
+			return User{}, err // the store is down
+		}
+		return sess.Data(), sess.Reason()
+	}
+
+	sess, err := m.Create(ctx, User{Name: "Ada"})
+	if err != nil {
+		panic(err)
+	}
+	token := sess.Token()
+	user, err := authorize(ctx, token)
+	fmt.Println(user.Name, err)
+	if err := sess.Destroy(ctx); err != nil {
+		panic(err)
+	}
+	_, err = authorize(ctx, token)
+	fmt.Println(err)
+	// Output:
+	// Ada <nil>
+	// echosession: the session is gone
+}
+
+// New names all mistakes at once.
+func ExampleNew_incorrect() {
+	_, err := echosession.New[User](echosession.Config{
+		Secret:        []byte("password"),
+		MaxAge:        time.Minute,
+		TouchInterval: time.Hour,
+		MaxSessions:   5,
+		Cookie:        &echosession.Cookie{SameSite: http.SameSiteNoneMode, Insecure: true},
+	})
+	fmt.Println(err)
+	// Output:
+	// echosession: Config.TouchInterval: 1h0m0s; below MaxAge (1m0s), or sessions end while they are used
+	// echosession: Config.MaxSessions: it needs SubjectIndex: true
+	// echosession: Config.Client: set Client to a go-redis client, or Store to NewMemoryStore()
+	// echosession: Config.Secret: the secret has 8 bytes: it must have at least 32, from a random source
+	// echosession: Config.Cookie: SameSite=None needs a secure cookie; drop Insecure or take http.SameSiteLaxMode
+}
+
+// To replace a signing key without logging anyone out takes three deploys. While
+// one goes out, instances of the one before are still running: each accepts what
+// the other signs.
+func ExampleConfig_keys() {
+	oldSecret, newSecret := make([]byte, 32), make([]byte, 32)
+	rand.Read(oldSecret)
+	rand.Read(newSecret)
+	oldKey := echosession.SigningKey{ID: "2025", Algorithm: "HS256", Key: oldSecret}
+	newKey := echosession.SigningKey{ID: "2026", Algorithm: "HS256", Key: newSecret}
+
+	deploys := [][]echosession.SigningKey{
+		{oldKey},         // before
+		{oldKey, newKey}, // 1: the new key verifies
+		{newKey, oldKey}, // 2: the new key signs
+		{newKey},         // 3: no token of the old key is left
+	}
+	for _, keys := range deploys {
+		_, err := echosession.New[User](echosession.Config{
+			Store: echosession.NewMemoryStore(),
+			Keys:  keys,
+			// So long after deploy 2 the last token of the old key has expired.
+			AbsoluteTimeout: 30 * 24 * time.Hour,
+		})
+		fmt.Println(keys[0].ID, err)
+	}
+	// Output:
+	// 2025 <nil>
+	// 2025 <nil>
+	// 2026 <nil>
+	// 2026 <nil>
+}
+
+// Encryption is turned on with AllowPlaintext, which goes when no plain record is
+// left. Then a key is replaced as a signing key is.
+func ExampleConfig_encryption() {
+	oldKey, newKey := make([]byte, 32), make([]byte, 32)
+	rand.Read(oldKey)
+	rand.Read(newKey)
+
+	deploys := []echosession.Config{
+		{EncryptionKeys: [][]byte{oldKey}, AllowPlaintext: true},
+		{EncryptionKeys: [][]byte{oldKey}},
+		{EncryptionKeys: [][]byte{oldKey, newKey}}, // 1: the new key opens
+		{EncryptionKeys: [][]byte{newKey, oldKey}}, // 2: the new key seals
+		{EncryptionKeys: [][]byte{newKey}},         // 3: no record of the old key is left
+	}
+	for _, cfg := range deploys {
+		cfg.Store, cfg.Secret = echosession.NewMemoryStore(), testSecret
+		_, err := echosession.New[User](cfg)
+		fmt.Println(len(cfg.EncryptionKeys), err)
+	}
+	// Output:
+	// 1 <nil>
+	// 1 <nil>
+	// 2 <nil>
+	// 2 <nil>
+	// 1 <nil>
+}
+
+func ExampleConfig_sentinel() {
+	client := redis.NewFailoverClient(&redis.FailoverOptions{
+		MasterName:            "sessions",
+		SentinelAddrs:         []string{"sentinel-1:26379", "sentinel-2:26379", "sentinel-3:26379"},
+		ContextTimeoutEnabled: true,
+	})
+	e := echo.New()
+	e.Use(echosession.Middleware[User](echosession.Config{Client: client, Secret: testSecret}))
+}
+
+func ExampleConfig_cluster() {
+	client := redis.NewClusterClient(&redis.ClusterOptions{
+		Addrs:                 []string{"redis-1:6379", "redis-2:6379", "redis-3:6379"},
+		ContextTimeoutEnabled: true,
+		ReadOnly:              true, // reads that restart no idle timeout go to replicas
+	})
+	e := echo.New()
+	e.Use(echosession.Middleware[User](echosession.Config{Client: client, Secret: testSecret}))
+}
+
+func ExampleConfig_autoPipeline() {
+	client := redis.NewClient(&redis.Options{Addr: "redis:6379", ContextTimeoutEnabled: true})
+	pipeliner, err := client.AutoPipeline()
+	if err != nil {
+		panic(err)
+	}
+	e := echo.New()
+	e.Use(echosession.Middleware[User](echosession.Config{Client: pipeliner, Secret: testSecret}))
+}
+
+func ExampleConfig_clientSideCache() {
+	client := redis.NewClient(&redis.Options{
+		Addr:                  "redis:6379",
+		Protocol:              3,
+		ContextTimeoutEnabled: true,
+		ClientSideCacheConfig: &redis.ClientSideCacheConfig{
+			MaxEntries:   10_000,
+			MaxStaleness: 5 * time.Second,
+		},
+	})
+	e := echo.New()
+	e.Use(echosession.Middleware[User](echosession.Config{Client: client, Secret: testSecret}))
+}
+
+// Instances side by side have a request key, a token name and, in one Redis, a
+// keyspace of their own.
+func ExampleConfig_instances() {
+	type Admin struct{ Name string }
+	admins, err := echosession.New[Admin](echosession.Config{
+		Store:       echosession.NewMemoryStore(), // or Client and Keyspace: "admin:"
+		Secret:      []byte("another secret, at least 32 bytes"),
+		RequestKey:  "admin",
+		TokenLookup: "header:X-Admin-Token",
+	})
+	if err != nil {
+		panic(err)
+	}
+
+	e := echo.New()
+	e.Use(newExampleManager().Middleware(), admins.Middleware())
+	e.GET("/", func(c echo.Context) error {
+		user, err := echosession.Get[User](c)
+		if err != nil {
+			return err
+		}
+		admin, err := echosession.Get[Admin](c, "admin") // or admins.Get(c)
+		if err != nil {
+			return err
+		}
+		return c.String(http.StatusOK, fmt.Sprint(user.Exists(), " ", admin.Exists()))
+	})
+	e.GET("/admin", func(c echo.Context) error {
+		return c.NoContent(http.StatusNoContent)
+	}, admins.Require())
+
+	fmt.Println(ask(e, "GET", "/", ""))
+	fmt.Println(ask(e, "GET", "/admin", ""))
+	// Output:
+	// 200 false false
+	// 401 {"message":"authentication is required"}
+}

@@ -1,0 +1,110 @@
+// Command browser is a web site whose sessions are in cookies. Forms need no
+// hidden CSRF tokens: requests that another site's page makes are refused.
+package main
+
+import (
+	"crypto/rand"
+	"html/template"
+	"log"
+	"net/http"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"github.com/echosession/echosession"
+)
+
+// Visitor is what a session holds.
+type Visitor struct {
+	Name  string
+	Notes []string
+}
+
+func main() {
+	secret := make([]byte, 32)
+	rand.Read(secret)
+	e, err := newSite(echosession.NewMemoryStore(), secret)
+	if err != nil {
+		log.Fatal(err)
+	}
+	log.Fatal(e.Start("127.0.0.1:8080"))
+}
+
+func newSite(store echosession.Store, secret []byte) (*echo.Echo, error) {
+	sessions, err := echosession.New[Visitor](echosession.Config{
+		Store:  store,
+		Secret: secret,
+		MaxAge: 30 * 24 * time.Hour,
+		// This speaks plain HTTP, for development. In production leave Insecure
+		// out and read cookie:__Host-session, which is the name then.
+		Cookie:      &echosession.Cookie{Persistent: true, Insecure: true},
+		TokenLookup: "cookie:session",
+		// The site's own pages need not be listed: only pages served from elsewhere
+		// that send requests with the cookie.
+		TrustedOrigins: []string{"https://app.example.com"},
+	})
+	if err != nil {
+		return nil, err
+	}
+
+	e := echo.New()
+	e.Use(sessions.Middleware())
+	// A request with a session is guarded already. The login form has none yet, and
+	// no other site is to log a visitor in.
+	sameOrigin := echo.WrapMiddleware(http.NewCrossOriginProtection().Handler)
+
+	e.GET("/", func(c echo.Context) error {
+		sess, err := sessions.Get(c)
+		if err != nil {
+			return err
+		}
+		c.Response().Header().Set("Content-Type", "text/html; charset=utf-8")
+		return page.Execute(c.Response(), sess)
+	})
+	e.POST("/login", func(c echo.Context) error {
+		sess, err := sessions.Get(c)
+		if err != nil {
+			return err
+		}
+		if _, err := sess.Create(c.Request().Context(), Visitor{Name: c.FormValue("name")}); err != nil {
+			return err
+		}
+		return c.Redirect(http.StatusSeeOther, "/")
+	}, sameOrigin)
+	e.POST("/notes", func(c echo.Context) error {
+		sess, err := sessions.Get(c)
+		if err != nil {
+			return err
+		}
+		err = sess.Update(c.Request().Context(), func(v *Visitor) error {
+			v.Notes = append(v.Notes, c.FormValue("note"))
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		return c.Redirect(http.StatusSeeOther, "/")
+	}, sessions.Require())
+	e.POST("/logout", func(c echo.Context) error {
+		sess, err := sessions.Get(c)
+		if err != nil {
+			return err
+		}
+		if err := sess.Destroy(c.Request().Context()); err != nil {
+			return err
+		}
+		return c.Redirect(http.StatusSeeOther, "/")
+	})
+	return e, nil
+}
+
+var page = template.Must(template.New("").Parse(`<!doctype html>
+{{if .Exists}}
+<p>Hello, {{.Data.Name}}.</p>
+<ul>{{range .Data.Notes}}<li>{{.}}</li>{{end}}</ul>
+<form method="post" action="/notes"><input name="note"><button>Add</button></form>
+<form method="post" action="/logout"><button>Log out</button></form>
+{{else}}
+<form method="post" action="/login"><input name="name"><button>Log in</button></form>
+{{end}}
+`))

@@ -1,0 +1,108 @@
+// Command devices shows a user where they are logged in, and lets them log out
+// elsewhere. It asks for the password again before what matters most.
+package main
+
+import (
+	"crypto/rand"
+	"log"
+	"net/http"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"github.com/echosession/echosession"
+)
+
+// Login is what a session holds.
+type Login struct {
+	Device string
+	Admin  bool
+}
+
+func main() {
+	secret := make([]byte, 32)
+	rand.Read(secret)
+	e, err := newService(echosession.Config{Store: echosession.NewMemoryStore(), Secret: secret})
+	if err != nil {
+		log.Fatal(err)
+	}
+	log.Fatal(e.Start("127.0.0.1:8080"))
+}
+
+func newService(cfg echosession.Config) (*echo.Echo, error) {
+	cfg.SubjectIndex = true
+	cfg.MaxSessions = 3 // the oldest device gives way to a fourth
+	sessions, err := echosession.New[Login](cfg)
+	if err != nil {
+		return nil, err
+	}
+	// handler saves the handlers below from asking for their session.
+	handler := func(h func(echo.Context, *echosession.Session[Login]) error) echo.HandlerFunc {
+		return func(c echo.Context) error {
+			sess, err := sessions.Get(c)
+			if err != nil {
+				return err
+			}
+			return h(c, sess)
+		}
+	}
+
+	e := echo.New()
+	e.Use(sessions.Middleware())
+	// A real login checks a password first.
+	e.POST("/login", handler(func(c echo.Context, sess *echosession.Session[Login]) error {
+		token, err := sess.Create(c.Request().Context(), Login{Device: c.Request().UserAgent()},
+			echosession.WithSubject(c.FormValue("user")))
+		if err != nil {
+			return err
+		}
+		return c.JSON(http.StatusOK, map[string]string{"token": token})
+	}))
+
+	private := e.Group("", sessions.Require())
+	private.GET("/devices", handler(func(c echo.Context, sess *echosession.Session[Login]) error {
+		type device struct {
+			ID      string
+			Device  string
+			Since   time.Time
+			Current bool
+		}
+		devices := []device{}
+		list, err := sessions.List(c.Request().Context(), sess.Subject())
+		if err != nil {
+			return err
+		}
+		for _, s := range list {
+			devices = append(devices, device{s.ID(), s.Data().Device, s.CreatedAt(), s.ID() == sess.ID()})
+		}
+		return c.JSON(http.StatusOK, devices)
+	}))
+	private.POST("/logout-elsewhere", handler(func(c echo.Context, sess *echosession.Session[Login]) error {
+		n, err := sessions.RevokeSubject(c.Request().Context(), sess.Subject(), sess.ID())
+		if err != nil {
+			return err
+		}
+		return c.JSON(http.StatusOK, map[string]int{"ended": n})
+	}))
+
+	// These want a login of the last five minutes. Others are answered with 401 and
+	// error="insufficient_user_authentication", and log in again.
+	recent := private.Group("", sessions.Require(echosession.Fresh(5*time.Minute)))
+	recent.POST("/become-admin", handler(func(c echo.Context, sess *echosession.Session[Login]) error {
+		// Whoever knows the token from before must not become an admin, too: it ends
+		// when Config.RotateGrace is over.
+		token, err := sess.Rotate(c.Request().Context())
+		if err != nil {
+			return err
+		}
+		err = sess.Update(c.Request().Context(), func(l *Login) error {
+			l.Admin = true
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		return c.JSON(http.StatusOK, map[string]string{"token": token})
+	}))
+	return e, nil
+}

@@ -1,0 +1,128 @@
+// Command live holds connections open: server-sent events that end with their
+// session, and a WebSocket whose first message is the token.
+package main
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log"
+	"net/http"
+	"time"
+
+	"github.com/labstack/echo/v4"
+	"golang.org/x/net/websocket"
+
+	"github.com/echosession/echosession"
+)
+
+// Player is what a session holds.
+type Player struct {
+	Name  string `json:"name"`
+	Score int    `json:"score"`
+}
+
+func main() {
+	secret := make([]byte, 32)
+	rand.Read(secret)
+	e, err := newGame(echosession.Config{Store: echosession.NewMemoryStore(), Secret: secret}, 10*time.Second)
+	if err != nil {
+		log.Fatal(err)
+	}
+	log.Fatal(e.Start("127.0.0.1:8080"))
+}
+
+// newGame tells listeners the score at every interval.
+func newGame(cfg echosession.Config, interval time.Duration) (*echo.Echo, error) {
+	sessions, err := echosession.New[Player](cfg)
+	if err != nil {
+		return nil, err
+	}
+	e := echo.New()
+	e.Use(sessions.Middleware())
+	e.POST("/login", func(c echo.Context) error {
+		sess, err := sessions.Get(c)
+		if err != nil {
+			return err
+		}
+		token, err := sess.Create(c.Request().Context(), Player{Name: c.FormValue("name")})
+		if err != nil {
+			return err
+		}
+		return c.JSON(http.StatusOK, map[string]string{"token": token})
+	})
+
+	// An EventSource cannot set headers: it has a cookie, or the token in the query.
+	e.GET("/events", func(c echo.Context) error {
+		sess, err := sessions.Get(c)
+		if err != nil {
+			return err
+		}
+		ctx, w := c.Request().Context(), c.Response()
+		w.Header().Set("Content-Type", "text/event-stream")
+		ticker := time.NewTicker(interval)
+		defer ticker.Stop()
+		for {
+			if _, err := fmt.Fprintf(w, "data: %d\n\n", sess.Data().Score); err != nil {
+				return err
+			}
+			w.Flush()
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-ticker.C:
+			}
+			// Reload restarts the idle timeout. When the session has ended it says
+			// so, and the stream ends with it.
+			if err := sess.Reload(ctx); err != nil {
+				return err
+			}
+		}
+	}, sessions.Require())
+
+	// A browser cannot set a WebSocket's headers either. With the token in the first
+	// message no URL and no log has it, and other sites have none to send.
+	e.GET("/play", func(c echo.Context) error {
+		server := websocket.Server{Handler: func(ws *websocket.Conn) {
+			// An error may say more than a client is to know.
+			answer := "log in again"
+			if err := play(ws, sessions); errors.Is(err, echosession.ErrStoreUnavailable) {
+				answer = "try again later"
+			}
+			_ = websocket.JSON.Send(ws, map[string]string{"error": answer})
+		}}
+		server.ServeHTTP(c.Response(), c.Request())
+		return nil
+	})
+	return e, nil
+}
+
+func play(ws *websocket.Conn, sessions *echosession.Manager[Player]) error {
+	ws.MaxPayloadBytes = 16 << 10
+	ctx := ws.Request().Context()
+	var token string
+	if err := websocket.Message.Receive(ws, &token); err != nil {
+		return err
+	}
+	sess, err := sessions.Open(ctx, token)
+	if err != nil {
+		return err
+	}
+	if !sess.Exists() {
+		return sess.Reason()
+	}
+	for {
+		var points int
+		if err := websocket.JSON.Receive(ws, &points); err != nil {
+			return err
+		}
+		// Update finds out by itself when the session has ended meanwhile.
+		err := sess.Update(ctx, func(p *Player) error { p.Score += points; return nil })
+		if err != nil {
+			return err
+		}
+		if err := websocket.JSON.Send(ws, sess); err != nil {
+			return err
+		}
+	}
+}

@@ -1,0 +1,94 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/echosession/echosession/internal/redistest"
+)
+
+func TestMain(m *testing.M) { redistest.Main(m) }
+
+func TestQuickstart(t *testing.T) {
+	for _, tool := range []string{"sh", "curl", "sed"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			t.Skip(err)
+		}
+	}
+	program := filepath.Join(t.TempDir(), "quickstart")
+	if out, err := exec.Command("go", "build", "-o", program, ".").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	t.Run("memory", func(t *testing.T) {
+		pasteCommands(t, exec.Command(program, "-addr", "127.0.0.1:0"))
+	})
+	t.Run("redis", func(t *testing.T) {
+		server := redistest.Shared(t)
+		pasteCommands(t, exec.Command(program, "-addr", "127.0.0.1:0", "-redis", "redis://"+server.Addr()))
+	})
+}
+
+// pasteCommands starts the program, gives the commands that it prints to a shell,
+// and ends it with Ctrl-C.
+func pasteCommands(t *testing.T, program *exec.Cmd) {
+	program.Env = append(os.Environ(), "ECHOSESSION_SECRET=", "REDIS_URL=")
+	program.Stderr = os.Stderr
+	stdout, err := program.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := program.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = program.Process.Kill() })
+
+	var commands []string
+	warned := false
+	for lines := bufio.NewScanner(stdout); len(commands) < 3; {
+		if !lines.Scan() {
+			t.Fatalf("only %q: %v", commands, lines.Err())
+		}
+		if command, ok := strings.CutPrefix(lines.Text(), "  "); ok {
+			commands = append(commands, command)
+		}
+		warned = warned || strings.Contains(lines.Text(), "random secret")
+	}
+	if !warned {
+		t.Error("nothing was said about the random secret")
+	}
+
+	showStatus := strings.Replace(commands[1], "curl", "curl -o /dev/null -w '%{http_code}\\n'", 1)
+	commands = append(commands, strings.Replace(showStatus, "/me", "/logout -X POST", 1), showStatus)
+
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, "sh", "-euc", strings.Join(commands, "\n")).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	want := `{"name":"Ada","cart":[]}
+{"name":"Ada","cart":["apple"]}
+204
+401
+`
+	if string(out) != want {
+		t.Errorf("the commands answered\n%s, not\n%s", out, want)
+	}
+
+	if err := program.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.Copy(io.Discard, stdout); err != nil {
+		t.Fatal(err)
+	}
+	if err := program.Wait(); err != nil {
+		t.Errorf("after an interrupt: %v", err)
+	}
+}
