@@ -202,7 +202,7 @@ func TestSigningKeySets(t *testing.T) {
 		config echosession.TokenConfig
 		want   []string // none: accepted
 	}{
-		"none": {echosession.TokenConfig{}, []string{"Config.Secret or Config.Keys"}},
+		"none": {echosession.TokenConfig{}, []string{"Config.Secret", "or Keys"}},
 		"the shorthand is named in its errors": {
 			echosession.TokenConfig{Keys: []echosession.SigningKey{{Algorithm: "HS256"}}}, []string{"Config.Secret:"}},
 		"an ID twice":             {echosession.TokenConfig{WithKid: true, Keys: []echosession.SigningKey{hs("a"), hs("a")}}, []string{"Config.Keys[1]", `"a"`}},
