@@ -3,10 +3,12 @@ package echosession_test
 import (
 	"context"
 	"crypto/rand"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"time"
 
@@ -24,7 +26,7 @@ func ask(e *echo.Echo, method, path, token string) string {
 	}
 	rec := httptest.NewRecorder()
 	e.ServeHTTP(rec, r)
-	return fmt.Sprint(rec.Code, " ", strings.TrimSpace(rec.Body.String()))
+	return strings.TrimSpace(fmt.Sprint(rec.Code, " ", rec.Body))
 }
 
 // newExampleManager returns a Manager for the examples about its methods.
@@ -90,6 +92,24 @@ func Example() {
 	// 200 {"name":"Ada","visits":1}
 	// 200 {"name":"Ada","visits":2}
 	// 401 {"message":"the session is invalid or has ended"}
+}
+
+func ExampleMiddleware() {
+	rdb := redis.NewClient(&redis.Options{Addr: "127.0.0.1:6379", ContextTimeoutEnabled: true})
+	secret, err := base64.StdEncoding.DecodeString(os.Getenv("SESSION_SECRET"))
+	if err != nil {
+		panic(err)
+	}
+
+	e := echo.New()
+	e.Use(echosession.Middleware[User](echosession.Config{Client: rdb, Secret: secret}))
+	e.GET("/", func(c echo.Context) error {
+		sess, err := echosession.Get[User](c)
+		if err != nil {
+			return err
+		}
+		return c.JSON(http.StatusOK, sess)
+	})
 }
 
 func ExampleGet() {
@@ -218,6 +238,34 @@ func ExampleSession_Create() {
 	// Output:
 	// 200 user-17, plan pro, 1 days
 	// 200 user-17, plan pro, 90 days
+}
+
+func ExampleSession_Destroy() {
+	m := newExampleManager()
+	e := echo.New()
+	e.Use(m.Middleware())
+	e.POST("/logout", func(c echo.Context) error {
+		sess, err := m.Get(c)
+		if err != nil {
+			return err
+		}
+		if err := sess.Destroy(c.Request().Context()); err != nil {
+			return err
+		}
+		return c.NoContent(http.StatusNoContent)
+	})
+
+	sess, err := m.Create(context.Background(), User{Name: "Ada"})
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(ask(e, "POST", "/logout", sess.Token()))
+	fmt.Println(ask(e, "POST", "/logout", sess.Token())) // to log out twice is fine
+	fmt.Println(sess.Reload(context.Background()))
+	// Output:
+	// 204
+	// 204
+	// echosession: the session is gone
 }
 
 func ExampleSession_Rotate() {
