@@ -69,7 +69,7 @@ func (c Cookie) compiled() (*Cookie, error) {
 		errs = append(errs, errors.New("a name with the prefix __Host- excludes a Domain and a Path other than /; drop them or the prefix"))
 	}
 	if c.Insecure && (host || strings.HasPrefix(prefix, "__secure-")) {
-		errs = append(errs, errors.New("Insecure excludes the prefixes __Host- and __Secure-; take another name in development"))
+		errs = append(errs, errors.New("the prefixes __Host- and __Secure- exclude Insecure; take another name in development"))
 	}
 	if c.Insecure && c.SameSite == http.SameSiteNoneMode {
 		errs = append(errs, errors.New("SameSite=None needs a secure cookie; drop Insecure or take http.SameSiteLaxMode"))
