@@ -147,14 +147,14 @@ func (b *logBuffer) logger() *slog.Logger {
 }
 
 // route adds a handler that begins with a Get, for any method.
-func route[T any](s *server, m *echosession.Manager[T], path string, fn func(echo.Context, *echosession.Session[T]) error) {
+func route[T any](s *server, m *echosession.Manager[T], path string, fn func(echo.Context, *echosession.Session[T]) error, middleware ...echo.MiddlewareFunc) {
 	s.Any(path, func(c echo.Context) error {
 		sess, err := m.Get(c)
 		if err != nil {
 			return err
 		}
 		return fn(c, sess)
-	})
+	}, middleware...)
 }
 
 // server is an Echo server with the middleware of a Manager and with the routes
