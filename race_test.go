@@ -505,9 +505,10 @@ func TestRedisIsDown(t *testing.T) {
 	t.Run("nil reply to a script", func(t *testing.T) {
 		fake := newFakeRedis(t)
 		fake.onCommand(func([]string) error { return redis.Nil }, nil)
-		m := newManager[User](t, echosession.Config{Client: fake, Secret: testSecret})
-		if sess, err := m.Open(t.Context(), token); !errors.Is(err, echosession.ErrStoreUnavailable) {
-			t.Error(sess, err)
+		store := newRedisStore(t, fake, "sess:")
+		ref := echosession.Ref{ID: newID()}
+		if err := store.Replace(t.Context(), ref, []byte("old"), []byte("new"), time.Minute); !errors.Is(err, echosession.ErrStoreUnavailable) {
+			t.Error(err)
 		}
 	})
 	t.Run("closed port", func(t *testing.T) {
