@@ -1,19 +1,16 @@
-// Command quickstart is a shop with sessions, see shop.go. It keeps them in
-// memory, or in the Redis that -redis or REDIS_URL names.
+// Command quickstart is a shop whose sessions are kept in memory, or in the Redis
+// that -redis or REDIS_URL names.
 package main
 
 import (
 	"context"
 	"crypto/rand"
-	"encoding/base64"
 	"flag"
 	"fmt"
 	"log"
-	"net"
+	"net/http"
 	"os"
 	"os/signal"
-	"syscall"
-	"time"
 
 	"github.com/labstack/echo/v4"
 	"github.com/redis/go-redis/v9"
@@ -21,66 +18,83 @@ import (
 	"github.com/echosession/echosession"
 )
 
-func main() {
-	addr := flag.String("addr", "127.0.0.1:8080", "`address` to listen on")
-	redisURL := flag.String("redis", os.Getenv("REDIS_URL"), "`URL` of the Redis that keeps the sessions; without one memory does")
-	flag.Parse()
-	if err := run(*addr, *redisURL); err != nil {
-		log.Fatal(err)
-	}
+type User struct {
+	Name string   `json:"name"`
+	Cart []string `json:"cart"`
 }
 
-func run(addr, redisURL string) error {
-	secret, err := base64.StdEncoding.DecodeString(os.Getenv("ECHOSESSION_SECRET"))
-	if err != nil {
-		return fmt.Errorf("ECHOSESSION_SECRET: %w", err)
-	}
-	if len(secret) == 0 {
-		fmt.Println("ECHOSESSION_SECRET is not set: a random secret signs the tokens, so they end with this process.")
-		secret = make([]byte, 32)
-		rand.Read(secret)
-	}
+type session = echosession.Session[User]
 
-	cfg := echosession.Config{Secret: secret}
-	if redisURL == "" {
-		cfg.Store = echosession.NewMemoryStore()
-	} else {
-		opts, err := redis.ParseURL(redisURL)
+const usage = `Paste these into another shell:
+  TOKEN=$(curl -sS -H 'Content-Type: application/json' -d '{"name":"Ada"}' http://%[1]s/login | sed 's/.*"token":"//;s/".*//')
+  curl -sS -H "Authorization: Bearer $TOKEN" http://%[1]s/me
+  curl -sS -H "Authorization: Bearer $TOKEN" -X POST http://%[1]s/cart/apple
+`
+
+func main() {
+	addr := flag.String("addr", "127.0.0.1:8080", "`address` to listen on")
+	redisURL := flag.String("redis", os.Getenv("REDIS_URL"), "`URL` of a Redis; without one memory keeps the sessions")
+	flag.Parse()
+
+	secret := make([]byte, 32)
+	rand.Read(secret) // in production: one that outlives the process
+	cfg := echosession.Config{Secret: secret, Store: echosession.NewMemoryStore()}
+	if *redisURL != "" {
+		opts, err := redis.ParseURL(*redisURL)
+		if err != nil {
+			log.Fatal(err)
+		}
+		opts.ContextTimeoutEnabled = true
+		cfg.Client, cfg.Store = redis.NewClient(opts), nil
+	}
+	e := echo.New()
+	e.HideBanner, e.HidePort = true, true
+	e.Use(echosession.Middleware[User](cfg))
+	e.POST("/login", with(func(c echo.Context, sess *session) error {
+		var form struct{ Name string } // and a password to check
+		if err := c.Bind(&form); err != nil {
+			return err
+		}
+		token, err := sess.Create(c.Request().Context(), User{Name: form.Name, Cart: []string{}})
 		if err != nil {
 			return err
 		}
-		opts.ContextTimeoutEnabled = true
-		client := redis.NewClient(opts)
-		defer client.Close()
-		cfg.Client = client
-	}
-	sessions, err := echosession.New[Customer](cfg)
-	if err != nil {
-		return err
-	}
+		return c.JSON(http.StatusOK, echo.Map{"token": token})
+	}))
+	e.GET("/me", with(func(c echo.Context, sess *session) error {
+		return c.JSON(http.StatusOK, sess)
+	}), echosession.Require[User]())
+	e.POST("/cart/:sku", with(func(c echo.Context, sess *session) error {
+		add := func(u *User) error { u.Cart = append(u.Cart, c.Param("sku")); return nil }
+		if err := sess.Update(c.Request().Context(), add); err != nil {
+			return err
+		}
+		return c.JSON(http.StatusOK, sess)
+	}), echosession.Require[User]())
+	e.POST("/logout", with(func(c echo.Context, sess *session) error {
+		if err := sess.Destroy(c.Request().Context()); err != nil {
+			return err
+		}
+		return c.NoContent(http.StatusNoContent)
+	}))
+	go func() {
+		if err := e.Start(*addr); err != http.ErrServerClosed {
+			log.Fatal(err)
+		}
+	}()
+	fmt.Printf(usage, *addr)
+	interrupt := make(chan os.Signal, 1)
+	signal.Notify(interrupt, os.Interrupt)
+	<-interrupt
+	_ = e.Shutdown(context.Background())
+}
 
-	e := echo.New()
-	e.HideBanner, e.HidePort = true, true
-	e.Use(sessions.Middleware())
-	e.POST("/login", login)
-	e.POST("/logout", logout)
-	e.GET("/me", me, sessions.Require())
-	e.POST("/cart/:sku", addToCart, sessions.Require())
-
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if e.Listener, err = net.Listen("tcp", addr); err != nil {
-		return err
+func with(h func(echo.Context, *session) error) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		sess, err := echosession.Get[User](c)
+		if err != nil {
+			return err
+		}
+		return h(c, sess)
 	}
-	fmt.Printf(usage, e.Listener.Addr())
-	served := make(chan error, 1)
-	go func() { served <- e.Start("") }()
-	select {
-	case err := <-served:
-		return err
-	case <-ctx.Done():
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-	defer cancel()
-	return e.Shutdown(ctx)
 }
