@@ -22,7 +22,6 @@ type User struct {
 	Name string   `json:"name"`
 	Cart []string `json:"cart"`
 }
-
 type session = echosession.Session[User]
 
 const usage = `Paste these into another shell:
