@@ -237,7 +237,7 @@ func (r *redisStore) Create(ctx context.Context, ref Ref, record []byte, ttl tim
 // setNew stores a record under a key that is not there.
 func (r *redisStore) setNew(ctx context.Context, key string, record []byte, ms int64) error {
 	r.recent.add(key)
-	_, err := r.attempt(ctx, func() error {
+	_, err := r.attempt(ctx, changing, func() error {
 		err := r.write(ctx, key, once{redis.NewCmd(ctx, "set", key, record, "px", ms, "nx")})
 		if !errors.Is(err, redis.Nil) {
 			return err
@@ -272,8 +272,7 @@ func (r *redisStore) Touch(ctx context.Context, ref Ref, ttl time.Duration) erro
 }
 
 func (r *redisStore) Delete(ctx context.Context, ref Ref) error {
-	// The end of the chain goes first: when a later step fails, the whole can be
-	// tried again through the same ref.
+	// The end of the chain goes first: with it the session is gone.
 	var pointers []string
 	for {
 		keys := r.keys(ref)
@@ -294,15 +293,14 @@ func (r *redisStore) Delete(ctx context.Context, ref Ref) error {
 		ref.ID = rotated.To
 	}
 	for _, key := range pointers {
-		if err := r.del(ctx, key); err != nil {
-			return err
-		}
+		// Best effort: left behind, it leads nowhere and expires.
+		_ = r.del(ctx, key)
 	}
 	return nil
 }
 
 func (r *redisStore) del(ctx context.Context, key string) error {
-	_, err := r.attempt(ctx, func() error { return r.write(ctx, key, once{redis.NewCmd(ctx, "del", key)}) })
+	_, err := r.attempt(ctx, changing, func() error { return r.write(ctx, key, once{redis.NewCmd(ctx, "del", key)}) })
 	return err
 }
 
@@ -351,7 +349,7 @@ func (r *redisStore) List(ctx context.Context, subject string) ([]Entry, error) 
 		return nil, ended(ctx)
 	}
 	var reply []any
-	_, err := r.attempt(ctx, func() error {
+	_, err := r.attempt(ctx, reading, func() error {
 		value, err := listScript.eval(ctx, r, []string{r.index(subject)}, nil)
 		reply, _ = value.([]any)
 		return err
@@ -611,9 +609,17 @@ func waitMilliseconds(ctx context.Context) int64 {
 // maxAttempts bounds the attempts at one write.
 const maxAttempts = 3
 
-// attempt runs a write that is safe to run again. lost says that the reply to an
-// earlier attempt was lost, so that the last one may have met its effect.
-func (r *redisStore) attempt(ctx context.Context, run func() error) (lost bool, err error) {
+// A purpose is what commands are sent for.
+type purpose bool
+
+const (
+	changing purpose = false
+	reading  purpose = true // and restarting a lifetime: that it happened is not worth knowing
+)
+
+// attempt runs what is safe to run again. lost says that the reply to an earlier
+// attempt was lost, so that the last one may have met its effect.
+func (r *redisStore) attempt(ctx context.Context, p purpose, run func() error) (lost bool, err error) {
 	if err := ended(ctx); err != nil {
 		return false, err
 	}
@@ -633,7 +639,7 @@ func (r *redisStore) attempt(ctx context.Context, run func() error) (lost bool, 
 		case <-time.After(time.Duration(n) * 10 * time.Millisecond):
 		}
 	}
-	if lost {
+	if lost && p == changing {
 		return lost, indeterminate(err)
 	}
 	return lost, unavailable(err)
@@ -692,10 +698,13 @@ func replyCode(err error) string {
 
 // script is a Lua script that replies with its first argument, a tag, before
 // anything else. A reply with another tag belongs to another command.
-type script struct{ source, sha string }
+type script struct {
+	source, sha string
+	purpose     purpose
+}
 
-func newScript(source string) *script {
-	return &script{source, redis.NewScript(source).Hash()}
+func newScript(source string, p purpose) *script {
+	return &script{source, redis.NewScript(source).Hash(), p}
 }
 
 var (
@@ -716,14 +725,14 @@ var (
 	//go:embed revoke.lua
 	revokeSource string
 
-	loadScript    = newScript(loadSource)
-	pointerScript = newScript(pointerSource)
-	createScript  = newScript(createSource)
-	replaceScript = newScript(replaceSource)
-	rotateScript  = newScript(rotateSource)
-	deleteScript  = newScript(deleteSource)
-	listScript    = newScript(listSource)
-	revokeScript  = newScript(revokeSource)
+	loadScript    = newScript(loadSource, reading)
+	pointerScript = newScript(pointerSource, reading)
+	createScript  = newScript(createSource, changing)
+	replaceScript = newScript(replaceSource, changing)
+	rotateScript  = newScript(rotateSource, changing)
+	deleteScript  = newScript(deleteSource, changing)
+	listScript    = newScript(listSource, reading)
+	revokeScript  = newScript(revokeSource, changing)
 )
 
 // eval runs the script once, and returns its reply without the tag.
@@ -739,12 +748,17 @@ func (s *script) eval(ctx context.Context, r *redisStore, keys []string, args []
 	}
 	all = append(all, tag)
 	all = append(all, args...)
-	cmd := once{redis.NewCmd(ctx, all...)}
-	err := r.write(ctx, keys[0], cmd)
+	send := func() (cmd once, err error) {
+		cmd = once{redis.NewCmd(ctx, all...)}
+		if s.purpose == reading {
+			return cmd, r.process(ctx, cmd)
+		}
+		return cmd, r.write(ctx, keys[0], cmd)
+	}
+	cmd, err := send()
 	if redis.HasErrorPrefix(err, "NOSCRIPT") {
 		all[0], all[1] = "eval", s.source
-		cmd = once{redis.NewCmd(ctx, all...)}
-		err = r.write(ctx, keys[0], cmd)
+		cmd, err = send()
 	}
 	if err != nil {
 		return nil, err
@@ -764,7 +778,7 @@ func (s *script) eval(ctx context.Context, r *redisStore, keys []string, args []
 
 // run runs a script that may run twice to the same effect.
 func (s *script) run(ctx context.Context, r *redisStore, keys []string, args ...any) (reply string, err error) {
-	_, err = r.attempt(ctx, func() error {
+	_, err = r.attempt(ctx, s.purpose, func() error {
 		value, err := s.eval(ctx, r, keys, args)
 		reply, _ = value.(string)
 		return err
@@ -778,7 +792,7 @@ func (s *script) run(ctx context.Context, r *redisStore, keys []string, args ...
 func (s *script) apply(ctx context.Context, r *redisStore, keys []string, args ...any) error {
 	r.recent.add(keys[0])
 	var reply any
-	lost, err := r.attempt(ctx, func() (err error) {
+	lost, err := r.attempt(ctx, s.purpose, func() (err error) {
 		reply, err = s.eval(ctx, r, keys, args)
 		return err
 	})
