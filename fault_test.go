@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -22,10 +23,8 @@ import (
 	"github.com/echosession/echosession/internal/redistest"
 )
 
-const (
-	faultTimeout = 500 * time.Millisecond // StoreTimeout
-	faultSlack   = 1500 * time.Millisecond
-)
+// faultSlack is what an operation may take beyond StoreTimeout on a busy machine.
+const faultSlack = 1500 * time.Millisecond
 
 // dataCommand matches what the store sends, and leaves alone what go-redis sends
 // of its own accord.
@@ -37,6 +36,7 @@ type faultScene struct {
 	t       testing.TB
 	name    string
 	proxy   *redistest.Proxy
+	timeout time.Duration              // StoreTimeout
 	manager *echosession.Manager[User] // through the proxy
 	direct  *echosession.Manager[User] // past it
 	user    string                     // the session's Name, and its subject
@@ -274,7 +274,7 @@ var faultClients = []faultClient{
 
 // stage sets a scene. The session was opened through the proxy once, so that only
 // what the operation itself sends is still to come.
-func stage(t testing.TB, name string, server *redistest.Server, direct *redis.Client, client faultClient, op faultOperation, indexed bool) (scene *faultScene, leave func()) {
+func stage(t testing.TB, name string, timeout time.Duration, server *redistest.Server, direct *redis.Client, client faultClient, op faultOperation, indexed bool) (scene *faultScene, leave func()) {
 	proxy := redistest.NewProxy(t, server.Addr())
 	o := &redis.Options{Addr: proxy.Addr(), ContextTimeoutEnabled: true}
 	client.options(o)
@@ -290,8 +290,8 @@ func stage(t testing.TB, name string, server *redistest.Server, direct *redis.Cl
 	if op.noGrace {
 		cfg.RotateGrace = echosession.NoGrace
 	}
-	s := &faultScene{t: t, name: name, proxy: proxy, direct: newManager[User](t, cfg), user: "Ada"}
-	cfg.Client, cfg.StoreTimeout = client.face(t, rdb), faultTimeout
+	s := &faultScene{t: t, name: name, proxy: proxy, timeout: timeout, direct: newManager[User](t, cfg), user: "Ada"}
+	cfg.Client, cfg.StoreTimeout = client.face(t, rdb), timeout
 	if op.touchAlways {
 		cfg.TouchInterval = echosession.TouchAlways
 	}
@@ -390,7 +390,7 @@ func (r *faultReport) add(outcome string, took time.Duration) {
 
 // runFaults runs every operation with every command that it sends failing, and
 // reports. Afterwards nothing of the clients runs any more.
-func runFaults(t *testing.T, clients []faultClient, faults []fault) {
+func runFaults(t *testing.T, timeout time.Duration, clients []faultClient, faults []fault) {
 	server := redistest.Start(t)
 	direct := server.Client(t)
 	loadScripts(t, direct)
@@ -411,7 +411,7 @@ func runFaults(t *testing.T, clients []faultClient, faults []fault) {
 					t.Run(name, func(t *testing.T) {
 						t.Parallel()
 						// What the operation sends when nothing fails.
-						clean, leave := stage(t, "no fault", server, direct, client, op, indexed)
+						clean, leave := stage(t, "no fault", timeout, server, direct, client, op, indexed)
 						if err, answer, _ := clean.answer(op); err != nil || answer.Code != http.StatusOK {
 							t.Fatalf("no fault: %v, answered with %d", err, answer.Code)
 						}
@@ -428,7 +428,7 @@ func runFaults(t *testing.T, clients []faultClient, faults []fault) {
 								for _, times := range f.times() {
 									wg.Go(func() {
 										cell := fmt.Sprintf("%s %s at step %d, %d times", cmd[0], f.name, step+1, times)
-										s, leave := stage(t, cell, server, direct, client, op, indexed)
+										s, leave := stage(t, cell, timeout, server, direct, client, op, indexed)
 										defer leave()
 										seen := 0
 										rule := s.proxy.On(func(cmd []string) bool {
@@ -462,22 +462,23 @@ func runFaults(t *testing.T, clients []faultClient, faults []fault) {
 		cells += n
 	}
 	t.Logf("%d cells: %v; the slowest took %v (StoreTimeout %v); %d keys are left, all with a lifetime",
-		cells, report.outcomes, report.slowest.Round(time.Millisecond), faultTimeout, keys)
+		cells, report.outcomes, report.slowest.Round(time.Millisecond), timeout, keys)
 }
 
 // Every operation, with every command that it sends failing in every way, once
 // and for good.
-func TestFaults(t *testing.T) { runFaults(t, faultClients, faults()) }
+func TestFaults(t *testing.T) { runFaults(t, 500*time.Millisecond, faultClients, faults()) }
 
 // StoreTimeout holds with every client, whatever becomes of the reply.
 func TestNoAnswer(t *testing.T) {
-	runFaults(t, []faultClient{
+	const timeout = 200 * time.Millisecond
+	runFaults(t, timeout, []faultClient{
 		{"client", func(*redis.Options) {}, directly, true},
 		{"client that heeds no deadline", func(o *redis.Options) { o.ContextTimeoutEnabled = false }, directly, true},
 		{"auto-pipeliner", func(*redis.Options) {}, autoPipelined, true},
 		{"auto-pipeliner that heeds no deadline", func(o *redis.Options) { o.ContextTimeoutEnabled = false }, autoPipelined, true},
 	}, []fault{
-		{name: "answered late", action: func() redistest.Action { return redistest.Delay(4 * faultTimeout) }, always: true},
+		{name: "answered late", action: func() redistest.Action { return redistest.Delay(10 * timeout) }, always: true},
 		{name: "never answered", action: redistest.Hang, always: true},
 	})
 }
@@ -566,7 +567,7 @@ func (s *faultScene) check(op faultOperation, f fault, client faultClient, step 
 		(answer.Header().Get("Retry-After") != "") != (wantCode == http.StatusServiceUnavailable) {
 		s.errorf("%s is answered with %d, %v", kind, answer.Code, answer.Header())
 	}
-	if took > time.Duration(max(op.calls, 1))*faultTimeout+faultSlack {
+	if took > time.Duration(max(op.calls, 1))*s.timeout+faultSlack {
 		s.errorf("it took %v", took)
 	}
 	if op.applied == nil {
@@ -601,4 +602,143 @@ func goroutinesEnd(t *testing.T, before int) {
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
+}
+
+// Writers of one session, of whose commands a fifth get lost or unanswered: every
+// change that was acknowledged is stored once, one of unknown outcome at most
+// once, and one that was refused not at all.
+func TestNoChangeIsLostOrDoubled(t *testing.T) {
+	const writers, each = 4, 50
+	for _, client := range faultClients {
+		t.Run(client.name, func(t *testing.T) {
+			server := redistest.Shared(t)
+			update := faultOperation{calls: 1}
+			s, leave := stage(t, client.name, time.Second, server, server.Client(t), client, update, true)
+			defer leave()
+			for _, f := range faults()[:3] {
+				s.proxy.On(func(cmd []string) bool { return dataCommand(cmd) && rand.N(15) == 0 }, -1, f.action())
+			}
+			var mu sync.Mutex
+			outcome := make(map[string]string) // by change
+			var wg sync.WaitGroup
+			for w := range writers {
+				wg.Go(func() {
+					for i := range each {
+						sess, err := s.manager.Open(t.Context(), s.token)
+						if err != nil {
+							continue
+						}
+						change := fmt.Sprint(w, "-", i)
+						err = sess.Update(t.Context(), func(u *User) error {
+							u.Count++
+							u.Cart = append(u.Cart, change)
+							return nil
+						})
+						mu.Lock()
+						outcome[change] = kindOf(err)
+						mu.Unlock()
+					}
+				})
+			}
+			wg.Wait()
+			stored := s.at(s.token).Data()
+			times := make(map[string]int)
+			for _, change := range stored.Cart {
+				times[change]++
+			}
+			count := make(map[string]int)
+			for change, kind := range outcome {
+				count[kind]++
+				n := times[change]
+				ok := kind == "ok" && n == 1 || kind == "unavailable" && n == 0 || kind == "indeterminate" && n <= 1
+				if !ok {
+					t.Errorf("change %s: %s, and stored %d times", change, kind, n)
+				}
+			}
+			if got := stored.Count - startCount; got < count["ok"] || got > count["ok"]+count["indeterminate"] {
+				t.Errorf("the counter is %d, but %v", got, count)
+			}
+			if count["ok"] < writers*each/2 {
+				t.Errorf("%v: most should pass", count)
+			}
+			t.Logf("%d changes, %v, stored %d", writers*each, count, stored.Count-startCount)
+		})
+	}
+}
+
+// Two users' requests get each other's replies: nobody sees the other's data, and
+// no write is believed that did not happen.
+func TestForeignReplies(t *testing.T) {
+	server := redistest.Start(t)
+	direct := server.Client(t)
+	loadScripts(t, direct)
+	var mu sync.Mutex
+	count := make(map[string]int)
+	for _, indexed := range []bool{false, true} {
+		for i, one := range faultOperations {
+			for _, other := range faultOperations[i:] {
+				if (one.onlyIndexed || other.onlyIndexed) && !indexed || one.noGrace || other.noGrace || one.old || other.old {
+					continue
+				}
+				one.touchAlways = one.touchAlways || other.touchAlways
+				name := one.name + " and " + other.name
+				if indexed {
+					name += " with index"
+				}
+				t.Run(name, func(t *testing.T) {
+					t.Parallel()
+					ada, leave := stage(t, "Ada", time.Second, server, direct, faultClients[0], one, indexed)
+					defer leave()
+					bob := ada.beside("Bob", other)
+					ada.proxy.Reset()
+
+					swap := ada.proxy.On(dataCommand, 2, redistest.SwapReply())
+					var wg sync.WaitGroup
+					for s, op := range map[*faultScene]faultOperation{ada: one, bob: other} {
+						wg.Go(func() {
+							err := op.run(t.Context(), s)
+							kind := kindOf(err)
+							mu.Lock()
+							count[kind]++
+							mu.Unlock()
+							n := 0
+							if op.applied != nil {
+								n = op.applied(s)
+							}
+							switch {
+							case op.applied != nil && (kind == "ok" && n != 1 || kind == "unavailable" && n != 0 || n < 0 || n > 1):
+								s.errorf("%s: %s, and applied %d times", op.name, kind, n)
+							case kind != "ok" && kind != "unavailable" && kind != "indeterminate":
+								s.errorf("%s: %s", op.name, kind)
+							}
+							if now := s.at(s.token); now.Exists() && now.Data().Name != s.user {
+								s.errorf("the session of %s has become that of %s", s.user, now.Data().Name)
+							}
+						})
+					}
+					wg.Wait()
+					if swap.Count() != 2 {
+						t.Fatalf("%d replies swapped", swap.Count())
+					}
+				})
+			}
+		}
+	}
+	t.Cleanup(func() { t.Logf("outcomes of operations whose reply was another's: %v", count) })
+}
+
+// beside adds another user's session to the scene.
+func (s *faultScene) beside(user string, op faultOperation) *faultScene {
+	other := *s
+	other.name, other.user = user, user
+	sess, err := s.direct.Create(context.Background(), User{Name: user, Count: startCount}, echosession.WithSubject(user))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	other.token = sess.Token()
+	other.sess = other.open(other.token)
+	if op.prepare != nil {
+		op.prepare(&other)
+	}
+	return &other
 }
