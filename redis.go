@@ -84,11 +84,15 @@ func NewRedisStore(client RedisClient, opts RedisOptions) (Store, error) {
 	case *redis.AutoPipeliner:
 		// The blocking face heeds neither deadlines nor cancellation; a future of
 		// the deferred face can be left at the deadline.
-		async, err := c.AsyncAutoPipeline()
-		if err != nil {
-			return nil, fmt.Errorf("echosession: the auto-pipeliner has no deferred face: %w", err)
+		r.async = c
+		if c.IsBlocking() {
+			options := c.Config()
+			async, err := c.AsyncAutoPipelineWithOptions(&options)
+			if err != nil {
+				return nil, fmt.Errorf("echosession: the auto-pipeliner has no deferred face: %w", err)
+			}
+			r.async = async
 		}
-		r.async = async
 	case redis.Pipeliner:
 		return nil, errors.New("echosession: a redis.Pipeliner only queues commands; hand in the client, or client.AutoPipeline()")
 	}
@@ -536,6 +540,9 @@ func milliseconds(ttl time.Duration) (int64, error) {
 // the deadline the command may still be running: then it is not to be read.
 func (r *redisStore) process(ctx context.Context, cmd redis.Cmder) error {
 	if r.async != nil {
+		if err := ctx.Err(); err != nil {
+			return err // what is submitted runs, whatever becomes of ctx
+		}
 		return r.async.Submit(ctx, cmd).WaitContext(ctx)
 	}
 	return r.bounded(ctx, func() error { return r.client.Process(ctx, cmd) })
@@ -597,13 +604,15 @@ func (r *redisStore) write(ctx context.Context, key string, cmd once) error {
 	return nil
 }
 
-// waitMilliseconds leaves some of ctx's time for the reply to come back.
+// waitMilliseconds leaves some of ctx's time for the reply to come back: Redis may
+// look at the clock only every 100 ms.
 func waitMilliseconds(ctx context.Context) int64 {
 	deadline, ok := ctx.Deadline()
 	if !ok {
 		return time.Second.Milliseconds()
 	}
-	return max(1, (time.Until(deadline) * 3 / 4).Milliseconds())
+	left := time.Until(deadline)
+	return max(1, min(left*3/4, left-150*time.Millisecond).Milliseconds())
 }
 
 // maxAttempts bounds the attempts at one write.
