@@ -60,6 +60,7 @@ func cached(o *redis.Options) {
 // new call makes see the same servers.
 type clientKind struct {
 	name     string
+	brief    bool // the whole contract only in a long run
 	noScan   bool // it cannot visit all sessions
 	new      func(tb testing.TB) echosession.RedisClient
 	universe func(tb testing.TB) redis.UniversalClient // to look at the keys
@@ -86,36 +87,36 @@ func clientKinds(t *testing.T) []clientKind {
 		return func(tb testing.TB) echosession.RedisClient { return u(tb) }
 	}
 	return []clientKind{
-		{"client as redis.NewClient makes it", false, func(tb testing.TB) echosession.RedisClient {
+		{"client as redis.NewClient makes it", false, false, func(tb testing.TB) echosession.RedisClient {
 			return one.Client(tb, func(o *redis.Options) { o.ContextTimeoutEnabled = false })
 		}, plain},
-		{"client of RESP2", false, func(tb testing.TB) echosession.RedisClient {
+		{"client of RESP2", true, false, func(tb testing.TB) echosession.RedisClient {
 			return one.Client(tb, func(o *redis.Options) { o.Protocol = 2 })
 		}, plain},
-		{"AutoPipeline", false, func(tb testing.TB) echosession.RedisClient {
+		{"AutoPipeline", false, false, func(tb testing.TB) echosession.RedisClient {
 			return blockingFace(tb, one.Client(tb), nil)
 		}, plain},
-		{"AsyncAutoPipeline", false, func(tb testing.TB) echosession.RedisClient {
+		{"AsyncAutoPipeline", true, false, func(tb testing.TB) echosession.RedisClient {
 			return asyncFace(tb, one.Client(tb))
 		}, plain},
-		{"AutoPipeline, full duplex", false, func(tb testing.TB) echosession.RedisClient {
+		{"AutoPipeline, full duplex", true, false, func(tb testing.TB) echosession.RedisClient {
 			return blockingFace(tb, one.Client(tb), &redis.AutoPipelineOptions{FullDuplex: true})
 		}, plain},
-		{"client-side caching", false, func(tb testing.TB) echosession.RedisClient {
+		{"client-side caching", false, false, func(tb testing.TB) echosession.RedisClient {
 			return one.Client(tb, cached)
 		}, plain},
-		{"client-side caching, AutoPipeline", false, func(tb testing.TB) echosession.RedisClient {
+		{"client-side caching, AutoPipeline", true, false, func(tb testing.TB) echosession.RedisClient {
 			return blockingFace(tb, one.Client(tb, cached), nil)
 		}, plain},
-		{"Ring of two", false, direct(ring), ring},
-		{"ClusterClient", false, direct(clustered), clustered},
-		{"ClusterClient that reads from replicas", false, func(tb testing.TB) echosession.RedisClient {
+		{"Ring of two", false, false, direct(ring), ring},
+		{"ClusterClient", true, false, direct(clustered), clustered},
+		{"ClusterClient that reads from replicas", false, false, func(tb testing.TB) echosession.RedisClient {
 			return cluster.Client(tb, func(o *redis.ClusterOptions) { o.ReadOnly = true })
 		}, clustered},
-		{"ClusterClient, AutoPipeline", true, func(tb testing.TB) echosession.RedisClient {
+		{"ClusterClient, AutoPipeline", true, true, func(tb testing.TB) echosession.RedisClient {
 			return blockingFace(tb, cluster.Client(tb), nil)
 		}, clustered},
-		{"Sentinel", false, direct(failover), failover},
+		{"Sentinel", false, false, direct(failover), failover},
 	}
 }
 
@@ -129,8 +130,11 @@ func TestClients(t *testing.T) {
 			t.Run(kind.name, func(t *testing.T) {
 				t.Run("a life", func(t *testing.T) { testLife(t, kind) })
 				t.Run("the contract", func(t *testing.T) {
-					if kind.noScan {
+					switch {
+					case kind.noScan:
 						t.Skip("the suite needs Scan")
+					case kind.brief && !long:
+						t.Skip("ECHOSESSION_LONG=1 runs it")
 					}
 					storetest.Run(t, func(t *testing.T) echosession.Store {
 						keyspace := newKeyspace()

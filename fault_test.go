@@ -311,7 +311,7 @@ func stage(t testing.TB, name string, timeout time.Duration, server *redistest.S
 
 // answer runs the operation in a handler and returns its error, the answer and
 // how long it took.
-func (s *faultScene) answer(op faultOperation) (err error, answer *httptest.ResponseRecorder, took time.Duration) {
+func (s *faultScene) answer(op faultOperation) (answer *httptest.ResponseRecorder, took time.Duration, err error) {
 	e := echo.New()
 	e.Use(s.manager.Middleware())
 	e.GET("/", func(c echo.Context) error {
@@ -322,7 +322,7 @@ func (s *faultScene) answer(op faultOperation) (err error, answer *httptest.Resp
 	})
 	answer = httptest.NewRecorder()
 	e.ServeHTTP(answer, httptest.NewRequest(http.MethodGet, "/", nil))
-	return err, answer, took
+	return answer, took, err
 }
 
 // A fault is what happens to a command.
@@ -412,7 +412,7 @@ func runFaults(t *testing.T, timeout time.Duration, clients []faultClient, fault
 						t.Parallel()
 						// What the operation sends when nothing fails.
 						clean, leave := stage(t, "no fault", timeout, server, direct, client, op, indexed)
-						if err, answer, _ := clean.answer(op); err != nil || answer.Code != http.StatusOK {
+						if answer, _, err := clean.answer(op); err != nil || answer.Code != http.StatusOK {
 							t.Fatalf("no fault: %v, answered with %d", err, answer.Code)
 						}
 						if op.applied != nil && op.applied(clean) != 1 {
@@ -437,7 +437,7 @@ func runFaults(t *testing.T, timeout time.Duration, clients []faultClient, fault
 											}
 											return dataCommand(cmd) && seen > step
 										}, times, f.action())
-										err, answer, took := s.answer(op)
+										answer, took, err := s.answer(op)
 										rule.Remove()
 										if rule.Count() == 0 {
 											s.errorf("the fault did not happen")

@@ -545,7 +545,24 @@ func (r *redisStore) process(ctx context.Context, cmd redis.Cmder) error {
 		}
 		return r.async.Submit(ctx, cmd).WaitContext(ctx)
 	}
-	return r.bounded(ctx, func() error { return r.client.Process(ctx, cmd) })
+	err := r.bounded(ctx, func() error { return r.client.Process(ctx, cmd) })
+	r.doubt(ctx, err)
+	return err
+}
+
+// doubt makes a cluster client learn anew which node has which slot, when one
+// redirects or does not answer: it may have been replaced, and go-redis looks by
+// itself once a minute.
+func (r *redisStore) doubt(ctx context.Context, err error) {
+	c, ok := r.client.(*redis.ClusterClient)
+	if !ok || err == nil || errors.Is(err, context.Canceled) {
+		return
+	}
+	_, replied := errors.AsType[redis.Error](err)
+	_, moved := redis.IsMovedError(err)
+	if moved || !replied {
+		c.ReloadState(ctx)
+	}
 }
 
 // bounded makes a call that may not heed ctx return at its deadline all the same.
@@ -591,11 +608,7 @@ func (r *redisStore) write(ctx context.Context, key string, cmd once) error {
 		return err
 	})
 	if err != nil {
-		if c, ok := r.client.(*redis.ClusterClient); ok {
-			if _, moved := redis.IsMovedError(err); moved {
-				c.ReloadState(ctx)
-			}
-		}
+		r.doubt(ctx, err)
 		return err
 	}
 	if got := wait.Val(); got < int64(r.waitReplicas) {
