@@ -1,6 +1,7 @@
 package echosession
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -305,8 +306,15 @@ func (e *engine) read(ctx context.Context, l *live, touch bool, v any) error {
 			return e.failed("load", err)
 		}
 		header, err := e.serializer.decode(l.ref.ID, record, v)
-		if errors.Is(err, ErrStoreUnavailable) {
+		switch {
+		case errors.Is(err, ErrStoreUnavailable):
 			err = unavailable(errForeignReply)
+		case errors.Is(err, ErrCorrupt):
+			// A connection that is out of step hands out replies to other commands:
+			// only what is read twice is what is stored.
+			if again, _ := e.load(ctx, l.ref, use); !bytes.Equal(again, record) {
+				err = unavailable(errForeignReply)
+			}
 		}
 		if err != nil {
 			return e.failed("load", err)

@@ -87,11 +87,15 @@ func NewRedisStore(client RedisClient, opts RedisOptions) (Store, error) {
 	case *redis.AutoPipeliner:
 		// The blocking face heeds neither deadlines nor cancellation; a future of
 		// the deferred face can be left at the deadline.
-		async, err := c.AsyncAutoPipeline()
-		if err != nil {
-			return nil, fmt.Errorf("echosession: the auto-pipeliner has no deferred face: %w", err)
+		r.async = c
+		if c.IsBlocking() {
+			options := c.Config()
+			async, err := c.AsyncAutoPipelineWithOptions(&options)
+			if err != nil {
+				return nil, fmt.Errorf("echosession: the auto-pipeliner has no deferred face: %w", err)
+			}
+			r.async = async
 		}
-		r.async = async
 	case redis.Pipeliner:
 		return nil, errors.New("echosession: a redis.Pipeliner only queues commands; hand in the client, or client.AutoPipeline()")
 	}
@@ -240,7 +244,7 @@ func (r *redisStore) Create(ctx context.Context, ref Ref, record []byte, ttl tim
 // setNew stores a record under a key that is not there.
 func (r *redisStore) setNew(ctx context.Context, key string, record []byte, ms int64) error {
 	defer r.recent.writing(key)()
-	_, err := r.attempt(ctx, func() error {
+	_, err := r.attempt(ctx, changing, func() error {
 		err := r.write(ctx, key, once{redis.NewCmd(ctx, "set", key, record, "px", ms, "nx")})
 		if !errors.Is(err, redis.Nil) {
 			return err
@@ -275,8 +279,7 @@ func (r *redisStore) Touch(ctx context.Context, ref Ref, ttl time.Duration) erro
 }
 
 func (r *redisStore) Delete(ctx context.Context, ref Ref) error {
-	// The end of the chain goes first: when a later step fails, the whole can be
-	// tried again through the same ref.
+	// The end of the chain goes first: with it the session is gone.
 	var pointers []string
 	for {
 		keys := r.keys(ref)
@@ -299,15 +302,14 @@ func (r *redisStore) Delete(ctx context.Context, ref Ref) error {
 		ref.ID = rotated.To
 	}
 	for _, key := range pointers {
-		if err := r.del(ctx, key); err != nil {
-			return err
-		}
+		// Best effort: left behind, it leads nowhere and expires.
+		_ = r.del(ctx, key)
 	}
 	return nil
 }
 
 func (r *redisStore) del(ctx context.Context, key string) error {
-	_, err := r.attempt(ctx, func() error { return r.write(ctx, key, once{redis.NewCmd(ctx, "del", key)}) })
+	_, err := r.attempt(ctx, changing, func() error { return r.write(ctx, key, once{redis.NewCmd(ctx, "del", key)}) })
 	return err
 }
 
@@ -355,7 +357,7 @@ func (r *redisStore) List(ctx context.Context, subject string) ([]Entry, error) 
 		return nil, ended(ctx)
 	}
 	var reply []any
-	_, err := r.attempt(ctx, func() error {
+	_, err := r.attempt(ctx, reading, func() error {
 		value, err := listScript.eval(ctx, r, []string{r.index(subject)}, nil)
 		reply, _ = value.([]any)
 		return err
@@ -546,6 +548,9 @@ func milliseconds(ttl time.Duration) (int64, error) {
 // the deadline the command may still be running: then it is not to be read.
 func (r *redisStore) process(ctx context.Context, cmd redis.Cmder) error {
 	if r.async != nil {
+		if err := ctx.Err(); err != nil {
+			return err // what is submitted runs, whatever becomes of ctx
+		}
 		err := r.async.Submit(ctx, cmd).WaitContext(ctx)
 		if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 			return &abandonedError{err}
@@ -553,9 +558,27 @@ func (r *redisStore) process(ctx context.Context, cmd redis.Cmder) error {
 		return err
 	}
 	if r.deadlines {
-		return r.client.Process(ctx, cmd)
+		// A closure would cost an allocation.
+		return r.doubt(ctx, r.client.Process(ctx, cmd))
 	}
-	return r.bounded(ctx, func() error { return r.client.Process(ctx, cmd) })
+	return r.doubt(ctx, r.bounded(ctx, func() error { return r.client.Process(ctx, cmd) }))
+}
+
+// doubt makes a cluster client learn anew which node has which slot, when one
+// redirects or does not answer: it may have been replaced, and go-redis looks by
+// itself once a minute.
+func (r *redisStore) doubt(ctx context.Context, err error) error {
+	if err == nil || errors.Is(err, context.Canceled) {
+		return err
+	}
+	if c, ok := r.client.(*redis.ClusterClient); ok {
+		_, replied := errors.AsType[redis.Error](err)
+		_, moved := redis.IsMovedError(err)
+		if moved || !replied {
+			c.ReloadState(ctx)
+		}
+	}
+	return err
 }
 
 // bounded makes a call that may not heed ctx return at its deadline all the same.
@@ -610,11 +633,7 @@ func (r *redisStore) write(ctx context.Context, key string, cmd once) error {
 		return err
 	})
 	if err != nil {
-		if c, ok := r.client.(*redis.ClusterClient); ok {
-			if _, moved := redis.IsMovedError(err); moved {
-				c.ReloadState(ctx)
-			}
-		}
+		r.doubt(ctx, err)
 		return err
 	}
 	if got := wait.Val(); got < int64(r.waitReplicas) {
@@ -623,21 +642,31 @@ func (r *redisStore) write(ctx context.Context, key string, cmd once) error {
 	return nil
 }
 
-// waitMilliseconds leaves some of ctx's time for the reply to come back.
+// waitMilliseconds leaves some of ctx's time for the reply to come back: Redis may
+// look at the clock only every 100 ms.
 func waitMilliseconds(ctx context.Context) int64 {
 	deadline, ok := ctx.Deadline()
 	if !ok {
 		return time.Second.Milliseconds()
 	}
-	return max(1, (time.Until(deadline) * 3 / 4).Milliseconds())
+	left := time.Until(deadline)
+	return max(1, min(left*3/4, left-150*time.Millisecond).Milliseconds())
 }
 
 // maxAttempts bounds the attempts at one write.
 const maxAttempts = 3
 
-// attempt runs a write that is safe to run again. lost says that the reply to an
-// earlier attempt was lost, so that the last one may have met its effect.
-func (r *redisStore) attempt(ctx context.Context, run func() error) (lost bool, err error) {
+// A purpose is what commands are sent for.
+type purpose bool
+
+const (
+	changing purpose = false
+	reading  purpose = true // and restarting a lifetime: that it happened is not worth knowing
+)
+
+// attempt runs what is safe to run again. lost says that the reply to an earlier
+// attempt was lost, so that the last one may have met its effect.
+func (r *redisStore) attempt(ctx context.Context, p purpose, run func() error) (lost bool, err error) {
 	if err := ended(ctx); err != nil {
 		return false, err
 	}
@@ -657,7 +686,7 @@ func (r *redisStore) attempt(ctx context.Context, run func() error) (lost bool, 
 		case <-time.After(time.Duration(n) * 10 * time.Millisecond):
 		}
 	}
-	if lost {
+	if lost && p == changing {
 		return lost, indeterminate(err)
 	}
 	return lost, unavailable(err)
@@ -724,11 +753,11 @@ func replyCode(err error) string {
 // anything else. A reply with another tag belongs to another command.
 type script struct {
 	source, sha string
-	durable     bool // waits for WaitReplicas
+	purpose     purpose
 }
 
-func newScript(source string, durable bool) *script {
-	return &script{source, redis.NewScript(source).Hash(), durable}
+func newScript(source string, p purpose) *script {
+	return &script{source, redis.NewScript(source).Hash(), p}
 }
 
 var (
@@ -749,14 +778,14 @@ var (
 	//go:embed revoke.lua
 	revokeSource string
 
-	loadScript    = newScript(loadSource, false)
-	pointerScript = newScript(pointerSource, false)
-	createScript  = newScript(createSource, true)
-	replaceScript = newScript(replaceSource, true)
-	rotateScript  = newScript(rotateSource, true)
-	deleteScript  = newScript(deleteSource, true)
-	listScript    = newScript(listSource, false)
-	revokeScript  = newScript(revokeSource, true)
+	loadScript    = newScript(loadSource, reading)
+	pointerScript = newScript(pointerSource, reading)
+	createScript  = newScript(createSource, changing)
+	replaceScript = newScript(replaceSource, changing)
+	rotateScript  = newScript(rotateSource, changing)
+	deleteScript  = newScript(deleteSource, changing)
+	listScript    = newScript(listSource, reading)
+	revokeScript  = newScript(revokeSource, changing)
 )
 
 // eval runs the script once, and returns its reply without the tag.
@@ -771,10 +800,10 @@ func (s *script) eval(ctx context.Context, r *redisStore, keys []string, args []
 	all = append(all, args...)
 	send := func() (once, error) {
 		cmd := once{redis.NewCmd(ctx, all...)}
-		if s.durable {
-			return cmd, r.write(ctx, keys[0], cmd)
+		if s.purpose == reading {
+			return cmd, r.process(ctx, cmd)
 		}
-		return cmd, r.process(ctx, cmd)
+		return cmd, r.write(ctx, keys[0], cmd)
 	}
 	cmd, err := send()
 	if err != nil && redis.HasErrorPrefix(err, "NOSCRIPT") {
@@ -799,7 +828,7 @@ func (s *script) eval(ctx context.Context, r *redisStore, keys []string, args []
 
 // run runs a script that may run twice to the same effect.
 func (s *script) run(ctx context.Context, r *redisStore, keys []string, args ...any) (reply string, err error) {
-	_, err = r.attempt(ctx, func() error {
+	_, err = r.attempt(ctx, s.purpose, func() error {
 		value, err := s.eval(ctx, r, keys, args)
 		reply, _ = value.(string)
 		return err
@@ -813,7 +842,7 @@ func (s *script) run(ctx context.Context, r *redisStore, keys []string, args ...
 func (s *script) apply(ctx context.Context, r *redisStore, keys []string, args ...any) error {
 	defer r.recent.writing(keys[0])()
 	var reply any
-	lost, err := r.attempt(ctx, func() (err error) {
+	lost, err := r.attempt(ctx, s.purpose, func() (err error) {
 		reply, err = s.eval(ctx, r, keys, args)
 		return err
 	})
