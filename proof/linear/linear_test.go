@@ -1,0 +1,99 @@
+package linear_test
+
+import (
+	"flag"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/echosession/echosession/internal/redistest"
+)
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	redistest.Main(m)
+}
+
+var (
+	histories = flag.Int("histories", 40, "histories for each store, with and without faults")
+	firstSeed = flag.Uint64("seed", 0, "seed of the first history; 0 draws one")
+)
+
+// TestLinearizable lets clients use sessions at the same time, and looks for an
+// order of what they did that explains all that they saw.
+func TestLinearizable(t *testing.T) {
+	for _, b := range backends {
+		for _, faulty := range []bool{false, true} {
+			name := b.name + ", healthy"
+			if faulty {
+				name = b.name + ", with faults"
+			}
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				test(t, b, faulty)
+			})
+		}
+	}
+}
+
+// totals are those of many histories.
+type totals struct {
+	histories, operations, unknown, refused, faults atomic.Int64
+}
+
+func test(t *testing.T, b backend, faulty bool) {
+	f := b.prepare(t)
+	seed := *firstSeed
+	if seed == 0 {
+		seed = newSeed()
+	}
+	n := *histories
+	if testing.Short() {
+		n = min(n, 10)
+	}
+	var sum totals
+	t.Run("histories", func(t *testing.T) {
+		for i := range n {
+			seed := seed + uint64(i)
+			t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
+				t.Parallel()
+				tr := newTrial(seed, faulty)
+				check(t, tr, b, f, &sum)
+			})
+		}
+	})
+	t.Logf("%d histories from seed %d: %d operations, %d of them with an unknown outcome, and %d that were refused; %d faults",
+		sum.histories.Load(), seed, sum.operations.Load(), sum.unknown.Load(), sum.refused.Load(), sum.faults.Load())
+	if faulty && n >= 10 && (sum.faults.Load() == 0 || sum.unknown.Load() == 0) {
+		t.Error("no fault made a difference")
+	}
+	if lost := sum.unknown.Load() + sum.refused.Load(); lost > sum.operations.Load()/2 {
+		t.Error("most operations failed: this proves little")
+	}
+}
+
+func check(t *testing.T, tr *trial, b backend, f *farm, sum *totals) {
+	w := tr.workload(t, b, f)
+	outcome := w.Run(t.Context())
+	all, unknown := outcome.Operations()
+	sum.histories.Add(1)
+	sum.operations.Add(int64(all))
+	sum.unknown.Add(int64(unknown))
+	sum.refused.Add(int64(outcome.Refused))
+	if tr.faults != nil {
+		sum.faults.Add(tr.faults.count.Load())
+		tr.faults.mended.Store(true)
+	}
+	errs := outcome.Errors
+	if err := outcome.Check(w.Grace); err != nil {
+		errs = append(errs, err)
+	}
+	for _, err := range errs {
+		t.Error(err)
+	}
+	if t.Failed() {
+		t.Logf("grace %v, indexed %v; once more: go test ./linear -count=1 -run '%s' -histories 1 -seed %d",
+			w.Grace, w.Indexed, strings.Join(strings.Split(t.Name(), "/")[:2], "/"), tr.seed)
+	}
+}
