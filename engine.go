@@ -34,6 +34,9 @@ const (
 
 	maxSubject = 1 << 10
 
+	// maxCreates bounds how many IDs are tried for a new session.
+	maxCreates = 3
+
 	// maxUpdates bounds how often an Update that others came before tries again.
 	maxUpdates = 64
 
@@ -359,30 +362,55 @@ func (e *engine) create(ctx context.Context, v any, p createParams) (*live, erro
 			exp = end
 		}
 	}
-	id, err := uuid.NewRandom()
-	if err != nil {
-		return nil, fmt.Errorf("echosession: no randomness for a session ID: %w", err)
+	var lost error
+	// All attempts share the time of one.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), e.cfg.StoreTimeout)
+	defer cancel()
+	for range maxCreates {
+		id, err := uuid.NewRandom()
+		if err != nil {
+			return nil, fmt.Errorf("echosession: no randomness for a session ID: %w", err)
+		}
+		l, err := e.issue(issueParams{id: id.String(), now: now, subject: subject, idle: idle, exp: exp, claims: claims})
+		if err != nil {
+			return nil, err
+		}
+		l.header.createdAt = now.Truncate(time.Millisecond).UTC()
+		if l.record, err = e.serializer.encode(l.header, v, nil); err != nil {
+			return nil, err
+		}
+		ttl, err := e.lifetime(l.header, now)
+		if err != nil {
+			return nil, err
+		}
+		again, err := e.insert(ctx, l, ttl)
+		if err == nil {
+			e.used(l, now)
+			return l, nil
+		}
+		if lost = err; !again {
+			break
+		}
 	}
-	l, err := e.issue(issueParams{id: id.String(), now: now, subject: subject, idle: idle, exp: exp, claims: claims})
-	if err != nil {
-		return nil, err
+	return nil, e.failed("create", lost)
+}
+
+// insert stores a new session. When the reply is lost it asks what became of it.
+// again says that it is not there: it never was, or somebody revoked it. To store it
+// again could bring back one that was revoked, so another ID has to be taken.
+func (e *engine) insert(ctx context.Context, l *live, ttl time.Duration) (again bool, err error) {
+	err = e.store.Create(ctx, l.ref, l.record, ttl, e.cfg.MaxSessions)
+	if !errors.Is(err, ErrIndeterminate) || errors.Is(err, ErrNotReplicated) {
+		return false, err
 	}
-	l.header.createdAt = now.Truncate(time.Millisecond).UTC()
-	if l.record, err = e.serializer.encode(l.header, v, nil); err != nil {
-		return nil, err
+	record, loadErr := e.store.Load(ctx, l.ref, 0)
+	if loadErr == nil {
+		_, loadErr = e.serializer.decode(l.ref.ID, record, nil)
 	}
-	ttl, err := e.lifetime(l.header, now)
-	if err != nil {
-		return nil, err
+	if loadErr == nil {
+		return false, nil
 	}
-	err = e.write(ctx, func(ctx context.Context) error {
-		return e.store.Create(ctx, l.ref, l.record, ttl, e.cfg.MaxSessions)
-	})
-	if err != nil {
-		return nil, e.failed("create", err)
-	}
-	e.used(l, now)
-	return l, nil
+	return errors.Is(loadErr, ErrNotFound), err
 }
 
 // issue makes a session's token.

@@ -228,27 +228,37 @@ func (r *redisStore) Create(ctx context.Context, ref Ref, record []byte, ttl tim
 	if err != nil {
 		return err
 	}
-	if ref.Subject == "" {
-		return r.setNew(ctx, r.key(ref), record, ms)
-	}
-	return createScript.apply(ctx, r, r.keys(ref), ms, ref.ID, record, limit)
-}
-
-// setNew stores a record under a key that is not there.
-func (r *redisStore) setNew(ctx context.Context, key string, record []byte, ms int64) error {
+	key := r.key(ref)
 	r.recent.add(key)
-	_, err := r.attempt(ctx, func() error {
-		err := r.write(ctx, key, once{redis.NewCmd(ctx, "set", key, record, "px", ms, "nx")})
-		if !errors.Is(err, redis.Nil) {
-			return err
+	_, err = r.attempt(ctx, func() (err error) {
+		var reply any
+		if ref.Subject == "" {
+			err = r.setNew(ctx, key, record, ms)
+		} else {
+			reply, err = createScript.eval(ctx, r, r.keys(ref), []any{ms, ref.ID, record, limit})
 		}
-		// Taken: by an earlier attempt whose reply was lost, or by another record.
-		value, err := r.get(ctx, key)
-		if err == nil && !bytes.Equal(value, record) {
-			err = ErrConflict
+		switch {
+		case reply == "conflict" || errors.Is(err, ErrConflict):
+			return ErrConflict
+		case err != nil && maybeApplied(err):
+			// Another attempt could bring back what was deleted meanwhile.
+			return indeterminate(err)
 		}
 		return err
 	})
+	return err
+}
+
+// setNew stores a record under a key that is not there, or holds that very record.
+func (r *redisStore) setNew(ctx context.Context, key string, record []byte, ms int64) error {
+	err := r.write(ctx, key, once{redis.NewCmd(ctx, "set", key, record, "px", ms, "nx")})
+	if !errors.Is(err, redis.Nil) {
+		return err
+	}
+	value, err := r.get(ctx, key)
+	if err == nil && !bytes.Equal(value, record) {
+		err = ErrConflict
+	}
 	return err
 }
 
@@ -331,7 +341,7 @@ func (r *redisStore) Rotate(ctx context.Context, from, to Ref, old, record []byt
 	}
 	// The two keys may live in different slots. Nobody can name the new one
 	// before the old one leads to it, so that second step decides.
-	if err := r.setNew(ctx, keys[1], record, ms); err != nil {
+	if _, err := r.attempt(ctx, func() error { return r.setNew(ctx, keys[1], record, ms) }); err != nil {
 		if errors.Is(err, ErrIndeterminate) {
 			// Whatever became of it, from is as it was.
 			return unavailable(errors.New("the successor could not be stored"))
@@ -619,7 +629,7 @@ func (r *redisStore) attempt(ctx context.Context, run func() error) (lost bool, 
 	}
 	for n := 1; ; n++ {
 		err = run()
-		if err == nil || errors.Is(err, ErrConflict) || errors.Is(err, ErrNotReplicated) {
+		if err == nil || errors.Is(err, ErrConflict) || errors.Is(err, ErrIndeterminate) {
 			return lost, err
 		}
 		if maybeApplied(err) {
