@@ -36,9 +36,13 @@ func (h *History) Now() int64 { return int64(time.Since(h.begin)) }
 // Add notes an operation of a client that was called at a time and has just
 // returned.
 func (h *History) Add(client int, call int64, in Input, out Output) {
-	returned := h.Now()
+	h.add(client, call, h.Now(), in, out)
+}
+
+func (h *History) add(client int, call, returned int64, in Input, out Output) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	// Whatever never returned gets a row of its own in the picture.
 	if out.Result == Unknown {
 		h.lanes++
 		client, returned = 100+h.lanes, never

@@ -58,7 +58,7 @@ const (
 // Output is what an operation told its client.
 type Output struct {
 	Result Result
-	Seen   Data // what a Read found, and what an Update's function was handed
+	Seen   Data // what a Read found, and what an Update's function was handed, without Session
 }
 
 // state is one session. The zero state is the one before its Create.
@@ -79,7 +79,7 @@ func step(grace bool, s state, in Input, out Output) (bool, state) {
 		found = false // it was rotated already: see Session.Rotate
 	}
 	if in.Kind == Create {
-		return !s.live, state{true, Data{Session: in.Session, Writer: in.Number}, in.Number}
+		return !s.live, state{true, Data{Writer: in.Number}, in.Number}
 	}
 	switch out.Result {
 	case Gone:

@@ -39,6 +39,8 @@ type Outcome struct {
 	mu       sync.Mutex
 	sessions []*session
 	opens    []open
+	listings []listing
+	revokes  []revoke
 }
 
 // session is a session with all IDs that it ever has.
@@ -46,8 +48,9 @@ type session struct {
 	number int // of its Create
 
 	mu     sync.Mutex
-	tokens []token // oldest first
-	over   bool    // a client learned that it is gone
+	ids    map[string]bool // those that a client was told
+	tokens []token         // oldest first
+	over   bool            // a client learned that it is gone
 }
 
 type token struct {
@@ -60,6 +63,20 @@ type open struct {
 	returned int64
 	in       Input
 	out      Output
+}
+
+// listing is a List.
+type listing struct {
+	client         int
+	call, returned int64
+	found          map[string]Data // by ID
+}
+
+// revoke is a RevokeSubject.
+type revoke struct {
+	client         int
+	call, returned int64
+	result         Result
 }
 
 // Run lets the clients do their work and returns when all are done.
@@ -81,6 +98,7 @@ func (w Workload) Run(ctx context.Context) *Outcome {
 		})
 	}
 	wg.Wait()
+	o.settle()
 	if w.StaleOpen {
 		o.checkOpens(w.Grace)
 	}
@@ -119,16 +137,17 @@ func (o *Outcome) all() []*session {
 
 // born makes a session that is about to be created.
 func (o *Outcome) born() *session {
-	s := &session{number: o.Number()}
+	s := &session{number: o.Number(), ids: make(map[string]bool)}
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.sessions = append(o.sessions, s)
 	return s
 }
 
-func (s *session) add(t token) {
+func (s *session) add(id string, t token) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.ids[id] = true
 	s.tokens = append(s.tokens, t)
 }
 
@@ -238,6 +257,7 @@ func (c *client) ended(call int64, in Input, seen Data, err error) bool {
 	} else if seen.Session != 0 && seen.Session != in.Session {
 		c.wrong("%v of session %d met the data of session %d", in.Kind, in.Session, seen.Session)
 	}
+	seen.Session = 0
 	c.Add(c.number, call, in, Output{result, seen})
 	return result == Done
 }
@@ -259,7 +279,7 @@ func (c *client) create(ctx context.Context, slot *slot) {
 	call := c.Now()
 	handle, err := c.manager.Create(ctx, Data{Session: s.number, Writer: s.number}, c.options()...)
 	if c.ended(call, in, Data{}, err) {
-		s.add(token{s.number, handle.Token()})
+		s.add(handle.ID(), token{s.number, handle.Token()})
 		c.handles[s.number] = handle
 		slot.set(s)
 	}
@@ -276,7 +296,7 @@ func (c *client) login(ctx context.Context, slot *slot, old *session, t token, h
 		c.Add(c.number, call, in, Output{})
 		delete(c.handles, t.number)
 		old.gone()
-		s.add(token{s.number, text})
+		s.add(handle.ID(), token{s.number, text})
 		c.handles[s.number] = handle
 		slot.set(s)
 		return
@@ -354,7 +374,7 @@ func (c *client) rotate(ctx context.Context, s *session, t token, handle *echose
 	call := c.Now()
 	text, err := handle.Rotate(ctx)
 	if c.ended(call, in, Data{}, err) {
-		s.add(token{in.Number, text})
+		s.add(handle.ID(), token{in.Number, text})
 		delete(c.handles, t.number)
 		c.handles[in.Number] = handle
 	}
@@ -372,36 +392,105 @@ func (c *client) destroy(ctx context.Context, s *session, t token, handle *echos
 
 // list reads every session of the subject.
 func (c *client) list(ctx context.Context) {
-	before := c.all()
-	call := c.Now()
+	l := listing{client: c.number, call: c.Now(), found: make(map[string]Data)}
 	handles, err := c.manager.List(ctx, subject)
+	l.returned = c.Now()
 	if _, known := c.outcome(Input{Kind: Read}, err); !known {
 		return
 	}
-	found := make(map[int]Data)
 	for _, handle := range handles {
-		found[handle.Data().Session] = handle.Data()
+		l.found[handle.ID()] = handle.Data()
 	}
-	for _, s := range before {
-		out := Output{Result: Gone}
-		if data, ok := found[s.number]; ok {
-			out = Output{Done, data}
-		}
-		c.Add(c.number, call, c.input(Read, s, token{number: NoToken}), out)
-	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.listings = append(c.listings, l)
 }
 
 // revoke ends every session of the subject.
 func (c *client) revoke(ctx context.Context) {
-	call := c.Now()
+	r := revoke{client: c.number, call: c.Now()}
 	_, err := c.manager.RevokeSubject(ctx, subject)
+	r.returned = c.Now()
 	result, known := c.outcome(Input{Kind: Destroy}, err)
 	if !known {
 		return
 	}
+	r.result = result
+	c.mu.Lock()
+	c.revokes = append(c.revokes, r)
+	c.mu.Unlock()
 	for _, s := range c.all() {
-		c.Add(c.number, call, c.input(Destroy, s, token{number: NoToken}), Output{Result: result})
 		s.gone()
+	}
+}
+
+// settle makes operations on each session of what was done with all of them. An ID
+// that no client was told belongs to a session that was rotated with an unknown
+// outcome, or else to one that a Create whose reply was lost did not hand out: that
+// is a session of its own.
+func (o *Outcome) settle() {
+	created := make(map[int]int64)
+	rotating := make(map[int]int64) // when the first Rotate with an unknown outcome began
+	for _, op := range o.ops {
+		switch in := op.Input.(Input); {
+		case in.Kind == Create:
+			created[in.Session] = op.Call
+		case in.Kind == Rotate && op.Return == never:
+			if began, ok := rotating[in.Session]; !ok || op.Call < began {
+				rotating[in.Session] = op.Call
+			}
+		}
+	}
+	ids := make(map[string]int)
+	for _, s := range o.sessions {
+		for id := range s.ids {
+			ids[id] = s.number
+		}
+	}
+	sessionOf := func(l listing, id string, data Data) int {
+		if s, ok := ids[id]; ok {
+			return s
+		}
+		if began, ok := rotating[data.Session]; ok && began < l.returned {
+			return data.Session
+		}
+		call, ok := created[data.Session]
+		if !ok || call > l.returned {
+			o.wrong("List found %+v, which nobody had created", data)
+		}
+		stray := o.Number()
+		ids[id], created[stray] = stray, call
+		o.add(0, call, never, Input{Kind: Create, Number: data.Session, Session: stray}, Output{Result: Unknown})
+		return stray
+	}
+	found := make([]map[int]Data, len(o.listings))
+	for i, l := range o.listings {
+		found[i] = make(map[int]Data)
+		for id, data := range l.found {
+			s := sessionOf(l, id, data)
+			if _, twice := found[i][s]; twice {
+				o.wrong("List found session %d twice", s)
+			}
+			data.Session = 0
+			found[i][s] = data
+		}
+	}
+	for s, began := range created {
+		in := Input{Session: s, Token: NoToken}
+		for i, l := range o.listings {
+			out := Output{Result: Gone}
+			if data, ok := found[i][s]; ok {
+				out = Output{Done, data}
+			}
+			if in.Kind, in.Number = Read, o.Number(); began < l.returned {
+				o.add(l.client, l.call, l.returned, in, out)
+			}
+		}
+		for _, r := range o.revokes {
+			if in.Kind, in.Number = Destroy, o.Number(); began < r.returned {
+				o.add(r.client, r.call, r.returned, in, Output{Result: r.result})
+			}
+		}
 	}
 }
 
