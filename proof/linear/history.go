@@ -85,8 +85,8 @@ func (h *History) Check(grace bool) error {
 	return fmt.Errorf("not linearizable: see %s", f.Name())
 }
 
-// linearizable is Check without a picture.
-func (h *History) linearizable(grace bool) bool {
+// Linearizable is Check without a picture.
+func (h *History) Linearizable(grace bool) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return porcupine.CheckOperationsTimeout(model(grace), h.ops, checkTimeout) == porcupine.Ok

@@ -91,7 +91,6 @@ type trial struct {
 	seed    uint64
 	random  *mathrand.Rand
 	faults  *faults // nil for none
-	process int
 	grace   bool
 	indexed bool
 	wrap    func(echosession.Store) echosession.Store
