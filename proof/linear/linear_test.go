@@ -3,6 +3,7 @@ package linear_test
 import (
 	"flag"
 	"fmt"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -53,16 +54,17 @@ func test(t *testing.T, b backend, faulty bool) {
 		n = min(n, 10)
 	}
 	var sum totals
-	t.Run("histories", func(t *testing.T) {
-		for i := range n {
-			seed := seed + uint64(i)
-			t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
-				t.Parallel()
-				tr := newTrial(seed, faulty)
-				check(t, tr, b, f, &sum)
-			})
-		}
-	})
+	// A test holds on to what its parallel subtests used: not too many at a time.
+	for seeds := range slices.Chunk(seedsFrom(seed, n), 50) {
+		t.Run("histories", func(t *testing.T) {
+			for _, seed := range seeds {
+				t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
+					t.Parallel()
+					check(t, newTrial(seed, faulty), b, f, &sum)
+				})
+			}
+		})
+	}
 	t.Logf("%d histories from seed %d: %d operations, %d of them with an unknown outcome, and %d that were refused; %d faults",
 		sum.histories.Load(), seed, sum.operations.Load(), sum.unknown.Load(), sum.refused.Load(), sum.faults.Load())
 	if faulty && n >= 10 && (sum.faults.Load() == 0 || sum.unknown.Load() == 0) {
@@ -73,6 +75,13 @@ func test(t *testing.T, b backend, faulty bool) {
 	}
 }
 
+func seedsFrom(first uint64, n int) (seeds []uint64) {
+	for i := range uint64(n) {
+		seeds = append(seeds, first+i)
+	}
+	return seeds
+}
+
 func check(t *testing.T, tr *trial, b backend, f *farm, sum *totals) {
 	w := tr.workload(t, b, f)
 	outcome := w.Run(t.Context())
@@ -80,7 +89,7 @@ func check(t *testing.T, tr *trial, b backend, f *farm, sum *totals) {
 	sum.histories.Add(1)
 	sum.operations.Add(int64(all))
 	sum.unknown.Add(int64(unknown))
-	sum.refused.Add(int64(outcome.Refused))
+	sum.refused.Add(int64(len(outcome.Refused)))
 	if tr.faults != nil {
 		sum.faults.Add(tr.faults.count.Load())
 		tr.faults.mended.Store(true)
@@ -93,6 +102,9 @@ func check(t *testing.T, tr *trial, b backend, f *farm, sum *totals) {
 		t.Error(err)
 	}
 	if t.Failed() {
+		for _, text := range outcome.Refused {
+			t.Log("refused after ", text)
+		}
 		t.Logf("grace %v, indexed %v; once more: go test ./linear -count=1 -run '%s' -histories 1 -seed %d",
 			w.Grace, w.Indexed, strings.Join(strings.Split(t.Name(), "/")[:2], "/"), tr.seed)
 	}

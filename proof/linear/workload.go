@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"sync"
+	"time"
 
 	"github.com/echosession/echosession"
 )
@@ -33,8 +34,8 @@ const subject = "alice"
 // Outcome is what became of a workload.
 type Outcome struct {
 	*History
-	Refused int     // operations that surely had no effect: they are in no history
-	Errors  []error // what no session may do whatever the order
+	Refused []string // operations that surely had no effect: they are in no history
+	Errors  []error  // what no session may do whatever the order
 
 	mu       sync.Mutex
 	sessions []*session
@@ -50,6 +51,7 @@ type session struct {
 	mu     sync.Mutex
 	ids    map[string]bool // those that a client was told
 	tokens []token         // oldest first
+	undone bool            // whatever was created may have been taken back
 	over   bool            // a client learned that it is gone
 }
 
@@ -234,13 +236,30 @@ func (c *client) outcome(in Input, err error) (result Result, known bool) {
 	case errors.Is(err, echosession.ErrIndeterminate) && in.Kind != Read && in.Kind != Touch:
 		return Unknown, true
 	case errors.Is(err, echosession.ErrStoreUnavailable), errors.Is(err, echosession.ErrConflict):
+		text := fmt.Sprintf("%v client %d, %s: %s", time.Duration(c.Now()), c.number, describe(in, Output{}), causes(err))
 		c.mu.Lock()
-		c.Refused++
+		c.Refused = append(c.Refused, text)
 		c.mu.Unlock()
 	default:
 		c.wrong("%v: %w", in.Kind, err)
 	}
 	return 0, false
+}
+
+// causes are the texts of an error and of all that it wraps.
+func causes(err error) string {
+	text := err.Error()
+	switch err := err.(type) {
+	case interface{ Unwrap() []error }:
+		for _, cause := range err.Unwrap() {
+			text += " ← " + causes(cause)
+		}
+	case interface{ Unwrap() error }:
+		if cause := err.Unwrap(); cause != nil {
+			text += " ← " + causes(cause)
+		}
+	}
+	return text
 }
 
 // ended notes an operation with a handle. It returns whether it was done.
@@ -301,9 +320,9 @@ func (c *client) login(ctx context.Context, slot *slot, old *session, t token, h
 		slot.set(s)
 		return
 	}
-	// It may have been created, and taken back, and that may have failed.
-	c.Add(c.number, call, in, Output{Result: Unknown})
-	in.Kind, in.Number, in.Token = Destroy, c.Number(), NoToken
+	s.mu.Lock()
+	s.undone = true
+	s.mu.Unlock()
 	c.Add(c.number, call, in, Output{Result: Unknown})
 }
 
@@ -441,11 +460,12 @@ func (o *Outcome) settle() {
 			}
 		}
 	}
-	ids := make(map[string]int)
+	ids, undone := make(map[string]int), make(map[int]bool)
 	for _, s := range o.sessions {
 		for id := range s.ids {
 			ids[id] = s.number
 		}
+		undone[s.number] = s.undone
 	}
 	sessionOf := func(l listing, id string, data Data) int {
 		if s, ok := ids[id]; ok {
@@ -461,6 +481,9 @@ func (o *Outcome) settle() {
 		stray := o.Number()
 		ids[id], created[stray] = stray, call
 		o.add(0, call, never, Input{Kind: Create, Number: data.Session, Session: stray}, Output{Result: Unknown})
+		if undone[data.Session] {
+			o.add(0, call, never, Input{Kind: Destroy, Number: o.Number(), Session: stray, Token: NoToken}, Output{Result: Unknown})
+		}
 		return stray
 	}
 	found := make([]map[int]Data, len(o.listings))
