@@ -510,7 +510,8 @@ func (o *Outcome) settle() {
 			}
 		}
 		for _, r := range o.revokes {
-			if in.Kind, in.Number = Destroy, o.Number(); began < r.returned {
+			// One with an unknown outcome may yet meet whatever is created later.
+			if in.Kind, in.Number = Destroy, o.Number(); began < r.returned || r.result == Unknown {
 				o.add(r.client, r.call, r.returned, in, Output{Result: r.result})
 			}
 		}
