@@ -1,6 +1,7 @@
 package linear_test
 
 import (
+	"context"
 	"flag"
 	"fmt"
 	"slices"
@@ -8,16 +9,22 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/echosession/echosession/internal/redistest"
 )
 
 func TestMain(m *testing.M) {
-	flag.Parse()
+	redis.SetLogger(silence{}) // of the faults
 	redistest.Main(m)
 }
 
+type silence struct{}
+
+func (silence) Printf(context.Context, string, ...any) {}
+
 var (
-	histories = flag.Int("histories", 40, "histories for each store, with and without faults")
+	histories = flag.Int("histories", 30, "histories for each store, with and without faults")
 	firstSeed = flag.Uint64("seed", 0, "seed of the first history; 0 draws one")
 )
 
