@@ -36,6 +36,9 @@ const (
 
 	maxSubject = 1 << 10
 
+	// maxCreates bounds how many IDs are tried for a new session.
+	maxCreates = 3
+
 	// maxUpdates bounds how often an Update that others came before tries again.
 	maxUpdates = 64
 
@@ -402,29 +405,43 @@ func (e *engine) create(ctx context.Context, v any, p createParams) (*live, erro
 			exp = end
 		}
 	}
+	// All attempts share the time of one.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), e.cfg.StoreTimeout)
+	defer cancel()
+	for attempt := 1; ; attempt++ {
+		l, err := e.insert(ctx, v, issueParams{now: now, subject: subject, idle: idle, exp: exp, claims: claims})
+		// A session whose creation is in doubt has a token that nobody was given: it
+		// expires, and another one takes its place.
+		inDoubt := errors.Is(err, ErrIndeterminate) && !errors.Is(err, ErrNotReplicated)
+		if !inDoubt || attempt == maxCreates || ctx.Err() != nil {
+			return l, err
+		}
+	}
+}
+
+// insert stores a new session under a new ID.
+func (e *engine) insert(ctx context.Context, v any, p issueParams) (*live, error) {
 	id, err := uuid.NewRandom()
 	if err != nil {
 		return nil, fmt.Errorf("echosession: no randomness for a session ID: %w", err)
 	}
-	l, err := e.issue(issueParams{id: id.String(), now: now, subject: subject, idle: idle, exp: exp, claims: claims})
+	p.id = id.String()
+	l, err := e.issue(p)
 	if err != nil {
 		return nil, err
 	}
-	l.header.createdAt = now.Truncate(time.Millisecond).UTC()
+	l.header.createdAt = p.now.Truncate(time.Millisecond).UTC()
 	if l.record, err = e.serializer.encode(l.header, v, nil); err != nil {
 		return nil, err
 	}
-	ttl, err := e.lifetime(l.header, now)
+	ttl, err := e.lifetime(l.header, p.now)
 	if err != nil {
 		return nil, err
 	}
-	err = e.write(ctx, func(ctx context.Context) error {
-		return e.store.Create(ctx, l.ref, l.record, ttl, e.cfg.MaxSessions)
-	})
-	if err != nil {
+	if err := e.store.Create(ctx, l.ref, l.record, ttl, e.cfg.MaxSessions); err != nil {
 		return nil, e.failed("create", err)
 	}
-	e.used(l, now)
+	e.used(l, p.now)
 	return l, nil
 }
 

@@ -235,27 +235,40 @@ func (r *redisStore) Create(ctx context.Context, ref Ref, record []byte, ttl tim
 	if err != nil {
 		return err
 	}
-	if ref.Subject == "" {
-		return r.setNew(ctx, r.key(ref), record, ms)
-	}
-	return createScript.apply(ctx, r, r.keys(ref), ms, ref.ID, record, limit)
-}
-
-// setNew stores a record under a key that is not there.
-func (r *redisStore) setNew(ctx context.Context, key string, record []byte, ms int64) error {
+	key := r.key(ref)
 	defer r.recent.writing(key)()
-	_, err := r.attempt(ctx, changing, func() error {
-		err := r.write(ctx, key, once{redis.NewCmd(ctx, "set", key, record, "px", ms, "nx")})
-		if !errors.Is(err, redis.Nil) {
+	_, err = r.attempt(ctx, changing, func() error {
+		err := r.insert(ctx, ref, record, ms, limit)
+		if err == nil || errors.Is(err, ErrConflict) || errors.Is(err, ErrIndeterminate) || !maybeApplied(err) {
 			return err
 		}
-		// Taken: by an earlier attempt whose reply was lost, or by another record.
-		value, err := r.get(ctx, key)
-		if err == nil && !bytes.Equal(value, record) {
+		// To send it again could bring back what was revoked meanwhile.
+		if value, _ := r.get(ctx, key); bytes.Equal(value, record) {
+			return nil
+		}
+		return indeterminate(err)
+	})
+	return err
+}
+
+// insert stores a record under a key that is not there or holds that very record.
+func (r *redisStore) insert(ctx context.Context, ref Ref, record []byte, ms int64, limit int) error {
+	if ref.Subject != "" {
+		reply, err := createScript.eval(ctx, r, r.keys(ref), []any{ms, ref.ID, record, limit})
+		if err == nil && reply != "ok" {
 			err = ErrConflict
 		}
 		return err
-	})
+	}
+	key := r.key(ref)
+	err := r.write(ctx, key, once{redis.NewCmd(ctx, "set", key, record, "px", ms, "nx")})
+	if !errors.Is(err, redis.Nil) {
+		return err
+	}
+	value, err := r.get(ctx, key)
+	if err == nil && !bytes.Equal(value, record) {
+		err = ErrConflict
+	}
 	return err
 }
 
@@ -337,7 +350,7 @@ func (r *redisStore) Rotate(ctx context.Context, from, to Ref, old, record []byt
 	}
 	// The two keys may live in different slots. Nobody can name the new one
 	// before the old one leads to it, so that second step decides.
-	if err := r.setNew(ctx, keys[1], record, ms); err != nil {
+	if _, err := r.attempt(ctx, changing, func() error { return r.insert(ctx, to, record, ms, 0) }); err != nil {
 		if errors.Is(err, ErrIndeterminate) {
 			// Whatever became of it, from is as it was.
 			return unavailable(errors.New("the successor could not be stored"))
@@ -672,7 +685,7 @@ func (r *redisStore) attempt(ctx context.Context, p purpose, run func() error) (
 	}
 	for n := 1; ; n++ {
 		err = run()
-		if err == nil || errors.Is(err, ErrConflict) || errors.Is(err, ErrNotReplicated) {
+		if err == nil || errors.Is(err, ErrConflict) || errors.Is(err, ErrIndeterminate) {
 			return lost, err
 		}
 		if maybeApplied(err) {

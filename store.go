@@ -57,7 +57,9 @@ type Store interface {
 	// Create stores a record under a ref that holds none. A limit above zero
 	// bounds the live sessions of ref.Subject, the new one included: the oldest
 	// are deleted in the same step. Without a subject limit has no effect. It
-	// returns [ErrConflict] when ref is taken by another record.
+	// returns [ErrConflict] when ref is taken by another record. A store does not
+	// try again by itself once it may have been applied: that could bring back a
+	// session that was deleted meanwhile.
 	Create(ctx context.Context, ref Ref, record []byte, ttl time.Duration, limit int) error
 
 	// Replace stores record under ref if the record there begins with old, which

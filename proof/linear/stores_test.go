@@ -1,0 +1,290 @@
+package linear_test
+
+import (
+	"context"
+	"crypto/rand"
+	"math/big"
+	mathrand "math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/echosession/echosession"
+	"github.com/echosession/echosession/internal/redistest"
+	"github.com/echosession/echosession/proof/linear"
+)
+
+// newSeed draws the seed of a run.
+func newSeed() uint64 {
+	n, _ := rand.Int(rand.Reader, big.NewInt(1e9))
+	return n.Uint64()
+}
+
+// A backend is what sessions are kept in. connect returns, for one history, the
+// Config of a process each time it is called.
+type backend struct {
+	name      string
+	prepare   func(t *testing.T) *farm
+	processes int
+	staleOpen bool
+}
+
+// farm is where the histories of a backend take place.
+type farm struct {
+	servers []*redistest.Server // none for the memory store
+
+	// connect returns the Config of one more process, whose connections go
+	// through the proxies.
+	connect func(t *testing.T, proxies []*redistest.Proxy) echosession.Config
+}
+
+var backends = []backend{
+	{name: "memory", processes: 1, prepare: func(*testing.T) *farm { return &farm{} }},
+	{name: "client", processes: 2, prepare: standalone(func(o *redis.Options) {}, plain)},
+	{name: "client without deadlines", processes: 2, prepare: standalone(func(o *redis.Options) { o.ContextTimeoutEnabled = false }, plain)},
+	{name: "auto-pipeliner", processes: 2, prepare: standalone(func(*redis.Options) {}, pipelined)},
+	{name: "caching, one process", processes: 1, prepare: standalone(caching, plain)},
+	{name: "caching, two processes", processes: 2, staleOpen: true, prepare: standalone(caching, plain)},
+	{name: "cluster", processes: 2, prepare: clustered},
+}
+
+func caching(o *redis.Options) { o.ClientSideCacheConfig = &redis.ClientSideCacheConfig{} }
+
+func plain(_ *testing.T, c *redis.Client) echosession.RedisClient { return c }
+
+func pipelined(t *testing.T, c *redis.Client) echosession.RedisClient {
+	ap, err := c.AutoPipeline()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = ap.Close() })
+	return ap
+}
+
+func standalone(option func(*redis.Options), face func(*testing.T, *redis.Client) echosession.RedisClient) func(*testing.T) *farm {
+	return func(t *testing.T) *farm {
+		server := redistest.Shared(t)
+		return &farm{[]*redistest.Server{server}, func(t *testing.T, proxies []*redistest.Proxy) echosession.Config {
+			client := server.Client(t, option, func(o *redis.Options) { o.Dialer = redistest.Through(proxies...) })
+			return echosession.Config{Client: face(t, client)}
+		}}
+	}
+}
+
+func clustered(t *testing.T) *farm {
+	cluster := redistest.StartCluster(t, 3, 0)
+	return &farm{cluster.Servers, func(t *testing.T, proxies []*redistest.Proxy) echosession.Config {
+		return echosession.Config{Client: cluster.Client(t, func(o *redis.ClusterOptions) { o.Dialer = redistest.Through(proxies...) })}
+	}}
+}
+
+var secret = []byte("0123456789abcdef0123456789abcdef")
+
+// storeTimeout is short, so that a lost reply does not hold up a history.
+const storeTimeout = 150 * time.Millisecond
+
+// trial is one history in the making.
+type trial struct {
+	seed    uint64
+	random  *mathrand.Rand
+	faults  *faults // nil for none
+	grace   bool
+	indexed bool
+	wrap    func(echosession.Store) echosession.Store
+}
+
+// workload prepares a history on a backend. What it is like is drawn from the seed.
+func (tr *trial) workload(t *testing.T, b backend, f *farm) linear.Workload {
+	var proxies []*redistest.Proxy
+	for _, s := range f.servers {
+		p := redistest.NewProxy(t, s.Addr())
+		if tr.faults != nil {
+			tr.faults.on(t, p)
+		}
+		proxies = append(proxies, p)
+	}
+	var memory echosession.Store
+	if len(f.servers) == 0 {
+		store := echosession.NewMemoryStore()
+		t.Cleanup(func() { _ = store.Close() })
+		memory = &slowStore{store, tr.faults}
+	}
+	w := linear.Workload{
+		Seed: tr.seed, Clients: 4 + tr.random.IntN(3), Operations: 12 + tr.random.IntN(8), Sessions: 1 + tr.random.IntN(2),
+		Grace: tr.grace, Indexed: tr.indexed, StaleOpen: b.staleOpen,
+	}
+	keyspace := "linear-" + rand.Text() + ":"
+	for range b.processes {
+		cfg := echosession.Config{Store: memory}
+		if memory == nil {
+			cfg = f.connect(t, proxies)
+		}
+		if tr.wrap != nil {
+			if cfg.Store == nil {
+				store, err := echosession.NewRedisStore(cfg.Client, echosession.RedisOptions{Keyspace: keyspace})
+				if err != nil {
+					t.Fatal(err)
+				}
+				cfg.Store, cfg.Client = store, nil
+			}
+			cfg.Store = tr.wrap(cfg.Store)
+		}
+		cfg.Secret = secret
+		cfg.Keyspace = keyspace
+		cfg.MaxAge = 10 * time.Minute
+		cfg.TouchInterval = time.Minute
+		cfg.SubjectIndex = tr.indexed
+		cfg.RotateGrace = time.Minute
+		if !tr.grace {
+			cfg.RotateGrace = echosession.NoGrace
+		}
+		if tr.faults != nil {
+			cfg.StoreTimeout = storeTimeout
+		} else {
+			cfg.StoreTimeout = 10 * time.Second
+		}
+		m, err := echosession.New[linear.Data](cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.Managers = append(w.Managers, m)
+	}
+	return w
+}
+
+func newTrial(seed uint64, faulty bool) *trial {
+	tr := &trial{seed: seed, random: mathrand.New(mathrand.NewPCG(seed, 1))}
+	tr.grace = tr.random.IntN(3) > 0
+	tr.indexed = tr.random.IntN(2) == 0
+	if faulty {
+		tr.faults = &faults{random: mathrand.New(mathrand.NewPCG(seed, 2))}
+	}
+	return tr
+}
+
+// faults breaks the wire to a server, or a memory store.
+type faults struct {
+	mu     sync.Mutex
+	random *mathrand.Rand
+	count  atomic.Int64
+
+	mended atomic.Bool
+}
+
+// chance is true once in n times.
+func (f *faults) chance(n int) bool {
+	if f == nil || f.mended.Load() {
+		return false
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.random.IntN(n) > 0 {
+		return false
+	}
+	f.count.Add(1)
+	return true
+}
+
+// on lets faults happen on a proxy, until t ends.
+func (f *faults) on(t *testing.T, p *redistest.Proxy) {
+	ours := redistest.Named("GET", "GETEX", "SET", "DEL", "EVALSHA", "EVAL")
+	for _, rule := range []struct {
+		n      int // once in n commands
+		action redistest.Action
+	}{
+		{50, redistest.DropReply()},
+		{80, redistest.DropRequest()},
+		{150, redistest.CutReply(0)},
+		{150, redistest.CutReply(3)},
+		{150, redistest.CutReply(-1)},
+		{30, redistest.Delay(3 * time.Millisecond)},
+		{400, redistest.Delay(2 * storeTimeout)},
+		{400, redistest.Hang()},
+		{200, redistest.Reply("-LOADING Redis is loading the dataset in memory\r\n")},
+		{200, redistest.Reply("-READONLY You can't write against a read only replica.\r\n")},
+	} {
+		p.On(func(cmd []string) bool { return ours(cmd) && f.chance(rule.n) }, -1, rule.action)
+	}
+	forgotten := redistest.Reply("-NOSCRIPT No matching script. Please use EVAL.\r\n")
+	p.On(func(cmd []string) bool { return cmd[0] == "EVALSHA" && f.chance(100) }, -1, forgotten)
+
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for ctx.Err() == nil {
+			if f.chance(5) {
+				p.Disconnect()
+			}
+			select {
+			case <-ctx.Done():
+			case <-time.After(5 * time.Millisecond):
+			}
+		}
+	})
+	t.Cleanup(func() {
+		cancel()
+		wg.Wait()
+	})
+}
+
+// slowStore gives the operations of a memory store the time to overlap and, with
+// faults, fails before or after.
+type slowStore struct {
+	echosession.Store
+	faults *faults
+}
+
+func (s *slowStore) write(do func() error) error {
+	pause()
+	defer pause()
+	if s.faults.chance(40) {
+		return echosession.ErrStoreUnavailable
+	}
+	err := do()
+	if s.faults.chance(30) {
+		return echosession.ErrIndeterminate
+	}
+	return err
+}
+
+func pause() { time.Sleep(mathrand.N(100 * time.Microsecond)) }
+
+func (s *slowStore) Load(ctx context.Context, ref echosession.Ref, ttl time.Duration) (record []byte, err error) {
+	pause()
+	defer pause()
+	if s.faults.chance(40) {
+		return nil, echosession.ErrStoreUnavailable
+	}
+	return s.Store.Load(ctx, ref, ttl)
+}
+
+func (s *slowStore) Create(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit int) error {
+	return s.write(func() error { return s.Store.Create(ctx, ref, record, ttl, limit) })
+}
+
+func (s *slowStore) Replace(ctx context.Context, ref echosession.Ref, old, record []byte, ttl time.Duration) error {
+	return s.write(func() error { return s.Store.Replace(ctx, ref, old, record, ttl) })
+}
+
+func (s *slowStore) Touch(ctx context.Context, ref echosession.Ref, ttl time.Duration) error {
+	return s.write(func() error { return s.Store.Touch(ctx, ref, ttl) })
+}
+
+func (s *slowStore) Delete(ctx context.Context, ref echosession.Ref) error {
+	return s.write(func() error { return s.Store.Delete(ctx, ref) })
+}
+
+func (s *slowStore) Rotate(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl, grace time.Duration) error {
+	return s.write(func() error { return s.Store.Rotate(ctx, from, to, old, record, ttl, grace) })
+}
+
+func (s *slowStore) DeleteSubject(ctx context.Context, subject string, except []string) (n int, err error) {
+	err = s.write(func() (err error) {
+		n, err = s.Store.DeleteSubject(ctx, subject, except)
+		return err
+	})
+	return n, err
+}

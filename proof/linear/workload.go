@@ -1,0 +1,555 @@
+package linear
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/echosession/echosession"
+)
+
+// Workload is what the clients of one history do. They share few sessions, so that
+// they meet.
+type Workload struct {
+	Seed       uint64
+	Clients    int
+	Operations int // of each client
+	Sessions   int // at a time
+	Grace      bool
+	Indexed    bool // the sessions have one subject, and are listed and revoked too
+
+	// Managers are the processes: clients are spread over them.
+	Managers []*echosession.Manager[Data]
+
+	// StaleOpen says that Open may find what was: then it is no part of the
+	// history, and is held to what Outcome.checkOpens says.
+	StaleOpen bool
+}
+
+const subject = "alice"
+
+// Outcome is what became of a workload.
+type Outcome struct {
+	*History
+	Refused []string // operations that surely had no effect: they are in no history
+	Errors  []error  // what no session may do whatever the order
+
+	mu       sync.Mutex
+	sessions []*session
+	opens    []open
+	listings []listing
+	revokes  []revoke
+}
+
+// session is a session with all IDs that it ever has.
+type session struct {
+	number int // of its Create
+
+	mu     sync.Mutex
+	ids    map[string]bool // those that a client was told
+	tokens []token         // oldest first
+	undone bool            // whatever was created may have been taken back
+	over   bool            // a client learned that it is gone
+}
+
+type token struct {
+	number int // of the operation that made it
+	text   string
+}
+
+// open is an Open that may have found what was.
+type open struct {
+	returned int64
+	in       Input
+	out      Output
+}
+
+// listing is a List.
+type listing struct {
+	client         int
+	call, returned int64
+	found          map[string]Data // by ID
+}
+
+// revoke is a RevokeSubject.
+type revoke struct {
+	client         int
+	call, returned int64
+	result         Result
+}
+
+// Run lets the clients do their work and returns when all are done.
+func (w Workload) Run(ctx context.Context) *Outcome {
+	o := &Outcome{History: NewHistory()}
+	slots := make([]slot, w.Sessions)
+	var wg sync.WaitGroup
+	for i := range w.Clients {
+		c := &client{
+			Workload: w, Outcome: o, number: i, slots: slots,
+			manager: w.Managers[i%len(w.Managers)],
+			random:  rand.New(rand.NewPCG(w.Seed, uint64(i))),
+			handles: make(map[int]*echosession.Session[Data]),
+		}
+		wg.Go(func() {
+			for range w.Operations {
+				c.act(ctx)
+			}
+		})
+	}
+	wg.Wait()
+	o.settle()
+	if w.StaleOpen {
+		o.checkOpens(w.Grace)
+	}
+	return o
+}
+
+// slot holds one of the sessions that the clients share at a time.
+type slot struct {
+	mu      sync.Mutex
+	session *session
+}
+
+func (s *slot) get() *session {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.session
+}
+
+func (s *slot) set(session *session) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.session = session
+}
+
+func (o *Outcome) wrong(format string, args ...any) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.Errors = append(o.Errors, fmt.Errorf(format, args...))
+}
+
+func (o *Outcome) all() []*session {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.sessions[:len(o.sessions):len(o.sessions)]
+}
+
+// born makes a session that is about to be created.
+func (o *Outcome) born() *session {
+	s := &session{number: o.Number(), ids: make(map[string]bool)}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.sessions = append(o.sessions, s)
+	return s
+}
+
+func (s *session) add(id string, t token) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ids[id] = true
+	s.tokens = append(s.tokens, t)
+}
+
+func (s *session) gone() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.over = true
+}
+
+// client is one of the users of a history. It does one thing at a time.
+type client struct {
+	Workload
+	*Outcome
+	number  int
+	slots   []slot
+	manager *echosession.Manager[Data]
+	random  *rand.Rand
+	handles map[int]*echosession.Session[Data] // by number of the token
+}
+
+// act does one thing with one session.
+func (c *client) act(ctx context.Context) {
+	slot := &c.slots[c.random.IntN(len(c.slots))]
+	s := slot.get()
+	if s == nil || s.isOver() && c.random.IntN(3) == 0 {
+		c.create(ctx, slot)
+		return
+	}
+	if n := c.random.IntN(100); c.Indexed && n < 8 {
+		if n < 1 {
+			c.revoke(ctx)
+		} else {
+			c.list(ctx)
+		}
+		return
+	}
+	t := s.pick(c.random)
+	handle := c.handles[t.number]
+	if handle == nil || c.random.IntN(3) == 0 {
+		if handle = c.open(ctx, s, t); handle == nil {
+			return
+		}
+	}
+	switch n := c.random.IntN(100); {
+	case n < 45:
+		c.update(ctx, s, t, handle)
+	case n < 75:
+		c.reload(ctx, s, t, handle)
+	case n < 80:
+		c.touch(ctx, s, t, handle)
+	case n < 92:
+		c.rotate(ctx, s, t, handle)
+	case n < 97:
+		c.destroy(ctx, s, t, handle)
+	default:
+		c.login(ctx, slot, s, t, handle)
+	}
+}
+
+func (s *session) isOver() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.over
+}
+
+// pick returns the newest token as a rule.
+func (s *session) pick(random *rand.Rand) token {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if random.IntN(3) == 0 {
+		return s.tokens[random.IntN(len(s.tokens))]
+	}
+	return s.tokens[len(s.tokens)-1]
+}
+
+// outcome says what an error means for an operation. known is false when the
+// operation surely had no effect, or when the error is none that it may return.
+func (c *client) outcome(in Input, err error) (result Result, known bool) {
+	switch {
+	case err == nil:
+		return Done, true
+	case errors.Is(err, echosession.ErrSessionGone):
+		return Gone, true
+	case errors.Is(err, echosession.ErrIndeterminate) && in.Kind != Read && in.Kind != Touch:
+		return Unknown, true
+	case errors.Is(err, echosession.ErrStoreUnavailable), errors.Is(err, echosession.ErrConflict):
+		text := fmt.Sprintf("%v client %d, %s: %s", time.Duration(c.Now()), c.number, describe(in, Output{}), causes(err))
+		c.mu.Lock()
+		c.Refused = append(c.Refused, text)
+		c.mu.Unlock()
+	default:
+		c.wrong("%v: %w", in.Kind, err)
+	}
+	return 0, false
+}
+
+// causes are the texts of an error and of all that it wraps.
+func causes(err error) string {
+	text := err.Error()
+	switch err := err.(type) {
+	case interface{ Unwrap() []error }:
+		for _, cause := range err.Unwrap() {
+			text += " ← " + causes(cause)
+		}
+	case interface{ Unwrap() error }:
+		if cause := err.Unwrap(); cause != nil {
+			text += " ← " + causes(cause)
+		}
+	}
+	return text
+}
+
+// ended notes an operation with a handle. It returns whether it was done.
+func (c *client) ended(call int64, in Input, seen Data, err error) bool {
+	result, known := c.outcome(in, err)
+	if !known {
+		return false
+	}
+	if result == Gone && in.Kind != Rotate {
+		delete(c.handles, in.Token)
+	}
+	if result == Gone {
+		seen = Data{}
+	} else if seen.Session != 0 && seen.Session != in.Session {
+		c.wrong("%v of session %d met the data of session %d", in.Kind, in.Session, seen.Session)
+	}
+	seen.Session = 0
+	c.Add(c.number, call, in, Output{result, seen})
+	return result == Done
+}
+
+func (c *client) input(kind Kind, s *session, t token) Input {
+	return Input{Kind: kind, Number: c.Number(), Session: s.number, Token: t.number}
+}
+
+func (c *client) options() (opts []echosession.CreateOption) {
+	if c.Indexed {
+		opts = append(opts, echosession.WithSubject(subject))
+	}
+	return opts
+}
+
+func (c *client) create(ctx context.Context, slot *slot) {
+	s := c.born()
+	in := Input{Kind: Create, Number: s.number, Session: s.number}
+	call := c.Now()
+	handle, err := c.manager.Create(ctx, Data{Session: s.number, Writer: s.number}, c.options()...)
+	if c.ended(call, in, Data{}, err) {
+		s.add(handle.ID(), token{s.number, handle.Token()})
+		c.handles[s.number] = handle
+		slot.set(s)
+	}
+}
+
+// login creates a session through the handle of another, which ends that one.
+func (c *client) login(ctx context.Context, slot *slot, old *session, t token, handle *echosession.Session[Data]) {
+	s := c.born()
+	destroy := c.input(Destroy, old, t)
+	in := Input{Kind: Create, Number: s.number, Session: s.number}
+	call := c.Now()
+	text, err := handle.Create(ctx, Data{Session: s.number, Writer: s.number}, c.options()...)
+	if c.ended(call, destroy, Data{}, err) {
+		c.Add(c.number, call, in, Output{})
+		delete(c.handles, t.number)
+		old.gone()
+		s.add(handle.ID(), token{s.number, text})
+		c.handles[s.number] = handle
+		slot.set(s)
+		return
+	}
+	s.mu.Lock()
+	s.undone = true
+	s.mu.Unlock()
+	c.Add(c.number, call, in, Output{Result: Unknown})
+}
+
+func (c *client) open(ctx context.Context, s *session, t token) *echosession.Session[Data] {
+	delete(c.handles, t.number)
+	in := c.input(Read, s, t)
+	call := c.Now()
+	handle, err := c.manager.Open(ctx, t.text)
+	if err == nil {
+		err = handle.Reason()
+	}
+	if c.StaleOpen {
+		if result, known := c.outcome(in, err); known {
+			c.mu.Lock()
+			c.opens = append(c.opens, open{c.Now(), in, Output{result, dataOf(handle)}})
+			c.mu.Unlock()
+		}
+	} else {
+		c.ended(call, in, dataOf(handle), err)
+	}
+	if err != nil {
+		return nil
+	}
+	c.handles[t.number] = handle
+	return handle
+}
+
+// dataOf is the data of a handle, which may be nil.
+func dataOf(handle *echosession.Session[Data]) Data {
+	if handle == nil {
+		return Data{}
+	}
+	return handle.Data()
+}
+
+func (c *client) reload(ctx context.Context, s *session, t token, handle *echosession.Session[Data]) {
+	in := c.input(Read, s, t)
+	call := c.Now()
+	err := handle.Reload(ctx)
+	c.ended(call, in, handle.Data(), err)
+}
+
+func (c *client) touch(ctx context.Context, s *session, t token, handle *echosession.Session[Data]) {
+	in := c.input(Touch, s, t)
+	call := c.Now()
+	err := handle.Touch(ctx)
+	c.ended(call, in, Data{}, err)
+}
+
+func (c *client) update(ctx context.Context, s *session, t token, handle *echosession.Session[Data]) {
+	in := c.input(Update, s, t)
+	var seen, left Data
+	call := c.Now()
+	err := handle.Update(ctx, func(d *Data) error {
+		seen = *d
+		d.Count++
+		d.Writer = in.Number
+		left = *d
+		return nil
+	})
+	if c.ended(call, in, seen, err) && handle.Data() != left {
+		c.wrong("Update stored %+v, and the handle has %+v", left, handle.Data())
+	}
+}
+
+func (c *client) rotate(ctx context.Context, s *session, t token, handle *echosession.Session[Data]) {
+	in := c.input(Rotate, s, t)
+	call := c.Now()
+	text, err := handle.Rotate(ctx)
+	if c.ended(call, in, Data{}, err) {
+		s.add(handle.ID(), token{in.Number, text})
+		delete(c.handles, t.number)
+		c.handles[in.Number] = handle
+	}
+}
+
+func (c *client) destroy(ctx context.Context, s *session, t token, handle *echosession.Session[Data]) {
+	in := c.input(Destroy, s, t)
+	call := c.Now()
+	err := handle.Destroy(ctx)
+	if c.ended(call, in, Data{}, err) {
+		delete(c.handles, t.number)
+		s.gone()
+	}
+}
+
+// list reads every session of the subject.
+func (c *client) list(ctx context.Context) {
+	l := listing{client: c.number, call: c.Now(), found: make(map[string]Data)}
+	handles, err := c.manager.List(ctx, subject)
+	l.returned = c.Now()
+	if _, known := c.outcome(Input{Kind: Read}, err); !known {
+		return
+	}
+	for _, handle := range handles {
+		l.found[handle.ID()] = handle.Data()
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.listings = append(c.listings, l)
+}
+
+// revoke ends every session of the subject.
+func (c *client) revoke(ctx context.Context) {
+	r := revoke{client: c.number, call: c.Now()}
+	_, err := c.manager.RevokeSubject(ctx, subject)
+	r.returned = c.Now()
+	result, known := c.outcome(Input{Kind: Destroy}, err)
+	if !known {
+		return
+	}
+	r.result = result
+	c.mu.Lock()
+	c.revokes = append(c.revokes, r)
+	c.mu.Unlock()
+	for _, s := range c.all() {
+		s.gone()
+	}
+}
+
+// settle makes operations on each session of what was done with all of them. An ID
+// that no client was told belongs to a session that was rotated with an unknown
+// outcome, or else to one that a Create whose reply was lost did not hand out: that
+// is a session of its own.
+func (o *Outcome) settle() {
+	created := make(map[int]int64)
+	rotating := make(map[int]int64) // when the first Rotate with an unknown outcome began
+	for _, op := range o.ops {
+		switch in := op.Input.(Input); {
+		case in.Kind == Create:
+			created[in.Session] = op.Call
+		case in.Kind == Rotate && op.Return == never:
+			if began, ok := rotating[in.Session]; !ok || op.Call < began {
+				rotating[in.Session] = op.Call
+			}
+		}
+	}
+	ids, undone := make(map[string]int), make(map[int]bool)
+	for _, s := range o.sessions {
+		for id := range s.ids {
+			ids[id] = s.number
+		}
+		undone[s.number] = s.undone
+	}
+	sessionOf := func(l listing, id string, data Data) int {
+		if s, ok := ids[id]; ok {
+			return s
+		}
+		if began, ok := rotating[data.Session]; ok && began < l.returned {
+			return data.Session
+		}
+		call, ok := created[data.Session]
+		if !ok || call > l.returned {
+			o.wrong("List found %+v, which nobody had created", data)
+		}
+		stray := o.Number()
+		ids[id], created[stray] = stray, call
+		o.add(0, call, never, Input{Kind: Create, Number: data.Session, Session: stray}, Output{Result: Unknown})
+		if undone[data.Session] {
+			o.add(0, call, never, Input{Kind: Destroy, Number: o.Number(), Session: stray, Token: NoToken}, Output{Result: Unknown})
+		}
+		return stray
+	}
+	found := make([]map[int]Data, len(o.listings))
+	for i, l := range o.listings {
+		found[i] = make(map[int]Data)
+		for id, data := range l.found {
+			s := sessionOf(l, id, data)
+			if _, twice := found[i][s]; twice {
+				o.wrong("List found session %d twice", s)
+			}
+			data.Session = 0
+			found[i][s] = data
+		}
+	}
+	for s, began := range created {
+		in := Input{Session: s, Token: NoToken}
+		for i, l := range o.listings {
+			out := Output{Result: Gone}
+			if data, ok := found[i][s]; ok {
+				out = Output{Done, data}
+			}
+			if in.Kind, in.Number = Read, o.Number(); began < l.returned {
+				o.add(l.client, l.call, l.returned, in, out)
+			}
+		}
+		for _, r := range o.revokes {
+			// One with an unknown outcome may yet meet whatever is created later.
+			if in.Kind, in.Number = Destroy, o.Number(); began < r.returned || r.result == Unknown {
+				o.add(r.client, r.call, r.returned, in, Output{Result: r.result})
+			}
+		}
+	}
+}
+
+// checkOpens holds every Open to what a stale read may find: what some operation
+// wrote that had begun, and nothing only if one had begun that can end the session
+// or take the token's power.
+func (o *Outcome) checkOpens(grace bool) {
+	type mark struct{ session, writer, count int }
+	written := make(map[mark]int64) // when the writer began
+	ended := make(map[int]int64)    // when the first operation that can end the session began
+	for _, op := range o.ops {
+		in, out := op.Input.(Input), op.Output.(Output)
+		switch {
+		case out.Result == Gone:
+		case in.Kind == Create:
+			written[mark{in.Session, in.Number, 0}] = op.Call
+		case in.Kind == Update:
+			written[mark{in.Session, in.Number, out.Seen.Count + 1}] = op.Call
+		case in.Kind == Destroy, in.Kind == Rotate && !grace:
+			if first, ok := ended[in.Session]; !ok || op.Call < first {
+				ended[in.Session] = op.Call
+			}
+		}
+	}
+	for _, open := range o.opens {
+		seen := open.out.Seen
+		if open.out.Result == Gone {
+			if began, ok := ended[open.in.Session]; !ok || began > open.returned {
+				o.wrong("Open did not find session %d, which nobody had ended", open.in.Session)
+			}
+			continue
+		}
+		began, ok := written[mark{seen.Session, seen.Writer, seen.Count}]
+		if seen.Session != open.in.Session || !ok || began > open.returned {
+			o.wrong("Open of session %d found %+v, which nobody had written", open.in.Session, seen)
+		}
+	}
+}
