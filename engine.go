@@ -409,40 +409,49 @@ func (e *engine) create(ctx context.Context, v any, p createParams) (*live, erro
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), e.cfg.StoreTimeout)
 	defer cancel()
 	for attempt := 1; ; attempt++ {
-		l, err := e.insert(ctx, v, issueParams{now: now, subject: subject, idle: idle, exp: exp, claims: claims})
-		// A session whose creation is in doubt has a token that nobody was given: it
-		// expires, and another one takes its place.
-		inDoubt := errors.Is(err, ErrIndeterminate) && !errors.Is(err, ErrNotReplicated)
-		if !inDoubt || attempt == maxCreates || ctx.Err() != nil {
-			return l, err
+		l, again, err := e.insert(ctx, v, issueParams{now: now, subject: subject, idle: idle, exp: exp, claims: claims})
+		if err == nil {
+			e.used(l, now)
+			return l, nil
+		}
+		if !again || attempt == maxCreates {
+			return nil, err
 		}
 	}
 }
 
-// insert stores a new session under a new ID.
-func (e *engine) insert(ctx context.Context, v any, p issueParams) (*live, error) {
+// insert stores a new session under a new ID. After a lost reply it asks what
+// became of it; again says that it is not there: it never was, or was revoked
+// meanwhile. To store that one again could bring it back, so another ID is due.
+func (e *engine) insert(ctx context.Context, v any, p issueParams) (l *live, again bool, err error) {
 	id, err := uuid.NewRandom()
 	if err != nil {
-		return nil, fmt.Errorf("echosession: no randomness for a session ID: %w", err)
+		return nil, false, fmt.Errorf("echosession: no randomness for a session ID: %w", err)
 	}
 	p.id = id.String()
-	l, err := e.issue(p)
-	if err != nil {
-		return nil, err
+	if l, err = e.issue(p); err != nil {
+		return nil, false, err
 	}
 	l.header.createdAt = p.now.Truncate(time.Millisecond).UTC()
 	if l.record, err = e.serializer.encode(l.header, v, nil); err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	ttl, err := e.lifetime(l.header, p.now)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	if err := e.store.Create(ctx, l.ref, l.record, ttl, e.cfg.MaxSessions); err != nil {
-		return nil, e.failed("create", err)
+	err = e.store.Create(ctx, l.ref, l.record, ttl, e.cfg.MaxSessions)
+	if err == nil {
+		return l, false, nil
 	}
-	e.used(l, p.now)
-	return l, nil
+	if errors.Is(err, ErrIndeterminate) && !errors.Is(err, ErrNotReplicated) {
+		record, loadErr := e.store.Load(ctx, l.ref, 0)
+		if loadErr == nil && bytes.Equal(record, l.record) {
+			return l, false, nil
+		}
+		again = errors.Is(loadErr, ErrNotFound)
+	}
+	return nil, again, e.failed("create", err)
 }
 
 // issue makes a session's token.

@@ -235,18 +235,14 @@ func (r *redisStore) Create(ctx context.Context, ref Ref, record []byte, ttl tim
 	if err != nil {
 		return err
 	}
-	key := r.key(ref)
-	defer r.recent.writing(key)()
+	defer r.recent.writing(r.key(ref))()
 	_, err = r.attempt(ctx, changing, func() error {
 		err := r.insert(ctx, ref, record, ms, limit)
-		if err == nil || errors.Is(err, ErrConflict) || errors.Is(err, ErrIndeterminate) || !maybeApplied(err) {
-			return err
+		if err != nil && !errors.Is(err, ErrConflict) && maybeApplied(err) {
+			// To send it again could bring back what was revoked meanwhile.
+			err = indeterminate(err)
 		}
-		// To send it again could bring back what was revoked meanwhile.
-		if value, _ := r.get(ctx, key); bytes.Equal(value, record) {
-			return nil
-		}
-		return indeterminate(err)
+		return err
 	})
 	return err
 }
