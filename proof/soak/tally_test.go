@@ -59,6 +59,18 @@ func (t *tally) requests(low int) (n int) {
 	return n
 }
 
+// number returns how many requests of a kind there were.
+func (t *tally) number(kind string) (n uint64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for a, l := range t.answers {
+		if a.kind == kind {
+			n += uint64(l.n)
+		}
+	}
+	return n
+}
+
 // table lists the answers by kind and status.
 func (t *tally) table(elapsed time.Duration) string {
 	t.mu.Lock()
