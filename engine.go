@@ -242,6 +242,9 @@ func (e *engine) open(ctx context.Context, token string, v any) (*live, error) {
 	last := time.Unix(0, tok.lastTouch.Load())
 	touch := now.Sub(last) >= e.touchInterval(tok.idle) || last.After(now)
 	if err := e.read(ctx, l, touch, v); err != nil {
+		if errors.Is(err, ErrSessionGone) {
+			e.verified.remove(token)
+		}
 		return nil, err
 	}
 	if touch {
