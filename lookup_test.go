@@ -307,14 +307,14 @@ type countedBody struct {
 	io.Reader
 	n      int
 	closed bool
-	err    error // in place of io.EOF
+	err    error // in place of the first io.EOF
 }
 
 func (b *countedBody) Read(p []byte) (int, error) {
 	n, err := b.Reader.Read(p)
 	b.n += n
 	if err == io.EOF && b.err != nil {
-		err = b.err
+		err, b.err = b.err, nil
 	}
 	return n, err
 }

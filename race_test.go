@@ -504,11 +504,21 @@ func TestRedisIsDown(t *testing.T) {
 	}
 	t.Run("nil reply to a script", func(t *testing.T) {
 		fake := newFakeRedis(t)
-		fake.onCommand(func([]string) error { return redis.Nil }, nil)
-		store := newRedisStore(t, fake, "sess:")
-		ref := echosession.Ref{ID: newID()}
-		if err := store.Replace(t.Context(), ref, []byte("old"), []byte("new"), time.Minute); !errors.Is(err, echosession.ErrStoreUnavailable) {
-			t.Error(err)
+		m := newManager[User](t, echosession.Config{Client: fake, Secret: testSecret, SubjectIndex: true, TouchInterval: echosession.TouchAlways})
+		sess, err := m.Create(t.Context(), User{}, echosession.WithSubject("ada"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		asked := 0
+		fake.onCommand(func(cmd []string) error {
+			if strings.HasPrefix(cmd[0], "eval") {
+				asked++
+				return redis.Nil
+			}
+			return nil
+		}, nil)
+		if _, err := m.Open(t.Context(), sess.Token()); !errors.Is(err, echosession.ErrStoreUnavailable) || asked == 0 {
+			t.Error(asked, err)
 		}
 	})
 	t.Run("closed port", func(t *testing.T) {

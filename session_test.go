@@ -366,7 +366,7 @@ func TestHostileTokensCostNoCommandAndLookAlike(t *testing.T) {
 	}
 }
 
-func TestHostileRecordsInTheStore(t *testing.T) {
+func TestARequestForAHostileRecord(t *testing.T) {
 	type tree struct {
 		Name     string
 		Children []tree
