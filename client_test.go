@@ -461,7 +461,7 @@ func testWaitReplicas(t *testing.T, client redis.UniversalClient, replicaFor fun
 			TouchInterval: echosession.TouchAlways, StoreTimeout: 2 * time.Second,
 		}
 		m := newManager[User](t, cfg)
-		cfg.WaitReplicas, cfg.StoreTimeout = 2, 300*time.Millisecond
+		cfg.WaitReplicas, cfg.StoreTimeout = 2, 800*time.Millisecond
 		demanding := newManager[User](t, cfg)
 		cfg.WaitReplicas = 1
 		hasty := newManager[User](t, cfg)

@@ -472,12 +472,17 @@ func TestFaults(t *testing.T) { runFaults(t, 2*time.Second, faultClients, faults
 // StoreTimeout holds with every client, whatever becomes of the reply.
 func TestNoAnswer(t *testing.T) {
 	const timeout = 300 * time.Millisecond
-	runFaults(t, timeout, []faultClient{
+	clients := []faultClient{
 		{"client", func(*redis.Options) {}, directly, true},
 		{"client that heeds no deadline", func(o *redis.Options) { o.ContextTimeoutEnabled = false }, directly, true},
 		{"auto-pipeliner", func(*redis.Options) {}, autoPipelined, true},
-		{"auto-pipeliner that heeds no deadline", func(o *redis.Options) { o.ContextTimeoutEnabled = false }, autoPipelined, true},
-	}, []fault{
+	}
+	if long {
+		clients = append(clients, faultClient{
+			"auto-pipeliner that heeds no deadline", func(o *redis.Options) { o.ContextTimeoutEnabled = false }, autoPipelined, true,
+		})
+	}
+	runFaults(t, timeout, clients, []fault{
 		{name: "answered late", action: func() redistest.Action { return redistest.Delay(10 * timeout) }, always: true},
 		{name: "never answered", action: redistest.Hang, always: true},
 	})
