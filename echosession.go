@@ -92,8 +92,8 @@ type Config struct {
 	Algorithm string
 
 	// Keys are the signing keys instead of Secret. The first one signs, all of
-	// them verify: put a new key first, and take the old one out when the last
-	// token that it signed has expired.
+	// them verify. To replace a key, deploy the new one at the end, then at the
+	// front, and then without the old one: the README says when.
 	Keys []SigningKey
 
 	// Keyspace begins the name of every Redis key. Instances that share a Redis
@@ -107,8 +107,8 @@ type Config struct {
 	MaxAge time.Duration
 
 	// AbsoluteTimeout ends a session so long after [Session.Create], whatever its
-	// use. It is the exp of the token, so whole seconds count, and at least one.
-	// Rotation does not prolong it. Default 0: there is none.
+	// use. It is the exp of the token. Rotation does not prolong it. At least a
+	// second. Default 0: there is none.
 	AbsoluteTimeout time.Duration
 
 	// TouchInterval is how often a use restarts the idle timeout at most. A use
@@ -172,9 +172,10 @@ type Config struct {
 	RotateGrace time.Duration
 
 	// EncryptionKeys encrypt the sessions' data in the store with AES-256-GCM.
-	// Each has 32 bytes. The first one seals, all of them open: put a new key
-	// first, and take the old one out when the last session that it sealed has
-	// expired or was written again. Default: no encryption.
+	// Each has 32 bytes. The first one seals, all of them open. To replace a key,
+	// deploy the new one at the end, then at the front, and then, when every
+	// session that the old one sealed has ended or was updated, without the old
+	// one. Default: no encryption.
 	EncryptionKeys [][]byte
 
 	// AllowPlaintext lets records that are not encrypted be read while

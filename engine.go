@@ -466,7 +466,7 @@ func (e *engine) issue(p issueParams) (*live, error) {
 	if !e.cfg.Cookie.fits(token) {
 		return nil, fmt.Errorf("%w: a token of %d bytes does not fit into a cookie; carry fewer claims", ErrTooLarge, len(token))
 	}
-	// The token says it in whole seconds: that is what counts everywhere.
+	// As the token says it, rounded: that is what counts everywhere.
 	deadline, _ := good.expiresAt()
 	ref := e.ref(p.id, p.subject)
 	return &live{
