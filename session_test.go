@@ -644,6 +644,38 @@ func TestAbsoluteTimeout(t *testing.T) {
 	})
 }
 
+func TestTheEarliestTimeoutEndsASession(t *testing.T) {
+	clock := newClock()
+	m := newManager[User](t, mistaken(func(c *echosession.Config) {
+		c.Now, c.MaxAge, c.AbsoluteTimeout = clock.Now, 2*time.Hour, 3*time.Hour
+	}))
+	exp := func(d time.Duration) echosession.CreateOption {
+		return echosession.WithClaims(echosession.Claims{"exp": clock.Now().Add(d)})
+	}
+	for name, tt := range map[string]struct {
+		opts []echosession.CreateOption
+		want time.Duration
+	}{
+		"MaxAge":                         {nil, 2 * time.Hour},
+		"WithMaxAge":                     {[]echosession.CreateOption{echosession.WithMaxAge(time.Hour)}, time.Hour},
+		"AbsoluteTimeout, WithMaxAge":    {[]echosession.CreateOption{echosession.WithMaxAge(9 * time.Hour)}, 3 * time.Hour},
+		"AbsoluteTimeout, exp":           {[]echosession.CreateOption{exp(9 * time.Hour)}, 3 * time.Hour},
+		"exp, beyond MaxAge":             {[]echosession.CreateOption{exp(150 * time.Minute)}, 150 * time.Minute},
+		"exp, before all others":         {[]echosession.CreateOption{exp(time.Minute)}, time.Minute},
+		"exp, before WithMaxAge":         {[]echosession.CreateOption{exp(time.Minute), echosession.WithMaxAge(time.Hour)}, time.Minute},
+		"WithMaxAge, before exp":         {[]echosession.CreateOption{exp(time.Hour), echosession.WithMaxAge(time.Minute)}, time.Minute},
+		"WithMaxAge, the last one given": {[]echosession.CreateOption{echosession.WithMaxAge(time.Minute), echosession.WithMaxAge(time.Hour)}, time.Hour},
+	} {
+		sess, err := m.Create(t.Context(), User{}, tt.opts...)
+		if err != nil {
+			t.Fatal(name, err)
+		}
+		if got := sess.ExpiresAt().Sub(clock.Now()); got != tt.want {
+			t.Errorf("%s: it ends in %v, want %v", name, got, tt.want)
+		}
+	}
+}
+
 func TestATokenWhoseTimeIsOver(t *testing.T) {
 	eachClockedStore(t, func(t *testing.T, cfg echosession.Config, clock *clock) {
 		m := newManager[User](t, cfg)
