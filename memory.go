@@ -409,20 +409,3 @@ func (e *memoryEntry) expired(now time.Time) bool { return !now.Before(e.expires
 func (e *memoryEntry) entry(now time.Time) Entry {
 	return Entry{Record: bytes.Clone(e.record), TTL: e.expires.Sub(now)}
 }
-
-// checkLifetime refuses a lifetime under a millisecond, the finest that every
-// store can keep.
-func checkLifetime(ttl time.Duration) error {
-	if ttl < time.Millisecond {
-		return fmt.Errorf("echosession: the lifetime %v is under a millisecond", ttl)
-	}
-	return nil
-}
-
-// checkOld refuses the empty start of a record, which would match any.
-func checkOld(old []byte) error {
-	if len(old) == 0 {
-		return errors.New("echosession: the start of the record to be replaced is empty")
-	}
-	return nil
-}

@@ -273,8 +273,8 @@ func (r *redisStore) Replace(ctx context.Context, ref Ref, old, record []byte, t
 	if err != nil {
 		return err
 	}
-	if len(old) == 0 {
-		return errNoOld
+	if err := checkOld(old); err != nil {
+		return err
 	}
 	return replaceScript.apply(ctx, r, r.keys(ref), ms, ref.ID, old, record)
 }
@@ -333,8 +333,8 @@ func (r *redisStore) Rotate(ctx context.Context, from, to Ref, old, record []byt
 			return err
 		}
 	}
-	if len(old) == 0 {
-		return errNoOld
+	if err := checkOld(old); err != nil {
+		return err
 	}
 	if from.Subject != to.Subject {
 		return errors.New("echosession: a session is rotated within its subject")
@@ -547,10 +547,7 @@ func globEscape(s string) string {
 
 // milliseconds refuses what Redis would take for no lifetime at all.
 func milliseconds(ttl time.Duration) (int64, error) {
-	if ttl < time.Millisecond {
-		return 0, fmt.Errorf("echosession: a lifetime of %v: a session needs at least a millisecond", ttl)
-	}
-	return ttl.Milliseconds(), nil
+	return ttl.Milliseconds(), checkLifetime(ttl)
 }
 
 // process runs one command and returns at ctx's deadline at the latest. After
@@ -745,8 +742,6 @@ func worthRetrying(err error) bool {
 // errForeignReply is what a connection answers that is out of step: another
 // command's reply.
 var errForeignReply = errors.New("the connection handed out another command's reply")
-
-var errNoOld = errors.New("echosession: no old record to replace")
 
 // replyCode returns the code of an error that Redis replied: "LOADING", "OOM".
 func replyCode(err error) string {

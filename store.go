@@ -2,6 +2,8 @@ package echosession
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"iter"
 	"time"
 )
@@ -105,3 +107,20 @@ type RotatedError struct {
 }
 
 func (*RotatedError) Error() string { return "echosession: the session was rotated" }
+
+// checkLifetime refuses a lifetime under a millisecond, the finest that every
+// store can keep.
+func checkLifetime(ttl time.Duration) error {
+	if ttl < time.Millisecond {
+		return fmt.Errorf("echosession: the lifetime %v is under a millisecond", ttl)
+	}
+	return nil
+}
+
+// checkOld refuses the empty start of a record, which would match any.
+func checkOld(old []byte) error {
+	if len(old) == 0 {
+		return errors.New("echosession: the start of the record to be replaced is empty")
+	}
+	return nil
+}

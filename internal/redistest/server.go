@@ -220,8 +220,6 @@ func (s *Server) answers() error {
 // Addr returns the server's host and port. They stay the same over a Restart.
 func (s *Server) Addr() string { return s.addr }
 
-// Dir returns the directory that holds the server's files and its log.
-func (s *Server) Dir() string { return s.dir }
 
 // Client returns a client of the server that is closed when tb ends. It honours
 // the deadlines of contexts.
