@@ -220,7 +220,6 @@ func (s *Server) answers() error {
 // Addr returns the server's host and port. They stay the same over a Restart.
 func (s *Server) Addr() string { return s.addr }
 
-
 // Client returns a client of the server that is closed when tb ends. It honours
 // the deadlines of contexts.
 func (s *Server) Client(tb testing.TB, opts ...func(*redis.Options)) *redis.Client {
