@@ -7,7 +7,6 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -15,7 +14,16 @@ import (
 	"github.com/echosession/echosession/internal/redistest"
 )
 
-func TestMain(m *testing.M) { redistest.Main(m) }
+// asProgram in the environment makes the test binary the program.
+const asProgram = "QUICKSTART_TEST_AS_PROGRAM"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asProgram) != "" {
+		main()
+		return
+	}
+	redistest.Main(m)
+}
 
 func TestQuickstart(t *testing.T) {
 	for _, tool := range []string{"sh", "curl", "sed"} {
@@ -23,16 +31,12 @@ func TestQuickstart(t *testing.T) {
 			t.Skip(err)
 		}
 	}
-	program := filepath.Join(t.TempDir(), "quickstart")
-	if out, err := exec.Command("go", "build", "-o", program, ".").CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
 	t.Run("memory", func(t *testing.T) {
-		pasteCommands(t, exec.Command(program, "-addr", freeAddr(t)))
+		pasteCommands(t, exec.Command(os.Args[0], "-addr", freeAddr(t)))
 	})
 	t.Run("redis", func(t *testing.T) {
 		server := redistest.Shared(t)
-		pasteCommands(t, exec.Command(program, "-addr", freeAddr(t), "-redis", "redis://"+server.Addr()))
+		pasteCommands(t, exec.Command(os.Args[0], "-addr", freeAddr(t), "-redis", "redis://"+server.Addr()))
 	})
 }
 
@@ -48,7 +52,7 @@ func freeAddr(t *testing.T) string {
 // pasteCommands starts the program, gives the commands that it prints to a shell,
 // and ends it with Ctrl-C.
 func pasteCommands(t *testing.T, program *exec.Cmd) {
-	program.Env = append(os.Environ(), "REDIS_URL=")
+	program.Env = append(os.Environ(), asProgram+"=1", "REDIS_URL=")
 	program.Stderr = os.Stderr
 	stdout, err := program.StdoutPipe()
 	if err != nil {
