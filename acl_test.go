@@ -45,6 +45,9 @@ const (
 
 	// Manager.All through an auto-pipeliner.
 	aclPipelinedAll = aclAll + " info"
+
+	// A database other than 0.
+	aclDatabase = aclSessions + " select"
 )
 
 const aclPassword = "a password of the tests"
@@ -155,6 +158,12 @@ func TestRedisACL(t *testing.T) {
 		{name: "sessions", commands: aclSessions, servers: servers, client: plain},
 		{name: "SubjectIndex", commands: aclIndex, servers: servers, client: plain, cfg: echosession.Config{SubjectIndex: true}},
 		{name: "All", commands: aclAll, servers: servers, client: plain, all: true},
+		{
+			name: "another database", commands: aclDatabase, servers: servers,
+			client: func(t *testing.T, name string) echosession.RedisClient {
+				return server.Client(t, func(o *redis.Options) { user(o, name); o.DB = 1 })
+			},
+		},
 		{name: "WaitReplicas", commands: aclWait, servers: servers, client: plain, cfg: echosession.Config{WaitReplicas: 1}},
 		{
 			name: "client-side caching", commands: aclCaching, servers: servers,
@@ -216,6 +225,26 @@ func TestRedisACL(t *testing.T) {
 				})
 			}
 		})
+	}
+}
+
+// SECURITY.md gives the lists above, each in a line of its own, and no others.
+func TestSecurityNamesTheACL(t *testing.T) {
+	var want, got []string
+	for _, commands := range []string{
+		aclSessions, aclIndex, aclAll, aclPipelinedAll, aclWait, aclCluster, aclReplicas, aclCaching, aclDatabase,
+	} {
+		want = append(want, "+"+strings.ReplaceAll(commands, " ", " +"))
+	}
+	for line := range strings.Lines(readFile(t, "SECURITY.md")) {
+		if strings.HasPrefix(line, "+") {
+			got = append(got, strings.TrimSuffix(line, "\n"))
+		}
+	}
+	slices.Sort(want)
+	slices.Sort(got)
+	if !slices.Equal(got, want) {
+		t.Errorf("SECURITY.md has\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
 }
 

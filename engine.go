@@ -322,6 +322,9 @@ func (e *engine) read(ctx context.Context, l *live, touch bool, v any) error {
 				err = unavailable(errForeignReply)
 			}
 		}
+		if err == nil && l.tok != nil && header.subject != l.tok.subject {
+			err = corrupt("it belongs to another subject than the token")
+		}
 		if err != nil {
 			return e.failed("load", err)
 		}
