@@ -1,5 +1,8 @@
 // Command live holds connections open: server-sent events that end with their
-// session, and a WebSocket whose first message is the token.
+// session, and a WebSocket whose first message is the token. It is a module of its
+// own, for its WebSocket library:
+//
+//	go -C examples/live run .
 package main
 
 import (
