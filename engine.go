@@ -237,7 +237,7 @@ func (e *engine) open(ctx context.Context, token string, v any) (*live, error) {
 	}
 	via := e.ref(tok.id, tok.subject)
 	deadline, _ := tok.expiresAt()
-	l := &live{ref: via, via: via, token: token, tok: tok, header: recordHeader{idle: tok.idle, deadline: deadline}}
+	l := &live{ref: via, via: via, token: token, tok: tok, header: recordHeader{idle: tok.idle, deadline: deadline, subject: tok.subject}}
 	// Last seen in the future: the clock was set back.
 	last := time.Unix(0, tok.lastTouch.Load())
 	touch := now.Sub(last) >= e.touchInterval(tok.idle) || last.After(now)
@@ -312,6 +312,10 @@ func (e *engine) read(ctx context.Context, l *live, touch bool, v any) error {
 			return e.failed("load", err)
 		}
 		header, err := e.serializer.decode(l.ref.ID, record, v)
+		if err == nil && header.subject != l.header.subject {
+			// Nothing authenticates that a rotation led here.
+			err = corrupt("it is of another subject")
+		}
 		switch {
 		case errors.Is(err, ErrStoreUnavailable):
 			err = unavailable(errForeignReply)
@@ -321,9 +325,6 @@ func (e *engine) read(ctx context.Context, l *live, touch bool, v any) error {
 			if again, _ := e.load(ctx, l.ref, use); !bytes.Equal(again, record) {
 				err = unavailable(errForeignReply)
 			}
-		}
-		if err == nil && l.tok != nil && header.subject != l.tok.subject {
-			err = corrupt("it belongs to another subject than the token")
 		}
 		if err != nil {
 			return e.failed("load", err)

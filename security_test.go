@@ -1,6 +1,8 @@
 package echosession_test
 
 import (
+	"errors"
+	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
@@ -9,6 +11,12 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/echosession/echosession"
+	"github.com/echosession/echosession/internal/redistest"
 )
 
 // Every test that SECURITY.md names is there.
@@ -41,5 +49,53 @@ func TestSecurityNamesTests(t *testing.T) {
 	}
 	if len(named) < 70 {
 		t.Errorf("SECURITY.md names %d tests", len(named))
+	}
+}
+
+// Whoever writes to Redis can make it look as if a session had been rotated to
+// another one, whose record is genuine.
+func TestForgedRotation(t *testing.T) {
+	server := redistest.Start(t)
+	client := server.Client(t)
+	keyspace := newKeyspace()
+	m := newManager[User](t, echosession.Config{
+		Client: client, Secret: testSecret, Keyspace: keyspace,
+		EncryptionKeys: [][]byte{[]byte("thirty-two bytes to encrypt with")},
+	})
+	create := func(subject string) *echosession.Session[User] {
+		sess, err := m.Create(t.Context(), User{Name: subject}, echosession.WithSubject(subject))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return sess
+	}
+	own, other, victim := create("mallory"), create("mallory"), create("ada")
+	opened := create("mallory")
+	lead := func(from, to *echosession.Session[User]) {
+		pointer := "\xc1" + from.ID() + to.ID() + fmt.Sprint(time.Now().Add(time.Hour).UnixMilli())
+		err := client.SetArgs(t.Context(), keyspace+from.ID(), pointer, redis.SetArgs{Mode: "XX", KeepTTL: true}).Err()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	token := own.Token()
+	lead(own, other) // the same subject: the mark is as it should be
+	if sess, err := m.Open(t.Context(), token); err != nil || sess.ID() != other.ID() {
+		t.Fatalf("%v, %v", sess.Reason(), err)
+	}
+	lead(opened, victim)
+	if err := opened.Reload(t.Context()); !errors.Is(err, echosession.ErrCorrupt) || opened.Data().Name == "ada" {
+		t.Errorf("Reload: %v, %+v", err, opened.Data())
+	}
+	if err := opened.Update(t.Context(), func(u *User) error { u.Name = "eve"; return nil }); err == nil {
+		t.Error("Update went to somebody else's session")
+	}
+	sess, err := m.Open(t.Context(), opened.Token())
+	if err != nil || sess.Exists() || !errors.Is(sess.Reason(), echosession.ErrCorrupt) || sess.Data().Name != "" {
+		t.Errorf("Open: %v, %v, %+v", err, sess.Reason(), sess.Data())
+	}
+	if again, err := m.Open(t.Context(), victim.Token()); err != nil || again.Data().Name != "ada" {
+		t.Errorf("the victim has %+v, %v", again.Data(), err)
 	}
 }

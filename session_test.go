@@ -3,7 +3,6 @@ package echosession_test
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -888,45 +887,5 @@ func TestListAndAll(t *testing.T) {
 	}
 	if _, err := plain.RevokeSubject(t.Context(), "ada"); err == nil || !strings.Contains(err.Error(), "SubjectIndex") {
 		t.Error(err)
-	}
-}
-
-// forgedRotation leads one session to another, as one can who writes to the store.
-type forgedRotation struct {
-	echosession.Store
-	from, to string
-}
-
-func (s forgedRotation) Load(ctx context.Context, ref echosession.Ref, ttl time.Duration) ([]byte, error) {
-	if ref.ID == s.from {
-		return nil, &echosession.RotatedError{To: s.to}
-	}
-	return s.Store.Load(ctx, ref, ttl)
-}
-
-func TestAForgedRotationLeadsToNoOtherSubject(t *testing.T) {
-	memory := echosession.NewMemoryStore()
-	cfg := echosession.Config{Store: memory, Secret: testSecret, EncryptionKeys: [][]byte{make([]byte, 32)}}
-	m := newManager[User](t, cfg)
-	create := func(subject string) *echosession.Session[User] {
-		sess, err := m.Create(t.Context(), User{Name: subject}, echosession.WithSubject(subject))
-		if err != nil {
-			t.Fatal(err)
-		}
-		return sess
-	}
-	mallory, ada, again := create("mallory"), create("ada"), create("mallory")
-	for _, tt := range []struct {
-		to     *echosession.Session[User]
-		reason error
-	}{{ada, echosession.ErrCorrupt}, {again, nil}} {
-		cfg.Store = forgedRotation{memory, mallory.ID(), tt.to.ID()}
-		sess, err := newManager[User](t, cfg).Open(t.Context(), mallory.Token())
-		if err != nil || !errors.Is(sess.Reason(), tt.reason) || sess.Exists() != (tt.reason == nil) {
-			t.Errorf("to a session of %s: %v, %v", tt.to.Subject(), sess.Reason(), err)
-		}
-		if tt.reason != nil && sess.Data().Name != "" {
-			t.Errorf("shows the data of %s", sess.Data().Name)
-		}
 	}
 }
