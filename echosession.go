@@ -389,7 +389,8 @@ func (m *Manager[T]) List(ctx context.Context, subject string) ([]*Session[T], e
 	sessions := make([]*Session[T], 0, len(entries))
 	for _, entry := range entries {
 		s, err := m.listed(entry)
-		if err == nil {
+		// The record says whose it is, and may be sealed; the index is not.
+		if err == nil && s.Subject() == subject {
 			sessions = append(sessions, s)
 		}
 	}

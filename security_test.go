@@ -99,3 +99,37 @@ func TestForgedRotation(t *testing.T) {
 		t.Errorf("the victim has %+v, %v", again.Data(), err)
 	}
 }
+
+// Whoever writes to Redis can put a genuine record into the index of another
+// subject.
+func TestForgedIndex(t *testing.T) {
+	client := redistest.Start(t).Client(t)
+	keyspace := newKeyspace()
+	m := newManager[User](t, echosession.Config{
+		Client: client, Secret: testSecret, Keyspace: keyspace, SubjectIndex: true,
+		EncryptionKeys: [][]byte{[]byte("thirty-two bytes to encrypt with")},
+	})
+	create := func(subject string) (id, key, index string) {
+		sess, err := m.Create(t.Context(), User{Name: subject}, echosession.WithSubject(subject))
+		if err != nil {
+			t.Fatal(err)
+		}
+		keys := client.Keys(t.Context(), keyspace+"*:"+sess.ID()).Val()
+		if len(keys) != 1 {
+			t.Fatalf("the keys are %q", keys)
+		}
+		return sess.ID(), keys[0], strings.TrimSuffix(keys[0], ":"+sess.ID())
+	}
+	own, _, index := create("mallory")
+	victim, key, _ := create("ada")
+	if n, err := client.Copy(t.Context(), key, index+":"+victim, 0, false).Result(); n != 1 || err != nil {
+		t.Fatal(n, err)
+	}
+	if n, err := client.ZAdd(t.Context(), index, redis.Z{Score: 1, Member: victim}).Result(); n != 1 || err != nil {
+		t.Fatal(n, err)
+	}
+	sessions, err := m.List(t.Context(), "mallory")
+	if err != nil || len(sessions) != 1 || sessions[0].ID() != own {
+		t.Errorf("%d sessions, %v", len(sessions), err)
+	}
+}
