@@ -662,8 +662,8 @@ func TestNoChangeIsLostOrDoubled(t *testing.T) {
 			if got := stored.Count - startCount; got < count["ok"] || got > count["ok"]+count["indeterminate"] {
 				t.Errorf("the counter is %d, but %v", got, count)
 			}
-			if count["ok"] < writers*each/2 {
-				t.Errorf("%v: most should pass", count)
+			if count["ok"] < writers*each/10 {
+				t.Errorf("%v: too few passed to say anything", count)
 			}
 			t.Logf("%d changes, %v, stored %d", writers*each, count, stored.Count-startCount)
 		})
