@@ -66,6 +66,9 @@ func TestServer(t *testing.T) {
 				t.Fatal(err)
 			}
 		})
+		if s == nil {
+			t.Skip("no server was started")
+		}
 		if s.Alive() || !gone(id) {
 			t.Error("the server outlived its test")
 		}
@@ -153,6 +156,7 @@ func TestServer(t *testing.T) {
 	})
 
 	t.Run("a start that fails shows the log", func(t *testing.T) {
+		redistest.Shared(t) // skips where there is no server to be had
 		rec := record(func(tb testing.TB) { redistest.Start(tb, "--no-such-option", "1") }, t)
 		if !rec.fatal || !strings.Contains(rec.text, "no-such-option") {
 			t.Errorf("fatal %t, text %q", rec.fatal, rec.text)
