@@ -200,6 +200,8 @@ func mistakes(err error) []error {
 	return all
 }
 
+var errTooManyRotations = errors.New("too many rotations in a row")
+
 // live is a live session, as it was last seen. A change makes a new one.
 type live struct {
 	ref       Ref
@@ -337,7 +339,7 @@ func (e *engine) read(ctx context.Context, l *live, touch bool, v any) error {
 		l.expiresAt = e.expiry(header, used)
 		return nil
 	}
-	return e.failed("load", unavailable(errors.New("too many rotations in a row")))
+	return e.failed("load", unavailable(errTooManyRotations))
 }
 
 // used notes that the session's idle timeout was just restarted, and that the
@@ -431,11 +433,6 @@ func (e *engine) create(ctx context.Context, v any, p createParams) (*live, erro
 // became of it; again says that it is not there: it never was, or was revoked
 // meanwhile. To store that one again could bring it back, so another ID is due.
 func (e *engine) insert(ctx context.Context, v any, p issueParams) (l *live, again bool, err error) {
-	id, err := uuid.NewRandom()
-	if err != nil {
-		return nil, false, fmt.Errorf("echosession: no randomness for a session ID: %w", err)
-	}
-	p.id = id.String()
 	if l, err = e.issue(p); err != nil {
 		return nil, false, err
 	}
@@ -461,8 +458,13 @@ func (e *engine) insert(ctx context.Context, v any, p issueParams) (l *live, aga
 	return nil, again, e.failed("create", err)
 }
 
-// issue makes a session's token.
+// issue makes a new session ID and its token.
 func (e *engine) issue(p issueParams) (*live, error) {
+	id, err := uuid.NewRandom()
+	if err != nil {
+		return nil, fmt.Errorf("echosession: no randomness for a session ID: %w", err)
+	}
+	p.id = id.String()
 	token, good, err := e.tokens.issue(p)
 	if err != nil {
 		return nil, err
@@ -562,7 +564,7 @@ func (e *engine) touch(ctx context.Context, l *live) (*live, error) {
 		}
 		next.ref.ID = rotated.To
 	}
-	return nil, e.failed("touch", unavailable(errors.New("too many rotations in a row")))
+	return nil, e.failed("touch", unavailable(errTooManyRotations))
 }
 
 // rotate moves the session to a new ID and a new token.
@@ -582,12 +584,8 @@ func (e *engine) rotate(ctx context.Context, l *live) (*live, error) {
 		if err != nil {
 			return nil, err
 		}
-		id, err := uuid.NewRandom()
-		if err != nil {
-			return nil, fmt.Errorf("echosession: no randomness for a session ID: %w", err)
-		}
 		next, err := e.issue(issueParams{
-			id: id.String(), now: now, subject: old.header.subject, idle: old.header.idle, exp: old.header.deadline,
+			now: now, subject: old.header.subject, idle: old.header.idle, exp: old.header.deadline,
 			claims: e.tokens.callersClaims(old.tok.verifiedToken),
 		})
 		if err != nil {
