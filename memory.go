@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"iter"
 	"math"
@@ -203,16 +202,8 @@ func (s *MemoryStore) Delete(ctx context.Context, ref Ref) error {
 // Rotate implements [Store]. When to is taken it returns [ErrConflict] and leaves
 // both refs as they are.
 func (s *MemoryStore) Rotate(ctx context.Context, from, to Ref, old, record []byte, ttl, grace time.Duration) error {
-	if from.Subject != to.Subject {
-		return errors.New("echosession: a session cannot be rotated to another subject")
-	}
-	if err := cmp.Or(checkOld(old), checkLifetime(ttl)); err != nil {
+	if err := checkRotate(from, to, old, ttl, grace); err != nil {
 		return err
-	}
-	if grace != 0 {
-		if err := checkLifetime(grace); err != nil {
-			return err
-		}
 	}
 	now, err := s.lock(ctx)
 	if err != nil {

@@ -292,10 +292,9 @@ func (r *redisStore) Delete(ctx context.Context, ref Ref) error {
 	var pointers []string
 	for {
 		keys := r.keys(ref)
-		value, err := func() (string, error) {
-			defer r.recent.writing(keys[0])()
-			return deleteScript.run(ctx, r, keys, ref.ID)
-		}()
+		written := r.recent.writing(keys[0])
+		value, err := deleteScript.run(ctx, r, keys, ref.ID)
+		written()
 		if err != nil {
 			return err
 		}
@@ -323,22 +322,10 @@ func (r *redisStore) del(ctx context.Context, key string) error {
 }
 
 func (r *redisStore) Rotate(ctx context.Context, from, to Ref, old, record []byte, ttl, grace time.Duration) error {
-	ms, err := milliseconds(ttl)
-	if err != nil {
+	if err := checkRotate(from, to, old, ttl, grace); err != nil {
 		return err
 	}
-	var graceMS int64
-	if grace != 0 {
-		if graceMS, err = milliseconds(grace); err != nil {
-			return err
-		}
-	}
-	if err := checkOld(old); err != nil {
-		return err
-	}
-	if from.Subject != to.Subject {
-		return errors.New("echosession: a session is rotated within its subject")
-	}
+	ms, graceMS := ttl.Milliseconds(), grace.Milliseconds()
 	keys := append(r.keys(from), r.key(to))
 	pointer := string([]byte{pointerMark}) + from.ID + to.ID
 	if from.Subject != "" {
@@ -353,7 +340,7 @@ func (r *redisStore) Rotate(ctx context.Context, from, to Ref, old, record []byt
 		}
 		return err
 	}
-	err = rotateScript.apply(ctx, r, keys[:1], ms, from.ID, old, "", pointer, graceMS, to.ID)
+	err := rotateScript.apply(ctx, r, keys[:1], ms, from.ID, old, "", pointer, graceMS, to.ID)
 	if err != nil && !errors.Is(err, ErrIndeterminate) {
 		// Best effort: left behind, it cannot be reached and expires.
 		_ = r.del(ctx, keys[1])

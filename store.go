@@ -1,6 +1,7 @@
 package echosession
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -123,4 +124,17 @@ func checkOld(old []byte) error {
 		return errors.New("echosession: the start of the record to be replaced is empty")
 	}
 	return nil
+}
+
+// checkRotate refuses what no store can rotate.
+func checkRotate(from, to Ref, old []byte, ttl, grace time.Duration) error {
+	if from.Subject != to.Subject {
+		return errors.New("echosession: a session is rotated within its subject")
+	}
+	if grace != 0 {
+		if err := checkLifetime(grace); err != nil {
+			return err
+		}
+	}
+	return cmp.Or(checkOld(old), checkLifetime(ttl))
 }
