@@ -7,8 +7,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/labstack/echo/v4"
 )
 
 // Cookie carries the token of browsers. It is always HttpOnly, and the zero value
@@ -83,26 +81,25 @@ func (c *Cookie) fits(token string) bool {
 }
 
 // set puts the cookie into the answer, for the time that the session has left.
-func (c *Cookie) set(ec echo.Context, token string, left time.Duration) {
+func (c *Cookie) set(h http.Header, token string, left time.Duration) {
 	maxAge := 0
 	if c.Persistent {
 		maxAge = max(1, int(left/time.Second))
 	}
-	c.write(ec, token, maxAge)
+	c.write(h, token, maxAge)
 }
 
 // clear makes the browser forget the cookie.
-func (c *Cookie) clear(ec echo.Context) {
-	c.write(ec, "", -1)
+func (c *Cookie) clear(h http.Header) {
+	c.write(h, "", -1)
 }
 
-func (c *Cookie) write(ec echo.Context, value string, maxAge int) {
-	h := ec.Response().Header()
+func (c *Cookie) write(h http.Header, value string, maxAge int) {
 	// The last word counts: one answer names a cookie once (RFC 6265 §4.1.1).
-	h[echo.HeaderSetCookie] = slices.DeleteFunc(h[echo.HeaderSetCookie], func(line string) bool {
+	h["Set-Cookie"] = slices.DeleteFunc(h["Set-Cookie"], func(line string) bool {
 		return strings.HasPrefix(line, c.Name+"=")
 	})
-	ec.SetCookie(&http.Cookie{
+	cookie := &http.Cookie{
 		Name:     c.Name,
 		Value:    value,
 		Path:     c.Path,
@@ -111,12 +108,13 @@ func (c *Cookie) write(ec echo.Context, value string, maxAge int) {
 		Secure:   !c.Insecure,
 		HttpOnly: true,
 		SameSite: c.SameSite,
-	})
+	}
+	h.Add("Set-Cookie", cookie.String())
 }
 
 // crossOrigin checks a request whose token came in a cookie.
 func crossOrigin(p *http.CrossOriginProtection, r *http.Request) error {
-	if strings.EqualFold(r.Header.Get(echo.HeaderUpgrade), "websocket") {
+	if strings.EqualFold(r.Header.Get("Upgrade"), "websocket") {
 		// A WebSocket begins with a GET, can do anything after it, and is not held
 		// back by CORS.
 		unsafe := *r

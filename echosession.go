@@ -256,12 +256,12 @@ func Middleware[T any](cfg Config) echo.MiddlewareFunc {
 func (m *Manager[T]) Middleware() echo.MiddlewareFunc {
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
 		return func(c echo.Context) error {
-			if m.cfg.Skipper(c) {
+			if skip := m.cfg.Skipper; skip != nil && skip(c) {
 				return next(c)
 			}
-			s := &installed[T]{manager: m, request: c, bound: true}
-			c.Set(m.cfg.RequestKey, s)
-			defer s.release()
+			b := m.Bind(exchange{c})
+			c.Set(m.cfg.RequestKey, b)
+			defer b.Release()
 			return m.answer(c, next(c))
 		}
 	}
@@ -282,14 +282,7 @@ func Get[T any](c echo.Context, requestKey ...string) (*Session[T], error) {
 	if len(requestKey) > 0 {
 		key = requestKey[0]
 	}
-	switch s := c.Get(key).(type) {
-	case *installed[T]:
-		return s.resolve()
-	case interface{ dataType() reflect.Type }:
-		return nil, fmt.Errorf("%w: request key %q holds sessions of %v, not of %v", ErrTypeMismatch, key, s.dataType(), reflect.TypeFor[T]())
-	default:
-		return nil, fmt.Errorf("%w: nothing under request key %q; add e.Use(echosession.Middleware[%v](cfg))", ErrNotInstalled, key, reflect.TypeFor[T]())
-	}
+	return Find[T](c.Get(key), key)
 }
 
 // Get is the function [Get] for the sessions of this Manager.
@@ -337,7 +330,7 @@ func Require[T any](opts ...RequireOption) echo.MiddlewareFunc {
 			if err != nil {
 				return err
 			}
-			if err := sess.meets(r); err != nil {
+			if err := sess.Meets(opts...); err != nil {
 				return err
 			}
 			return next(c)
@@ -477,24 +470,34 @@ func WithMaxAge(d time.Duration) CreateOption {
 	return func(p *createParams) { p.maxAge, p.limited = d, true }
 }
 
-// answer gives the errors of this package their HTTP form.
-func (e *engine) answer(c echo.Context, err error) error {
+// exchange shows an Echo context as an Exchange.
+type exchange struct{ c echo.Context }
+
+func (x exchange) Request() *http.Request   { return x.c.Request() }
+func (x exchange) Header() http.Header      { return x.c.Response().Header() }
+func (x exchange) Committed() bool          { return x.c.Response().Committed }
+func (x exchange) Param(name string) string { return x.c.Param(name) }
+
+// answer gives the errors of this package their HTTP form. One that has a form
+// already, because a handler or another instance gave it one, keeps it.
+func (m *Manager[T]) answer(c echo.Context, err error) error {
 	if err == nil {
 		return nil
 	}
-	f, ours := answerTo(err)
+	if _, ok := errors.AsType[*echo.HTTPError](err); ok {
+		return err
+	}
+	a, ours := m.Answer(err)
 	if !ours || c.Response().Committed {
 		return err
 	}
-	if e.cfg.ErrorHandler != nil {
-		return e.cfg.ErrorHandler(c, err)
+	if m.cfg.ErrorHandler != nil {
+		return m.cfg.ErrorHandler(c, err)
 	}
-	h := c.Response().Header()
-	if challenge := f.challenge(e.cfg.RequestKey, err); challenge != "" {
-		h.Add(echo.HeaderWWWAuthenticate, challenge)
+	for name, values := range a.Header {
+		for _, value := range values {
+			c.Response().Header().Add(name, value)
+		}
 	}
-	if f.status == http.StatusServiceUnavailable {
-		h.Set(echo.HeaderRetryAfter, "1")
-	}
-	return echo.NewHTTPError(f.status, f.message).SetInternal(err)
+	return echo.NewHTTPError(a.Status, a.Message).SetInternal(err)
 }

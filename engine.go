@@ -15,7 +15,6 @@ import (
 	"unicode/utf8"
 
 	"github.com/google/uuid"
-	"github.com/labstack/echo/v4"
 )
 
 // engine is what a Manager does, whatever its T. Values of T are handed to it as
@@ -57,9 +56,6 @@ func newEngine(cfg Config, t reflect.Type) (*engine, error) {
 		}
 	}
 
-	if cfg.Skipper == nil {
-		cfg.Skipper = func(echo.Context) bool { return false }
-	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}

@@ -10,8 +10,6 @@ import (
 	"os"
 	"strconv"
 	"time"
-
-	"github.com/labstack/echo/v4"
 )
 
 // Every error of this package matches one of these sentinels with [errors.Is].
@@ -180,12 +178,8 @@ var answerForms = []answerForm{
 	{ErrRequestOver, http.StatusInternalServerError, serverError, noChallenge},
 }
 
-// answerTo is the one place where errors become HTTP. An error that has a form
-// already, because a handler or another instance gave it one, keeps it.
+// answerTo is the one place where errors become HTTP.
 func answerTo(err error) (answerForm, bool) {
-	if _, ok := errors.AsType[*echo.HTTPError](err); ok {
-		return answerForm{}, false
-	}
 	for _, f := range answerForms {
 		if errors.Is(err, f.sentinel) {
 			return f, true

@@ -14,8 +14,12 @@ import (
 	"net/url"
 	"strings"
 	"unicode"
+)
 
-	"github.com/labstack/echo/v4"
+const (
+	mimeForm      = "application/x-www-form-urlencoded"
+	mimeMultipart = "multipart/form-data"
+	mimeJSON      = "application/json"
 )
 
 // maxBody is how much of a body is read in search of a token.
@@ -122,10 +126,10 @@ func (l *lookup) reads(cookie string) bool {
 
 // find returns the request's token, [ErrNoToken] or [ErrAmbiguousToken]. One
 // token in two places is fine; a place that is there twice never is.
-func (l *lookup) find(c echo.Context) (found, error) {
+func (l *lookup) find(x Exchange, r *http.Request) (found, error) {
 	var f found
 	for _, s := range l.sources {
-		token, err := s.find(c)
+		token, err := s.find(x, r)
 		if err != nil {
 			return found{}, err
 		}
@@ -143,30 +147,30 @@ func (l *lookup) find(c echo.Context) (found, error) {
 	if f.token != "" {
 		return f, nil
 	}
-	token, err := l.findInBody(c.Request())
+	token, err := l.findInBody(r)
 	if err == nil && token == "" {
 		err = ErrNoToken
 	}
 	return found{token: token}, err
 }
 
-func (s source) find(c echo.Context) (string, error) {
+func (s source) find(x Exchange, r *http.Request) (string, error) {
 	switch s.kind {
 	case "header":
-		return s.findInHeader(c.Request().Header[s.name])
+		return s.findInHeader(r.Header[s.name])
 	case "query":
-		if c.Request().URL.RawQuery == "" {
+		if r.URL.RawQuery == "" {
 			return "", nil
 		}
-		return only(c.QueryParams()[s.name])
+		return only(r.URL.Query()[s.name])
 	case "param":
-		return c.Param(s.name), nil
+		return x.Param(s.name), nil
 	default:
-		if c.Request().Header["Cookie"] == nil {
+		if r.Header["Cookie"] == nil {
 			return "", nil
 		}
 		var values []string
-		for _, cookie := range c.Request().CookiesNamed(s.name) {
+		for _, cookie := range r.CookiesNamed(s.name) {
 			values = append(values, cookie.Value)
 		}
 		return only(values)
@@ -205,17 +209,17 @@ func (l *lookup) findInBody(r *http.Request) (string, error) {
 	if len(l.fields) == 0 || r.Method == http.MethodGet || r.Method == http.MethodHead {
 		return "", nil
 	}
-	mediaType, params, err := mime.ParseMediaType(r.Header.Get(echo.HeaderContentType))
-	if err != nil || r.Header.Get(echo.HeaderContentEncoding) != "" {
+	mediaType, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	if err != nil || r.Header.Get("Content-Encoding") != "" {
 		return "", nil
 	}
-	isForm := mediaType == echo.MIMEApplicationForm || mediaType == echo.MIMEMultipartForm
-	isJSON := mediaType == echo.MIMEApplicationJSON || strings.HasSuffix(mediaType, "+json")
+	isForm := mediaType == mimeForm || mediaType == mimeMultipart
+	isJSON := mediaType == mimeJSON || strings.HasSuffix(mediaType, "+json")
 	switch {
 	// What the body held, if it was read before.
-	case mediaType == echo.MIMEApplicationForm && r.PostForm != nil:
+	case mediaType == mimeForm && r.PostForm != nil:
 		return l.pick(r.PostForm, true)
-	case mediaType == echo.MIMEMultipartForm && r.MultipartForm != nil:
+	case mediaType == mimeMultipart && r.MultipartForm != nil:
 		return l.pick(r.MultipartForm.Value, true)
 	case isForm, isJSON:
 	default:
@@ -224,9 +228,9 @@ func (l *lookup) findInBody(r *http.Request) (string, error) {
 	body := peek(r)
 	var values url.Values
 	switch mediaType {
-	case echo.MIMEApplicationForm:
+	case mimeForm:
 		values, _ = url.ParseQuery(string(body))
-	case echo.MIMEMultipartForm:
+	case mimeMultipart:
 		values = multipartValues(body, params["boundary"])
 	default:
 		values = jsonValues(body)

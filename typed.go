@@ -5,11 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"reflect"
 	"sync"
 	"time"
-
-	"github.com/labstack/echo/v4"
 )
 
 // A Session is a handle on a session whose data is a T. It always exists; whether
@@ -23,24 +20,18 @@ type Session[T any] struct {
 	manager *Manager[T]
 
 	mu       sync.Mutex
-	request  echo.Context // nil outside of a request, and when it is over
-	bound    bool         // made for a request
-	resolved bool         // the request was asked for its session
-	err      error        // why it could not be answered
-	reason   error        // why there is no live session
-	live     *live        // nil when there is none
-	value    *T           // the decoded record, nil when handed out
+	exchange Exchange // nil outside of a request, and when it is over
+	bound    bool     // made for a request
+	resolved bool     // the request was asked for its session
+	err      error    // why it could not be answered
+	reason   error    // why there is no live session
+	live     *live    // nil when there is none
+	value    *T       // the decoded record, nil when handed out
 }
 
-// installed is a Session that its request was not yet asked for. It keeps
-// echo.Context.Get from handing out such a one under the name of Session.
-type installed[T any] Session[T]
-
-func (*installed[T]) dataType() reflect.Type { return reflect.TypeFor[T]() }
-
 // resolve answers once whether the request has a live session.
-func (i *installed[T]) resolve() (*Session[T], error) {
-	s := (*Session[T])(i)
+func (b *Bound[T]) resolve() (*Session[T], error) {
+	s := (*Session[T])(b)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.resolved {
@@ -55,22 +46,23 @@ func (i *installed[T]) resolve() (*Session[T], error) {
 
 // find opens the session of the request. s.mu is held.
 func (s *Session[T]) find() error {
-	if s.request == nil {
+	if s.exchange == nil {
 		return ErrRequestOver
 	}
-	m, c := s.manager, s.request
-	f, err := m.lookup.find(c)
+	m, x := s.manager, s.exchange
+	r := x.Request()
+	f, err := m.lookup.find(x, r)
 	if f.url {
-		c.Response().Header().Set(echo.HeaderCacheControl, "private, no-store")
+		x.Header().Set("Cache-Control", "private, no-store")
 	}
 	if err == nil && f.cookie {
-		err = crossOrigin(m.crossOrigin, c.Request())
+		err = crossOrigin(m.crossOrigin, r)
 	}
 	if err != nil {
 		s.reason = err
 		return nil
 	}
-	if err := s.open(c.Request().Context(), f.token); err != nil {
+	if err := s.open(r.Context(), f.token); err != nil {
 		return err
 	}
 	if s.live != nil {
@@ -95,14 +87,6 @@ func (s *Session[T]) open(ctx context.Context, token string) error {
 		s.reason = err
 	}
 	return nil
-}
-
-// release ends the handle's power over the answer: Echo uses it again for other
-// requests.
-func (i *installed[T]) release() {
-	i.mu.Lock()
-	i.request = nil
-	i.mu.Unlock()
 }
 
 // Exists reports whether a live session stands behind the handle.
@@ -360,8 +344,8 @@ func (s *Session[T]) Destroy(ctx context.Context) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if cookie := s.manager.cfg.Cookie; cookie != nil && s.request != nil && !s.request.Response().Committed {
-		cookie.clear(s.request)
+	if cookie := s.manager.cfg.Cookie; cookie != nil && s.exchange != nil && !s.exchange.Committed() {
+		cookie.clear(s.exchange.Header())
 	}
 	return nil
 }
@@ -383,8 +367,13 @@ func (s *Session[T]) need() (*live, error) {
 	return s.live, nil
 }
 
-// meets says why the session does not meet a requirement.
-func (s *Session[T]) meets(r requirement) error {
+// Meets returns nil when there is a live session that meets the options of
+// [Require], and otherwise the error that Require answers.
+func (s *Session[T]) Meets(opts ...RequireOption) error {
+	var r requirement
+	for _, opt := range opts {
+		opt(&r)
+	}
 	l := s.current()
 	if l == nil {
 		return s.Reason()
@@ -430,7 +419,7 @@ func (s *Session[T]) lose(l *live) {
 func (s *Session[T]) isOver() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.bound && s.request == nil
+	return s.bound && s.exchange == nil
 }
 
 // answerable reports whether a new token can still reach the client.
@@ -440,10 +429,10 @@ func (s *Session[T]) answerable() error {
 	if !s.bound {
 		return nil
 	}
-	if s.request == nil {
+	if s.exchange == nil {
 		return ErrRequestOver
 	}
-	if s.manager.cfg.Cookie != nil && s.request.Response().Committed {
+	if s.manager.cfg.Cookie != nil && s.exchange.Committed() {
 		return fmt.Errorf("%w: the answer's header has been sent, and no cookie can follow", ErrRequestOver)
 	}
 	return nil
@@ -454,13 +443,13 @@ func (s *Session[T]) answerable() error {
 func (s *Session[T]) adoptNew(l *live) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.bound && s.request == nil {
+	if s.bound && s.exchange == nil {
 		return ErrRequestOver
 	}
 	s.live, s.value, s.reason = l, nil, nil
-	if cookie := s.manager.cfg.Cookie; cookie != nil && s.request != nil && !l.inURL {
+	if cookie := s.manager.cfg.Cookie; cookie != nil && s.exchange != nil && !l.inURL {
 		l.inCookie = true
-		cookie.set(s.request, l.token, s.manager.left(l))
+		cookie.set(s.exchange.Header(), l.token, s.manager.left(l))
 	}
 	return nil
 }
@@ -469,8 +458,8 @@ func (s *Session[T]) adoptNew(l *live) error {
 func (s *Session[T]) renewCookie() {
 	cookie := s.manager.cfg.Cookie
 	if cookie == nil || !cookie.Persistent || s.live == nil || !s.live.inCookie ||
-		s.request == nil || s.request.Response().Committed {
+		s.exchange == nil || s.exchange.Committed() {
 		return
 	}
-	cookie.set(s.request, s.live.token, s.manager.left(s.live))
+	cookie.set(s.exchange.Header(), s.live.token, s.manager.left(s.live))
 }
