@@ -15,6 +15,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/google/uuid"
+
+	"github.com/echosession/echosession/internal/jwt"
 )
 
 // engine is what a Manager does, whatever its T. Values of T are handed to it as
@@ -22,8 +24,8 @@ import (
 type engine struct {
 	cfg         Config // with its defaults
 	store       Store
-	tokens      *tokens
-	verified    *verifiedCache
+	tokens      *jwt.Keyring
+	verified    *jwt.Cache
 	serializer  *serializer
 	lookup      *lookup
 	crossOrigin *http.CrossOriginProtection
@@ -70,7 +72,7 @@ func newEngine(cfg Config, t reflect.Type) (*engine, error) {
 	cfg.RotateGrace = cmp.Or(cfg.RotateGrace, defaultRotateGrace)
 	cfg.MaxRecordSize = cmp.Or(cfg.MaxRecordSize, defaultMaxRecordSize)
 	cfg.StoreTimeout = cmp.Or(cfg.StoreTimeout, defaultStoreTimeout)
-	e := &engine{verified: newVerifiedCache(verifiedBytes), crossOrigin: http.NewCrossOriginProtection()}
+	e := &engine{verified: jwt.NewCache(verifiedBytes), crossOrigin: http.NewCrossOriginProtection()}
 
 	if cfg.MaxAge < time.Millisecond {
 		bad("MaxAge", "%v; an idle timeout is at least a millisecond", cfg.MaxAge)
@@ -132,7 +134,7 @@ func newEngine(cfg Config, t reflect.Type) (*engine, error) {
 		}
 	} else {
 		algorithm := cmp.Or(cfg.Algorithm, defaultAlgorithm)
-		if algorithms[algorithm].secretLen == 0 {
+		if jwt.SecretLen(algorithm) == 0 {
 			bad("Algorithm", "%q; with Secret it is HS256, HS384 or HS512, and keys of other algorithms go into Keys", algorithm)
 			algorithm = defaultAlgorithm
 		}
@@ -140,8 +142,12 @@ func newEngine(cfg Config, t reflect.Type) (*engine, error) {
 			keys = []SigningKey{{Algorithm: algorithm, Key: cfg.Secret}}
 		}
 	}
-	e.tokens, err = newTokens(tokenConfig{
-		keys: keys, withKid: len(cfg.Keys) > 0, issuer: cfg.Issuer, audience: cfg.Audience, skew: cfg.ClockSkew,
+	signing := make([]jwt.SigningKey, len(keys))
+	for i, key := range keys {
+		signing[i] = jwt.SigningKey(key)
+	}
+	e.tokens, err = jwt.New(jwt.Config{
+		Keys: signing, WithKid: len(cfg.Keys) > 0, Issuer: cfg.Issuer, Audience: cfg.Audience, Skew: cfg.ClockSkew,
 	})
 	errs = append(errs, mistakes(err)...)
 
@@ -203,7 +209,7 @@ type live struct {
 	ref       Ref
 	via       Ref // what the token names: another ref when the session was rotated since
 	token     string
-	tok       *cachedToken // nil when the session was found without its token
+	tok       *jwt.Cached // nil when the session was found without its token
 	header    recordHeader
 	record    []byte
 	expiresAt time.Time
@@ -221,32 +227,32 @@ func (e *engine) ref(id, subject string) Ref {
 
 // open finds the session of a token and decodes its data into v.
 func (e *engine) open(ctx context.Context, token string, v any) (*live, error) {
-	tok := e.verified.get(token)
+	tok := e.verified.Get(token)
 	if tok == nil {
-		good, err := e.tokens.verify(token)
+		good, err := e.tokens.Verify(token)
 		if err != nil {
 			return nil, err
 		}
-		tok = e.verified.add(token, good)
+		tok = e.verified.Add(token, good)
 	}
 	now := e.cfg.Now()
-	if err := e.tokens.checkTime(tok.verifiedToken, now); err != nil {
+	if err := e.tokens.CheckTime(tok.Token, now); err != nil {
 		return nil, err
 	}
-	via := e.ref(tok.id, tok.subject)
-	deadline, _ := tok.expiresAt()
-	l := &live{ref: via, via: via, token: token, tok: tok, header: recordHeader{idle: tok.idle, deadline: deadline, subject: tok.subject}}
+	via := e.ref(tok.ID, tok.Subject)
+	deadline, _ := tok.ExpiresAt()
+	l := &live{ref: via, via: via, token: token, tok: tok, header: recordHeader{idle: tok.Idle, deadline: deadline, subject: tok.Subject}}
 	// Last seen in the future: the clock was set back.
-	last := time.Unix(0, tok.lastTouch.Load())
-	touch := now.Sub(last) >= e.touchInterval(tok.idle) || last.After(now)
+	last := time.Unix(0, tok.LastTouch.Load())
+	touch := now.Sub(last) >= e.touchInterval(tok.Idle) || last.After(now)
 	if err := e.read(ctx, l, touch, v); err != nil {
 		if errors.Is(err, ErrSessionGone) {
-			e.verified.remove(token)
+			e.verified.Remove(token)
 		}
 		return nil, err
 	}
 	if touch {
-		tok.lastTouch.Store(now.UnixNano())
+		tok.LastTouch.Store(now.UnixNano())
 	}
 	return l, nil
 }
@@ -269,7 +275,7 @@ func (e *engine) expiry(h recordHeader, used time.Time) time.Time {
 		idle = h.idle
 	}
 	end := used.Add(idle)
-	if !h.deadline.IsZero() && (h.idle == noIdle || h.deadline.Before(end)) {
+	if !h.deadline.IsZero() && (h.idle == jwt.NoIdle || h.deadline.Before(end)) {
 		return h.deadline
 	}
 	return end
@@ -330,7 +336,7 @@ func (e *engine) read(ctx context.Context, l *live, touch bool, v any) error {
 		l.record, l.header, l.touched = record, header, touch
 		used := now
 		if !touch {
-			used = time.Unix(0, l.tok.lastTouch.Load())
+			used = time.Unix(0, l.tok.LastTouch.Load())
 		}
 		l.expiresAt = e.expiry(header, used)
 		return nil
@@ -344,7 +350,7 @@ func (e *engine) read(ctx context.Context, l *live, touch bool, v any) error {
 func (e *engine) used(l *live, now time.Time) {
 	l.expiresAt = e.expiry(l.header, now)
 	if l.tok != nil {
-		l.tok.lastTouch.Store(now.UnixNano())
+		l.tok.LastTouch.Store(now.UnixNano())
 	}
 }
 
@@ -384,7 +390,7 @@ func (e *engine) failed(op string, err error) error {
 // create stores a new session with the data that v points to.
 func (e *engine) create(ctx context.Context, v any, p createParams) (*live, error) {
 	now := e.cfg.Now()
-	claims, subject, exp, err := e.tokens.splitClaims(p.claims, now)
+	claims, subject, exp, err := e.tokens.SplitClaims(jwt.Claims(p.claims), now)
 	if err != nil {
 		return nil, err
 	}
@@ -403,7 +409,7 @@ func (e *engine) create(ctx context.Context, v any, p createParams) (*live, erro
 		// The token says it in whole milliseconds.
 		idle = p.maxAge.Truncate(time.Millisecond)
 	case !exp.IsZero():
-		idle = noIdle
+		idle = jwt.NoIdle
 	}
 	if e.cfg.AbsoluteTimeout > 0 {
 		if end := now.Add(e.cfg.AbsoluteTimeout); exp.IsZero() || end.Before(exp) {
@@ -414,7 +420,7 @@ func (e *engine) create(ctx context.Context, v any, p createParams) (*live, erro
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), e.cfg.StoreTimeout)
 	defer cancel()
 	for attempt := 1; ; attempt++ {
-		l, again, err := e.insert(ctx, v, issueParams{now: now, subject: subject, idle: idle, exp: exp, claims: claims})
+		l, again, err := e.insert(ctx, v, jwt.Params{Now: now, Subject: subject, Idle: idle, Exp: exp, Claims: claims})
 		if err == nil {
 			e.used(l, now)
 			return l, nil
@@ -428,15 +434,15 @@ func (e *engine) create(ctx context.Context, v any, p createParams) (*live, erro
 // insert stores a new session under a new ID. After a lost reply it asks what
 // became of it; again says that it is not there: it never was, or was revoked
 // meanwhile. To store that one again could bring it back, so another ID is due.
-func (e *engine) insert(ctx context.Context, v any, p issueParams) (l *live, again bool, err error) {
+func (e *engine) insert(ctx context.Context, v any, p jwt.Params) (l *live, again bool, err error) {
 	if l, err = e.issue(p); err != nil {
 		return nil, false, err
 	}
-	l.header.createdAt = p.now.Truncate(time.Millisecond).UTC()
+	l.header.createdAt = p.Now.Truncate(time.Millisecond).UTC()
 	if l.record, err = e.serializer.encode(l.header, v, nil); err != nil {
 		return nil, false, err
 	}
-	ttl, err := e.lifetime(l.header, p.now)
+	ttl, err := e.lifetime(l.header, p.Now)
 	if err != nil {
 		return nil, false, err
 	}
@@ -455,13 +461,13 @@ func (e *engine) insert(ctx context.Context, v any, p issueParams) (l *live, aga
 }
 
 // issue makes a new session ID and its token.
-func (e *engine) issue(p issueParams) (*live, error) {
+func (e *engine) issue(p jwt.Params) (*live, error) {
 	id, err := uuid.NewRandom()
 	if err != nil {
 		return nil, fmt.Errorf("echosession: no randomness for a session ID: %w", err)
 	}
-	p.id = id.String()
-	token, good, err := e.tokens.issue(p)
+	p.ID = id.String()
+	token, good, err := e.tokens.Issue(p)
 	if err != nil {
 		return nil, err
 	}
@@ -469,11 +475,11 @@ func (e *engine) issue(p issueParams) (*live, error) {
 		return nil, fmt.Errorf("%w: a token of %d bytes does not fit into a cookie; carry fewer claims", ErrTooLarge, len(token))
 	}
 	// As the token says it, rounded: that is what counts everywhere.
-	deadline, _ := good.expiresAt()
-	ref := e.ref(p.id, p.subject)
+	deadline, _ := good.ExpiresAt()
+	ref := e.ref(p.ID, p.Subject)
 	return &live{
-		ref: ref, via: ref, token: token, tok: e.verified.add(token, good),
-		header: recordHeader{id: p.id, idle: p.idle, deadline: deadline, subject: p.subject},
+		ref: ref, via: ref, token: token, tok: e.verified.Add(token, good),
+		header: recordHeader{id: p.ID, idle: p.Idle, deadline: deadline, subject: p.Subject},
 	}, nil
 }
 
@@ -580,9 +586,9 @@ func (e *engine) rotate(ctx context.Context, l *live) (*live, error) {
 		if err != nil {
 			return nil, err
 		}
-		next, err := e.issue(issueParams{
-			now: now, subject: old.header.subject, idle: old.header.idle, exp: old.header.deadline,
-			claims: e.tokens.callersClaims(old.tok.verifiedToken),
+		next, err := e.issue(jwt.Params{
+			Now: now, Subject: old.header.subject, Idle: old.header.idle, Exp: old.header.deadline,
+			Claims: e.tokens.CallersClaims(old.tok.Token),
 		})
 		if err != nil {
 			return nil, err
@@ -619,7 +625,7 @@ func (e *engine) destroy(ctx context.Context, l *live) error {
 	if err != nil {
 		return e.failed("destroy", err)
 	}
-	e.verified.remove(l.token)
+	e.verified.Remove(l.token)
 	return nil
 }
 

@@ -10,6 +10,8 @@ import (
 	"os"
 	"strconv"
 	"time"
+
+	"github.com/echosession/echosession/internal/jwt"
 )
 
 // Every error of this package matches one of these sentinels with [errors.Is].
@@ -27,7 +29,7 @@ var (
 	// ErrInvalidToken is the [Session.Reason] for a token that is forged,
 	// malformed, expired, not yet valid, or from another issuer or for another
 	// audience.
-	ErrInvalidToken = errors.New("echosession: invalid token")
+	ErrInvalidToken = jwt.ErrInvalid // "echosession: invalid token"
 
 	// ErrSessionGone says that the token is good and the session is not there any
 	// more: it expired, was destroyed or revoked, or was rotated away.
@@ -57,7 +59,7 @@ var (
 
 	// ErrReservedClaim is returned when a caller passes a claim that the package
 	// owns.
-	ErrReservedClaim = errors.New("echosession: reserved claim")
+	ErrReservedClaim = jwt.ErrReserved // "echosession: reserved claim"
 
 	// ErrTooLarge is returned when the encoded struct is over
 	// [Config.MaxRecordSize] or nests too deep. The old record stays.

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"reflect"
 	"time"
+
+	"github.com/echosession/echosession/internal/jwt"
 )
 
 // What the external tests reach of the serializer.
@@ -14,7 +16,7 @@ type (
 )
 
 const (
-	NoIdleTimeout = noIdle
+	NoIdleTimeout = jwt.NoIdle
 	MaxDepth      = maxDepth
 )
 

@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/vmihailenco/msgpack/v5"
+
+	"github.com/echosession/echosession/internal/jwt"
 )
 
 // Codec turns the user's struct into bytes and back. A nil Codec in [Config]
@@ -357,7 +359,7 @@ func (s *serializer) open(record []byte) (opened, error) {
 	switch {
 	case idle.form == formNil:
 	case idle.form == formInt && int64(idle.n) == -1:
-		p.header.idle = noIdle
+		p.header.idle = jwt.NoIdle
 	case idle.form == formUint && idle.n > 0 && idle.n <= uint64(math.MaxInt64/time.Millisecond):
 		p.header.idle = time.Duration(idle.n) * time.Millisecond
 	default:

@@ -125,7 +125,7 @@ func (s *Session[T]) Token() string {
 // Claims returns a copy of the token's claims. It is nil when there is no token.
 func (s *Session[T]) Claims() Claims {
 	if l := s.current(); l != nil && l.tok != nil {
-		return l.tok.claims()
+		return Claims(l.tok.Claims())
 	}
 	return nil
 }

@@ -1,4 +1,4 @@
-package echosession_test
+package jwt_test
 
 import (
 	"encoding/json"
@@ -8,13 +8,13 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/echosession/echosession"
+	"github.com/echosession/echosession/internal/jwt"
 )
 
 func TestScanJSONObject(t *testing.T) {
 	t.Run("members", func(t *testing.T) {
 		var got []string
-		err := echosession.ScanJSONObject(` { "a" : 1 , "\u0062\/" : [ { } , "x" ] , "" : { "c" : null } } `, func(name, value string) error {
+		err := jwt.ScanJSONObject(` { "a" : 1 , "\u0062\/" : [ { } , "x" ] , "" : { "c" : null } } `, func(name, value string) error {
 			got = append(got, name, value)
 			return nil
 		})
@@ -25,7 +25,7 @@ func TestScanJSONObject(t *testing.T) {
 	})
 	t.Run("an error of the callback ends the walk", func(t *testing.T) {
 		stop, calls := errors.New("stop"), 0
-		err := echosession.ScanJSONObject(`{"a":1,"b":2}`, func(_, _ string) error { calls++; return stop })
+		err := jwt.ScanJSONObject(`{"a":1,"b":2}`, func(_, _ string) error { calls++; return stop })
 		if err != stop || calls != 1 {
 			t.Errorf("%v after %d calls", err, calls)
 		}
@@ -35,10 +35,10 @@ func TestScanJSONObject(t *testing.T) {
 		for i := range 100 {
 			fmt.Fprintf(&b, `,"%d":{"a":%d}`, i, i)
 		}
-		if err := echosession.ScanJSONObject("{"+b.String()[1:]+"}", nil); err != nil {
+		if err := jwt.ScanJSONObject("{"+b.String()[1:]+"}", nil); err != nil {
 			t.Error(err)
 		}
-		if err := echosession.ScanJSONObject("{"+b.String()[1:]+`,"7":1}`, nil); err == nil {
+		if err := jwt.ScanJSONObject("{"+b.String()[1:]+`,"7":1}`, nil); err == nil {
 			t.Error("the late duplicate passed")
 		}
 	})
@@ -49,7 +49,7 @@ func TestScanJSONObject(t *testing.T) {
 		`{"a":"\ud800\ud800"}`, `{"a":"\ud800\ue000"}`, `{"a":"\ud800\u0041"}`, `{"a":"\udc00"}`, `{"a":"\udc00\udc00"}`, "{\"a\":\"\t\"}", "{\"a\":\"\n\"}", "{\"a\":\"\x00\"}", `{"a":"`, `{"a":"\`, `{"a":"\u`, `{"\ud800":1}`,
 		"{\"a\":1}\x00", "{\u00a0}", "{\f}", `{"a":1,"a":1}`, `{"a":1,"\u0061":1}`, `{"x":{"":1,"":2}}`, `{"a":1e309}`, "// c\n{}",
 	} {
-		if err := echosession.ScanJSONObject(src, nil); err == nil {
+		if err := jwt.ScanJSONObject(src, nil); err == nil {
 			t.Errorf("%q passed", src)
 		}
 	}
@@ -69,7 +69,7 @@ func FuzzScanJSONObject(f *testing.F) {
 			return
 		}
 		members := map[string]any{}
-		err := echosession.ScanJSONObject(src, func(name, value string) error {
+		err := jwt.ScanJSONObject(src, func(name, value string) error {
 			if _, ok := members[name]; ok {
 				t.Fatalf("%q occurs twice", name)
 			}

@@ -1,4 +1,4 @@
-package echosession
+package jwt
 
 import (
 	"hash/maphash"
@@ -7,15 +7,15 @@ import (
 	"sync/atomic"
 )
 
-// verifiedCache remembers tokens whose signature and claims were good, so that a
+// Cache remembers tokens whose signature and claims were good, so that a
 // client's next request costs a map look-up. It says nothing about the clock: see
-// [tokens.checkTime]. It is safe for concurrent use.
+// [Keyring.CheckTime]. It is safe for concurrent use.
 //
 // Only verified tokens are added, so nobody without a key can fill it. Tokens in
 // steady use survive a flood of tokens that are used once: each shard keeps two
 // generations, a token that is used moves to the younger one, and when that one is
 // full the elder is dropped.
-type verifiedCache struct {
+type Cache struct {
 	seed   maphash.Seed
 	limit  int // of one generation of one shard, in bytes
 	shards [cacheShards]cacheShard
@@ -25,38 +25,38 @@ const cacheShards = 64
 
 type cacheShard struct {
 	mu           sync.RWMutex
-	young, elder map[uint64]*cachedToken // by hash of the token
-	size         int                     // of young, in bytes
-	_            [16]byte                // a cache line of its own
+	young, elder map[uint64]*Cached // by hash of the token
+	size         int                // of young, in bytes
+	_            [16]byte           // a cache line of its own
 }
 
-// cachedToken is a verified token and what this process knows of its session.
-type cachedToken struct {
-	*verifiedToken
+// Cached is a verified token and what this process knows of its session.
+type Cached struct {
+	*Token
 
-	// lastTouch is when this process last restarted the session's lifetime, in
+	// LastTouch is when this process last restarted the session's lifetime, in
 	// nanoseconds since 1970, and 0 when it never did.
-	lastTouch atomic.Int64
+	LastTouch atomic.Int64
 
 	token string
 }
 
-// newVerifiedCache returns a cache that holds about maxBytes at most, all memory
+// NewCache returns a cache that holds about maxBytes at most, all memory
 // counted. With 0 it remembers nothing.
-func newVerifiedCache(maxBytes int) *verifiedCache {
-	return &verifiedCache{seed: maphash.MakeSeed(), limit: maxBytes / cacheShards / 2}
+func NewCache(maxBytes int) *Cache {
+	return &Cache{seed: maphash.MakeSeed(), limit: maxBytes / cacheShards / 2}
 }
 
 // shard returns the place of a token. The seed is random and secret: nobody can
 // make tokens that share a hash, and how long the comparison of the full token
 // takes tells nothing about tokens one does not have.
-func (c *verifiedCache) shard(token string) (*cacheShard, uint64) {
+func (c *Cache) shard(token string) (*cacheShard, uint64) {
 	h := maphash.String(c.seed, token)
 	return &c.shards[h%cacheShards], h
 }
 
-// get returns the entry of a token, and nil when there is none.
-func (c *verifiedCache) get(token string) *cachedToken {
+// Get returns the entry of a token, and nil when there is none.
+func (c *Cache) Get(token string) *Cached {
 	s, h := c.shard(token)
 	s.mu.RLock()
 	e, young := s.young[h]
@@ -78,25 +78,25 @@ func (c *verifiedCache) get(token string) *cachedToken {
 	return e
 }
 
-// add remembers a token that verify has passed. When it is there already, that
+// Add remembers a token that verify has passed. When it is there already, that
 // entry is returned, so that all requests share one.
-func (c *verifiedCache) add(token string, v *verifiedToken) *cachedToken {
+func (c *Cache) Add(token string, v *Token) *Cached {
 	s, h := c.shard(token)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, generation := range []map[uint64]*cachedToken{s.young, s.elder} {
+	for _, generation := range []map[uint64]*Cached{s.young, s.elder} {
 		if e := generation[h]; e != nil && e.token == token {
 			return e
 		}
 	}
 	// The string may be a piece of a request that would stay in memory with it.
-	e := &cachedToken{verifiedToken: v, token: strings.Clone(token)}
+	e := &Cached{Token: v, token: strings.Clone(token)}
 	s.put(h, e, c.limit)
 	return e
 }
 
-// remove forgets a token.
-func (c *verifiedCache) remove(token string) {
+// Remove forgets a token.
+func (c *Cache) Remove(token string) {
 	s, h := c.shard(token)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -109,7 +109,7 @@ func (c *verifiedCache) remove(token string) {
 	}
 }
 
-func (s *cacheShard) put(h uint64, e *cachedToken, limit int) {
+func (s *cacheShard) put(h uint64, e *Cached, limit int) {
 	size := e.size()
 	if size > limit {
 		return
@@ -121,7 +121,7 @@ func (s *cacheShard) put(h uint64, e *cachedToken, limit int) {
 		s.elder, s.young, s.size = s.young, nil, 0
 	}
 	if s.young == nil {
-		s.young = make(map[uint64]*cachedToken)
+		s.young = make(map[uint64]*Cached)
 	}
 	s.young[h] = e
 	s.size += size
@@ -131,6 +131,6 @@ func (s *cacheShard) put(h uint64, e *cachedToken, limit int) {
 // a map that is half full, and what the allocator rounds up.
 const entryOverhead = 176
 
-func (e *cachedToken) size() int {
-	return len(e.token) + len(e.payload) + len(e.subject) + entryOverhead
+func (e *Cached) size() int {
+	return len(e.token) + len(e.payload) + len(e.Subject) + entryOverhead
 }

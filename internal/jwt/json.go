@@ -1,4 +1,4 @@
-package echosession
+package jwt
 
 import (
 	"encoding/json"

@@ -1,4 +1,4 @@
-package echosession_test
+package jwt_test
 
 import (
 	"encoding/json"
@@ -9,7 +9,7 @@ import (
 
 	"github.com/lestrrat-go/jwx/v2/jwk"
 
-	"github.com/echosession/echosession"
+	"github.com/echosession/echosession/internal/jwt"
 )
 
 // readVectors decodes one of the published files, which are kept beside the
@@ -30,27 +30,27 @@ func readVectors(t *testing.T, name string, into any) {
 
 // vectorKey makes a SigningKey of a JWK. An alg beside it takes the place of the
 // JWK's own.
-func vectorKey(t *testing.T, raw json.RawMessage, alg string) (echosession.SigningKey, error) {
+func vectorKey(t *testing.T, raw json.RawMessage, alg string) (jwt.SigningKey, error) {
 	t.Helper()
 	parsed, err := jwk.ParseKey(raw)
 	if err != nil {
-		return echosession.SigningKey{}, err
+		return jwt.SigningKey{}, err
 	}
 	var key any
 	if err := parsed.Raw(&key); err != nil {
-		return echosession.SigningKey{}, err
+		return jwt.SigningKey{}, err
 	}
 	if alg == "" {
 		alg = parsed.Algorithm().String()
 	}
-	return echosession.SigningKey{ID: parsed.KeyID(), Algorithm: alg, Key: key}, nil
+	return jwt.SigningKey{ID: parsed.KeyID(), Algorithm: alg, Key: key}, nil
 }
 
 // vectorTokens verifies with the keys given. A public key cannot stand first, so
 // one that only signs goes before them.
-func vectorTokens(keys ...echosession.SigningKey) (*echosession.Tokens, error) {
-	signer := echosession.SigningKey{ID: "signs only", Algorithm: "EdDSA", Key: edKey()}
-	return echosession.NewTokens(echosession.TokenConfig{Keys: append([]echosession.SigningKey{signer}, keys...), WithKid: true})
+func vectorTokens(keys ...jwt.SigningKey) (*jwt.Keyring, error) {
+	signer := jwt.SigningKey{ID: "signs only", Algorithm: "EdDSA", Key: edKey()}
+	return jwt.New(jwt.Config{Keys: append([]jwt.SigningKey{signer}, keys...), WithKid: true})
 }
 
 func TestTokenWycheproof(t *testing.T) {
@@ -88,7 +88,7 @@ func TestTokenWycheproof(t *testing.T) {
 			alg = map[bool]string{true: "ES256", false: "RS256"}[strings.Contains(string(raw), `"EC"`)]
 		}
 		key, err := vectorKey(t, raw, alg)
-		var tokens *echosession.Tokens
+		var tokens *jwt.Keyring
 		if err == nil {
 			tokens, err = vectorTokens(key)
 		}
@@ -139,16 +139,16 @@ func TestSigningKeyWycheproof(t *testing.T) {
 		if raws == nil {
 			raws = g.Private.Keys
 		}
-		var keys []echosession.SigningKey
+		var keys []jwt.SigningKey
 		var err error
 		for _, raw := range raws {
-			var key echosession.SigningKey
+			var key jwt.SigningKey
 			if key, err = vectorKey(t, raw, ""); err != nil {
 				break
 			}
 			keys = append(keys, key)
 		}
-		var tokens *echosession.Tokens
+		var tokens *jwt.Keyring
 		if err == nil {
 			tokens, err = vectorTokens(keys...)
 		}

@@ -1,4 +1,4 @@
-package echosession_test
+package jwt_test
 
 //lint:file-ignore SA1019 broken keys are made by hand here
 
@@ -17,7 +17,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/echosession/echosession"
+	"github.com/echosession/echosession/internal/jwt"
 )
 
 func TestSigningKeyRefused(t *testing.T) {
@@ -106,7 +106,7 @@ func TestSigningKeyRefused(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			_, err := echosession.NewTokens(echosession.TokenConfig{Keys: []echosession.SigningKey{{Algorithm: tt.alg, Key: tt.key}}})
+			_, err := jwt.New(jwt.Config{Keys: []jwt.SigningKey{{Algorithm: tt.alg, Key: tt.key}}})
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Fatalf("error %v, want one about %q", err, tt.want)
 			}
@@ -135,11 +135,11 @@ func TestSigningKeyForms(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			signs := newTokens(t, echosession.TokenConfig{WithKid: true, Keys: []echosession.SigningKey{{ID: "1", Algorithm: tt.alg, Key: tt.sign}}})
-			verifies := newTokens(t, echosession.TokenConfig{WithKid: true, Keys: []echosession.SigningKey{
+			signs := newTokens(t, jwt.Config{WithKid: true, Keys: []jwt.SigningKey{{ID: "1", Algorithm: tt.alg, Key: tt.sign}}})
+			verifies := newTokens(t, jwt.Config{WithKid: true, Keys: []jwt.SigningKey{
 				{ID: "0", Algorithm: "HS256", Key: tokenSecret}, {ID: "1", Algorithm: tt.alg, Key: tt.verifies},
 			}})
-			token, _, err := signs.Issue(echosession.IssueParams{ID: tokenID, Now: tokenNow})
+			token, _, err := signs.Issue(jwt.Params{ID: tokenID, Now: tokenNow})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -164,14 +164,14 @@ func TestSigningKeysAreCopied(t *testing.T) {
 		"RS256": {r, func() { r.D.SetInt64(1); r.N.SetInt64(1); r.Primes[0].SetInt64(1); r.E = 3 }},
 	} {
 		t.Run(alg, func(t *testing.T) {
-			tokens := newTokens(t, echosession.TokenConfig{Keys: []echosession.SigningKey{{Algorithm: alg, Key: k.key}}})
-			before, _, err := tokens.Issue(echosession.IssueParams{ID: tokenID, Now: tokenNow})
+			tokens := newTokens(t, jwt.Config{Keys: []jwt.SigningKey{{Algorithm: alg, Key: k.key}}})
+			before, _, err := tokens.Issue(jwt.Params{ID: tokenID, Now: tokenNow})
 			if err != nil {
 				t.Fatal(err)
 			}
 			k.change()
 			checkVerify(t, tokens, before, true)
-			after, _, err := tokens.Issue(echosession.IssueParams{ID: tokenID, Now: tokenNow})
+			after, _, err := tokens.Issue(jwt.Params{ID: tokenID, Now: tokenNow})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -181,13 +181,13 @@ func TestSigningKeysAreCopied(t *testing.T) {
 }
 
 func TestSigningKeyPublicIsCopied(t *testing.T) {
-	signs := newTokens(t, echosession.TokenConfig{Keys: []echosession.SigningKey{{Algorithm: "EdDSA", Key: edKey()}}})
-	token, _, err := signs.Issue(echosession.IssueParams{ID: tokenID, Now: tokenNow})
+	signs := newTokens(t, jwt.Config{Keys: []jwt.SigningKey{{Algorithm: "EdDSA", Key: edKey()}}})
+	token, _, err := signs.Issue(jwt.Params{ID: tokenID, Now: tokenNow})
 	if err != nil {
 		t.Fatal(err)
 	}
 	public := append(ed25519.PublicKey(nil), edKey()[32:]...)
-	verifies := newTokens(t, echosession.TokenConfig{WithKid: true, Keys: []echosession.SigningKey{
+	verifies := newTokens(t, jwt.Config{WithKid: true, Keys: []jwt.SigningKey{
 		{ID: "0", Algorithm: "HS256", Key: tokenSecret}, {ID: "1", Algorithm: "EdDSA", Key: public},
 	}})
 	clear(public)
@@ -195,34 +195,34 @@ func TestSigningKeyPublicIsCopied(t *testing.T) {
 }
 
 func TestSigningKeySets(t *testing.T) {
-	hs := func(id string) echosession.SigningKey {
-		return echosession.SigningKey{ID: id, Algorithm: "HS256", Key: tokenSecret}
+	hs := func(id string) jwt.SigningKey {
+		return jwt.SigningKey{ID: id, Algorithm: "HS256", Key: tokenSecret}
 	}
 	tests := map[string]struct {
-		config echosession.TokenConfig
+		config jwt.Config
 		want   []string // none: accepted
 	}{
-		"none": {echosession.TokenConfig{}, []string{"Config.Secret", "or Keys"}},
+		"none": {jwt.Config{}, []string{"Config.Secret", "or Keys"}},
 		"the shorthand is named in its errors": {
-			echosession.TokenConfig{Keys: []echosession.SigningKey{{Algorithm: "HS256"}}}, []string{"Config.Secret:"}},
-		"an ID twice":             {echosession.TokenConfig{WithKid: true, Keys: []echosession.SigningKey{hs("a"), hs("a")}}, []string{"Config.Keys[1]", `"a"`}},
-		"an ID missing":           {echosession.TokenConfig{WithKid: true, Keys: []echosession.SigningKey{hs("a"), hs("")}}, []string{"Config.Keys[1]", "ID is missing"}},
-		"IDs that differ in case": {echosession.TokenConfig{WithKid: true, Keys: []echosession.SigningKey{hs("a"), hs("A")}}, nil},
-		"an ID of 100 bytes":      {echosession.TokenConfig{WithKid: true, Keys: []echosession.SigningKey{hs(strings.Repeat("a", 100))}}, nil},
-		"an ID of 101 bytes":      {echosession.TokenConfig{WithKid: true, Keys: []echosession.SigningKey{hs(strings.Repeat("a", 101))}}, []string{"at most 100"}},
-		"an ID of invalid UTF-8":  {echosession.TokenConfig{WithKid: true, Keys: []echosession.SigningKey{hs("\xff")}}, []string{"UTF-8"}},
-		"one secret under two algorithms": {echosession.TokenConfig{WithKid: true, Keys: []echosession.SigningKey{
+			jwt.Config{Keys: []jwt.SigningKey{{Algorithm: "HS256"}}}, []string{"Config.Secret:"}},
+		"an ID twice":             {jwt.Config{WithKid: true, Keys: []jwt.SigningKey{hs("a"), hs("a")}}, []string{"Config.Keys[1]", `"a"`}},
+		"an ID missing":           {jwt.Config{WithKid: true, Keys: []jwt.SigningKey{hs("a"), hs("")}}, []string{"Config.Keys[1]", "ID is missing"}},
+		"IDs that differ in case": {jwt.Config{WithKid: true, Keys: []jwt.SigningKey{hs("a"), hs("A")}}, nil},
+		"an ID of 100 bytes":      {jwt.Config{WithKid: true, Keys: []jwt.SigningKey{hs(strings.Repeat("a", 100))}}, nil},
+		"an ID of 101 bytes":      {jwt.Config{WithKid: true, Keys: []jwt.SigningKey{hs(strings.Repeat("a", 101))}}, []string{"at most 100"}},
+		"an ID of invalid UTF-8":  {jwt.Config{WithKid: true, Keys: []jwt.SigningKey{hs("\xff")}}, []string{"UTF-8"}},
+		"one secret under two algorithms": {jwt.Config{WithKid: true, Keys: []jwt.SigningKey{
 			{ID: "a", Algorithm: "HS256", Key: longSecret}, {ID: "b", Algorithm: "HS512", Key: longSecret},
 		}}, []string{"Config.Keys[1]", "another Algorithm"}},
-		"one RSA key under two algorithms": {echosession.TokenConfig{WithKid: true, Keys: []echosession.SigningKey{
+		"one RSA key under two algorithms": {jwt.Config{WithKid: true, Keys: []jwt.SigningKey{
 			{ID: "a", Algorithm: "RS256", Key: rsaKey()}, {ID: "b", Algorithm: "PS256", Key: &rsaKey().PublicKey},
 		}}, []string{"Config.Keys[1]", "another Algorithm"}},
-		"a public key first": {echosession.TokenConfig{WithKid: true, Keys: []echosession.SigningKey{
+		"a public key first": {jwt.Config{WithKid: true, Keys: []jwt.SigningKey{
 			{ID: "a", Algorithm: "EdDSA", Key: edKey().Public()}, hs("b"),
 		}}, []string{"Config.Keys[0]", "the first key signs"}},
-		"every mistake at once": {echosession.TokenConfig{
+		"every mistake at once": {jwt.Config{
 			WithKid: true,
-			Keys: []echosession.SigningKey{
+			Keys: []jwt.SigningKey{
 				{ID: strings.Repeat("a", 300), Algorithm: "HS384", Key: tokenSecret}, {Algorithm: "ES256", Key: p384Key()}, {ID: "c", Algorithm: "x"},
 			},
 			Issuer:   "\xff",
@@ -232,15 +232,15 @@ func TestSigningKeySets(t *testing.T) {
 			"Config.Keys[0]: the ID has 300", "at least 48", "Config.Keys[1]: the ECDSA key", "Config.Keys[1]: the ID is missing",
 			`unknown Algorithm "x"`, "Config.Issuer", "Config.Audience[1]", "Config.ClockSkew",
 		}},
-		"a negative skew":     {echosession.TokenConfig{Keys: []echosession.SigningKey{hs("")}, Skew: -1}, []string{"Config.ClockSkew"}},
-		"a skew of 5 minutes": {echosession.TokenConfig{Keys: []echosession.SigningKey{hs("")}, Skew: 5 * time.Minute}, nil},
-		"two short secrets are two mistakes only": {echosession.TokenConfig{WithKid: true, Keys: []echosession.SigningKey{
+		"a negative skew":     {jwt.Config{Keys: []jwt.SigningKey{hs("")}, Skew: -1}, []string{"Config.ClockSkew"}},
+		"a skew of 5 minutes": {jwt.Config{Keys: []jwt.SigningKey{hs("")}, Skew: 5 * time.Minute}, nil},
+		"two short secrets are two mistakes only": {jwt.Config{WithKid: true, Keys: []jwt.SigningKey{
 			{ID: "a", Algorithm: "HS256", Key: []byte("x")}, {ID: "b", Algorithm: "HS512", Key: []byte("y")},
 		}}, []string{"at least 32", "at least 64"}},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			tokens, err := echosession.NewTokens(tt.config)
+			tokens, err := jwt.New(tt.config)
 			if len(tt.want) == 0 {
 				if err != nil {
 					t.Error(err)
@@ -261,8 +261,8 @@ func TestSigningKeySets(t *testing.T) {
 		})
 	}
 	t.Run("the longest ID makes a header that is read", func(t *testing.T) {
-		tokens := newTokens(t, echosession.TokenConfig{WithKid: true, Keys: []echosession.SigningKey{hs(strings.Repeat("\x01", 100))}})
-		token, _, err := tokens.Issue(echosession.IssueParams{ID: tokenID, Now: tokenNow})
+		tokens := newTokens(t, jwt.Config{WithKid: true, Keys: []jwt.SigningKey{hs(strings.Repeat("\x01", 100))}})
+		token, _, err := tokens.Issue(jwt.Params{ID: tokenID, Now: tokenNow})
 		if err != nil {
 			t.Fatal(err)
 		}

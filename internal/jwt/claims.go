@@ -1,4 +1,4 @@
-package echosession
+package jwt
 
 import (
 	"encoding/json"
@@ -21,8 +21,8 @@ type Claims map[string]any
 // milliseconds, and 0 when it has none and lives until exp.
 const idleClaim = "idle"
 
-// noIdle is the idle timeout of a session that has none.
-const noIdle time.Duration = -1
+// NoIdle is the idle timeout of a session that has none.
+const NoIdle time.Duration = -1
 
 // maxIdle keeps the sum of a time of this century and an idle timeout within
 // int64 nanoseconds.
@@ -33,7 +33,7 @@ const maxIdle = 100 * 365 * 24 * time.Hour
 const maxNumericDate = 253402300799
 
 // reserved reports whether a claim belongs to the package.
-func (t *tokens) reserved(name string) bool {
+func (t *Keyring) reserved(name string) bool {
 	switch name {
 	case "jti", "iat", idleClaim:
 		return true
@@ -45,17 +45,17 @@ func (t *tokens) reserved(name string) bool {
 	return false
 }
 
-// splitClaims checks a caller's claims and takes `sub` and `exp` out of them; exp
+// SplitClaims checks a caller's claims and takes `sub` and `exp` out of them; exp
 // is zero when there is none. The values of rest are JSON already: what the caller
 // changes afterwards has no effect, and they cannot fail to encode.
-func (t *tokens) splitClaims(c Claims, now time.Time) (rest Claims, subject string, exp time.Time, err error) {
+func (t *Keyring) SplitClaims(c Claims, now time.Time) (rest Claims, subject string, exp time.Time, err error) {
 	fail := func(err error) (Claims, string, time.Time, error) {
 		return nil, "", time.Time{}, err
 	}
 	rest = make(Claims, len(c))
 	for name, value := range c {
 		if t.reserved(name) {
-			return fail(fmt.Errorf("%w: %q", ErrReservedClaim, name))
+			return fail(fmt.Errorf("%w: %q", ErrReserved, name))
 		}
 		if !utf8.ValidString(name) {
 			return fail(fmt.Errorf("echosession: the name of the claim %q is not valid UTF-8", name))
@@ -95,9 +95,9 @@ func (t *tokens) splitClaims(c Claims, now time.Time) (rest Claims, subject stri
 	return rest, subject, exp, nil
 }
 
-// callersClaims returns what splitClaims made of the claims that a token was issued
+// CallersClaims returns what SplitClaims made of the claims that a token was issued
 // with.
-func (t *tokens) callersClaims(v *verifiedToken) Claims {
+func (t *Keyring) CallersClaims(v *Token) Claims {
 	var members map[string]json.RawMessage
 	if err := json.Unmarshal([]byte(v.payload), &members); err != nil {
 		panic("echosession: a verified payload does not decode: " + err.Error())
@@ -164,7 +164,7 @@ func numericDate(at time.Time) json.Number {
 	return json.Number(strconv.FormatFloat(float64(ms)/1000, 'f', 3, 64))
 }
 
-// The times of a verifiedToken are nanoseconds since 1970, so that a use costs a
+// The times of a Token are nanoseconds since 1970, so that a use costs a
 // comparison. These two stand for a claim that is absent or too far away to matter.
 const (
 	never  = math.MaxInt64
@@ -184,19 +184,19 @@ func nanoseconds(seconds float64) int64 {
 	return int64(whole)*1e9 + int64(fraction*1e9)
 }
 
-// verifiedToken is what a good token says. It is immutable.
-type verifiedToken struct {
-	id      string        // jti
-	subject string        // sub, "" when absent
-	idle    time.Duration // the session's own; 0: none of its own, noIdle: it has no idle timeout
+// Token is what a good token says. It is immutable.
+type Token struct {
+	ID      string        // jti
+	Subject string        // sub, "" when absent
+	Idle    time.Duration // the session's own; 0: none of its own, NoIdle: it has no idle timeout
 	exp     int64         // never when absent
 	nbf     int64         // always when absent
 	iat     int64         // always when absent
 	payload string        // the JSON that was signed
 }
 
-// claims decodes the payload anew, so that the result is the caller's.
-func (v *verifiedToken) claims() Claims {
+// Claims decodes the payload anew, so that the result is the caller's.
+func (v *Token) Claims() Claims {
 	var c Claims
 	if err := json.Unmarshal([]byte(v.payload), &c); err != nil {
 		panic("echosession: a verified payload does not decode: " + err.Error())
@@ -204,8 +204,8 @@ func (v *verifiedToken) claims() Claims {
 	return c
 }
 
-// expiresAt returns the time of exp, and false when there is none.
-func (v *verifiedToken) expiresAt() (time.Time, bool) {
+// ExpiresAt returns the time of exp, and false when there is none.
+func (v *Token) ExpiresAt() (time.Time, bool) {
 	if v.exp == never {
 		return time.Time{}, false
 	}
@@ -214,17 +214,17 @@ func (v *verifiedToken) expiresAt() (time.Time, bool) {
 
 // parsePayload reads the claims that the package knows. It does not look at the
 // clock.
-func (t *tokens) parsePayload(payload string) (*verifiedToken, error) {
-	v := &verifiedToken{exp: never, nbf: always, iat: always, payload: payload}
+func (t *Keyring) parsePayload(payload string) (*Token, error) {
+	v := &Token{exp: never, nbf: always, iat: always, payload: payload}
 	issued, intended := t.issuer == "", len(t.audience) == 0
 	err := scanJSONObject(payload, func(name, value string) error {
 		ok := true
 		switch name {
 		case "jti":
-			v.id, ok = jsonString(value)
-			ok = ok && isSessionID(v.id)
+			v.ID, ok = jsonString(value)
+			ok = ok && isSessionID(v.ID)
 		case "sub":
-			v.subject, ok = jsonString(value)
+			v.Subject, ok = jsonString(value)
 		case "iat":
 			v.iat, ok = jsonTime(value)
 		case "nbf":
@@ -232,7 +232,7 @@ func (t *tokens) parsePayload(payload string) (*verifiedToken, error) {
 		case "exp":
 			v.exp, ok = jsonTime(value)
 		case idleClaim:
-			v.idle, ok = jsonIdle(value)
+			v.Idle, ok = jsonIdle(value)
 		case "iss":
 			if t.issuer != "" {
 				var issuer string
@@ -254,7 +254,7 @@ func (t *tokens) parsePayload(payload string) (*verifiedToken, error) {
 	switch {
 	case err != nil:
 		return nil, invalidToken("payload: " + err.Error())
-	case v.id == "":
+	case v.ID == "":
 		return nil, invalidToken("payload: no jti")
 	case !issued:
 		return nil, invalidToken("payload: no iss")
@@ -309,14 +309,14 @@ func jsonIdle(value string) (time.Duration, bool) {
 	case err != nil || ms < 0 || ms > maxIdle.Milliseconds():
 		return 0, false
 	case ms == 0:
-		return noIdle, true
+		return NoIdle, true
 	}
 	return time.Duration(ms) * time.Millisecond, true
 }
 
 // intersects reports whether the value of aud, a string or an array of strings
 // (RFC 7519 §4.1.3), holds one of the configured audiences.
-func (t *tokens) intersects(value string) bool {
+func (t *Keyring) intersects(value string) bool {
 	if audience, ok := jsonString(value); ok {
 		return slices.Contains(t.audience, audience)
 	}

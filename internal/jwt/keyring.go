@@ -1,4 +1,5 @@
-package echosession
+// Package jwt issues and verifies the tokens of sessions.
+package jwt
 
 import (
 	"crypto"
@@ -35,16 +36,24 @@ const (
 // \n: see open.
 var base64url = base64.RawURLEncoding.Strict()
 
-type tokenConfig struct {
-	keys     []SigningKey // the first signs, all verify
-	withKid  bool         // they come from Config.Keys, not from Config.Secret
-	issuer   string
-	audience []string
-	skew     time.Duration
+type Config struct {
+	Keys     []SigningKey // the first signs, all verify
+	WithKid  bool         // they come from Config.Keys, not from Config.Secret
+	Issuer   string
+	Audience []string
+	Skew     time.Duration
 }
 
-// tokens issues and verifies tokens. It is immutable, and safe for concurrent use.
-type tokens struct {
+var (
+	// ErrInvalid is what every error of [Keyring.Verify] matches.
+	ErrInvalid = errors.New("echosession: invalid token")
+
+	// ErrReserved says that a caller's claim belongs to the package.
+	ErrReserved = errors.New("echosession: reserved claim")
+)
+
+// A Keyring issues and verifies tokens. It is immutable, and safe for concurrent use.
+type Keyring struct {
 	keys     []key
 	issuer   string
 	audience []string
@@ -62,52 +71,54 @@ type key struct {
 	header   string // the first segment of the tokens that this key signs
 }
 
-// newTokens reports every mistake in cfg. No key material gets into an error.
-func newTokens(cfg tokenConfig) (*tokens, error) {
-	t := &tokens{
-		issuer:   cfg.issuer,
-		audience: slices.Clone(cfg.audience),
-		skew:     cfg.skew,
+// New reports every mistake in cfg. No key material gets into an error.
+func New(cfg Config) (*Keyring, error) {
+	t := &Keyring{
+		issuer:   cfg.Issuer,
+		audience: slices.Clone(cfg.Audience),
+		skew:     cfg.Skew,
 	}
 	var errs []error
-	if len(cfg.keys) == 0 {
+	if len(cfg.Keys) == 0 {
 		errs = append(errs, errors.New(`echosession: Config.Secret: set Secret to 32 random bytes ("openssl rand -base64 32" makes them), or Keys`))
 	}
-	for i, sk := range cfg.keys {
+	for i, sk := range cfg.Keys {
 		field := "Config.Secret"
-		if cfg.withKid {
+		if cfg.WithKid {
 			field = fmt.Sprintf("Config.Keys[%d]", i)
 		}
-		k, err := newKey(sk, cfg.withKid)
+		k, err := newKey(sk, cfg.WithKid)
 		if err == nil && i == 0 {
-			err = k.try()
+			err = errors.Join(k.try())
 		}
-		for _, err := range mistakes(err) {
-			errs = append(errs, fmt.Errorf("echosession: %s: %w", field, err))
+		if err != nil {
+			for _, err := range err.(interface{ Unwrap() []error }).Unwrap() {
+				errs = append(errs, fmt.Errorf("echosession: %s: %w", field, err))
+			}
 		}
 		for j, other := range t.keys {
 			if sameKey(k.verify, other.verify) && k.alg != other.alg {
 				errs = append(errs, fmt.Errorf("echosession: %s: it is the key of Config.Keys[%d] under another Algorithm: a key has one (RFC 8725 §3.1)", field, j))
 			}
 		}
-		if cfg.withKid && sk.ID == "" && len(cfg.keys) > 1 {
+		if cfg.WithKid && sk.ID == "" && len(cfg.Keys) > 1 {
 			errs = append(errs, fmt.Errorf("echosession: %s: the ID is missing: with several keys each needs one", field))
 		}
-		if j := slices.IndexFunc(cfg.keys[:i], func(other SigningKey) bool { return other.ID == sk.ID }); j >= 0 && sk.ID != "" {
+		if j := slices.IndexFunc(cfg.Keys[:i], func(other SigningKey) bool { return other.ID == sk.ID }); j >= 0 && sk.ID != "" {
 			errs = append(errs, fmt.Errorf("echosession: %s: the ID %q is that of Config.Keys[%d] too", field, sk.ID, j))
 		}
 		t.keys = append(t.keys, k)
 	}
-	if !utf8.ValidString(cfg.issuer) {
+	if !utf8.ValidString(cfg.Issuer) {
 		errs = append(errs, errors.New("echosession: Config.Issuer: it is not valid UTF-8"))
 	}
-	for i, a := range cfg.audience {
+	for i, a := range cfg.Audience {
 		if a == "" || !utf8.ValidString(a) {
 			errs = append(errs, fmt.Errorf("echosession: Config.Audience[%d]: it is empty or not valid UTF-8", i))
 		}
 	}
-	if cfg.skew < 0 || cfg.skew > maxClockSkew {
-		errs = append(errs, fmt.Errorf("echosession: Config.ClockSkew: %v; it is from 0 to %v", cfg.skew, maxClockSkew))
+	if cfg.Skew < 0 || cfg.Skew > maxClockSkew {
+		errs = append(errs, fmt.Errorf("echosession: Config.ClockSkew: %v; it is from 0 to %v", cfg.Skew, maxClockSkew))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
@@ -184,13 +195,13 @@ func (p pssVerifier) Verify(signed, signature []byte, public any) error {
 }
 
 func invalidToken(reason string) error {
-	return fmt.Errorf("%w: %s", ErrInvalidToken, reason)
+	return fmt.Errorf("%w: %s", ErrInvalid, reason)
 }
 
-// verify checks everything about a token but the clock: its form, its signature and
-// its claims, in this order. Errors match [ErrInvalidToken] and hold no byte of the
+// Verify checks everything about a token but the clock: its form, its signature and
+// its claims, in this order. Errors match [ErrInvalid] and hold no byte of the
 // token.
-func (t *tokens) verify(token string) (*verifiedToken, error) {
+func (t *Keyring) Verify(token string) (*Token, error) {
 	payload, err := t.open(token)
 	if err != nil {
 		return nil, err
@@ -201,7 +212,7 @@ func (t *tokens) verify(token string) (*verifiedToken, error) {
 // open returns the payload of a JWS in compact form (RFC 7515 §7.1) whose signature
 // verifies. jwx's own parsers take much that is not such a token; here jwx sees
 // nothing but the signature and what was signed.
-func (t *tokens) open(token string) (payload string, err error) {
+func (t *Keyring) open(token string) (payload string, err error) {
 	if len(token) > maxTokenLen {
 		return "", invalidToken("too long")
 	}
@@ -252,7 +263,7 @@ func (t *tokens) open(token string) (payload string, err error) {
 // readHeader returns the members that choose the key. Without a kid, every key of
 // the algorithm is tried: a token costs at most as many signature checks as there
 // are keys.
-func (t *tokens) readHeader(segment string) (alg, kid string, err error) {
+func (t *Keyring) readHeader(segment string) (alg, kid string, err error) {
 	for i := range t.keys {
 		if t.keys[i].header == segment {
 			return t.keys[i].alg, t.keys[i].kid, nil
@@ -291,9 +302,9 @@ func (t *tokens) readHeader(segment string) (alg, kid string, err error) {
 	return alg, kid, nil
 }
 
-// checkTime compares a token with the clock. It costs a few nanoseconds and belongs
+// CheckTime compares a token with the clock. It costs a few nanoseconds and belongs
 // before every use.
-func (t *tokens) checkTime(v *verifiedToken, now time.Time) error {
+func (t *Keyring) CheckTime(v *Token, now time.Time) error {
 	early := now.Add(-t.skew).UnixNano()
 	late := now.Add(t.skew).UnixNano()
 	switch {
@@ -307,38 +318,38 @@ func (t *tokens) checkTime(v *verifiedToken, now time.Time) error {
 	return nil
 }
 
-type issueParams struct {
-	id      string
-	now     time.Time
-	subject string
-	idle    time.Duration // as in verifiedToken
-	exp     time.Time     // zero: none
-	claims  Claims        // the caller's, from splitClaims
+type Params struct {
+	ID      string
+	Now     time.Time
+	Subject string
+	Idle    time.Duration // as in Token
+	Exp     time.Time     // zero: none
+	Claims  Claims        // the caller's, from SplitClaims
 }
 
-// issue signs a token with the first key.
-func (t *tokens) issue(p issueParams) (token string, v *verifiedToken, err error) {
-	claims := make(Claims, len(p.claims)+7)
-	maps.Copy(claims, p.claims)
-	claims["jti"] = p.id
-	claims["iat"] = p.now.Unix()
-	if p.subject != "" {
-		if !utf8.ValidString(p.subject) {
+// Issue signs a token with the first key.
+func (t *Keyring) Issue(p Params) (token string, v *Token, err error) {
+	claims := make(Claims, len(p.Claims)+7)
+	maps.Copy(claims, p.Claims)
+	claims["jti"] = p.ID
+	claims["iat"] = p.Now.Unix()
+	if p.Subject != "" {
+		if !utf8.ValidString(p.Subject) {
 			return "", nil, errors.New("echosession: the subject is not valid UTF-8")
 		}
-		claims["sub"] = p.subject
+		claims["sub"] = p.Subject
 	}
-	if p.idle != 0 {
-		if p.idle != noIdle && (p.idle < time.Millisecond || p.idle > maxIdle) {
-			return "", nil, fmt.Errorf("echosession: an idle timeout of %v: it must be from 1ms to %v", p.idle, maxIdle)
+	if p.Idle != 0 {
+		if p.Idle != NoIdle && (p.Idle < time.Millisecond || p.Idle > maxIdle) {
+			return "", nil, fmt.Errorf("echosession: an idle timeout of %v: it must be from 1ms to %v", p.Idle, maxIdle)
 		}
-		claims[idleClaim] = max(0, p.idle.Milliseconds())
+		claims[idleClaim] = max(0, p.Idle.Milliseconds())
 	}
-	if !p.exp.IsZero() {
-		if err := checkNumericDate(float64(p.exp.Unix())); err != nil {
+	if !p.Exp.IsZero() {
+		if err := checkNumericDate(float64(p.Exp.Unix())); err != nil {
 			return "", nil, fmt.Errorf("echosession: the time of expiry: %w", err)
 		}
-		claims["exp"] = numericDate(p.exp)
+		claims["exp"] = numericDate(p.Exp)
 	}
 	if t.issuer != "" {
 		claims["iss"] = t.issuer

@@ -1,4 +1,4 @@
-package echosession_test
+package jwt_test
 
 import (
 	"fmt"
@@ -8,16 +8,16 @@ import (
 	"testing"
 	"time"
 
-	"github.com/echosession/echosession"
+	"github.com/echosession/echosession/internal/jwt"
 )
 
 // verifiedTokens issues n tokens of the usual size.
-func verifiedTokens(t testing.TB, n int) ([]string, []*echosession.VerifiedToken) {
+func verifiedTokens(t testing.TB, n int) ([]string, []*jwt.Token) {
 	t.Helper()
 	tokens := secretTokens(t)
-	list, verified := make([]string, n), make([]*echosession.VerifiedToken, n)
+	list, verified := make([]string, n), make([]*jwt.Token, n)
 	for i := range n {
-		token, v, err := tokens.Issue(echosession.IssueParams{
+		token, v, err := tokens.Issue(jwt.Params{
 			ID: fmt.Sprintf("%08x-d9cb-469f-a165-70867728950e", i), Now: tokenNow, Subject: "anna", Exp: tokenNow.Add(time.Hour),
 		})
 		if err != nil {
@@ -31,12 +31,12 @@ func verifiedTokens(t testing.TB, n int) ([]string, []*echosession.VerifiedToken
 func TestVerifiedCache(t *testing.T) {
 	list, verified := verifiedTokens(t, 3)
 	t.Run("what was added is found", func(t *testing.T) {
-		c := echosession.NewVerifiedCache(1 << 20)
+		c := jwt.NewCache(1 << 20)
 		if c.Get(list[0]) != nil {
 			t.Error("found before it was added")
 		}
 		added := c.Add(list[0], verified[0])
-		if got := c.Get(list[0]); got != added || got.ID() != verified[0].ID() {
+		if got := c.Get(list[0]); got != added || got.ID != verified[0].ID {
 			t.Errorf("got %v", got)
 		}
 		if c.Get(list[1]) != nil || c.Get("") != nil {
@@ -44,7 +44,7 @@ func TestVerifiedCache(t *testing.T) {
 		}
 	})
 	t.Run("a token that was tampered with is not found", func(t *testing.T) {
-		c := echosession.NewVerifiedCache(1 << 20)
+		c := jwt.NewCache(1 << 20)
 		c.Add(list[0], verified[0])
 		for i := range list[0] {
 			if c.Get(list[0][:i]+"~"+list[0][i+1:]) != nil || c.Get(list[0][:i]) != nil {
@@ -53,15 +53,15 @@ func TestVerifiedCache(t *testing.T) {
 		}
 	})
 	t.Run("all share the first entry", func(t *testing.T) {
-		c := echosession.NewVerifiedCache(1 << 20)
+		c := jwt.NewCache(1 << 20)
 		first := c.Add(list[0], verified[0])
-		first.LastTouch(7)
+		first.LastTouch.Store(7)
 		if again := c.Add(list[0], verified[1]); again != first {
 			t.Error("a second entry")
 		}
 	})
 	t.Run("what was removed is not found", func(t *testing.T) {
-		c := echosession.NewVerifiedCache(1 << 20)
+		c := jwt.NewCache(1 << 20)
 		for i := range list {
 			c.Add(list[i], verified[i])
 		}
@@ -76,8 +76,8 @@ func TestVerifiedCache(t *testing.T) {
 	})
 	t.Run("without room nothing is remembered", func(t *testing.T) {
 		for _, size := range []int{0, -1, 1} {
-			c := echosession.NewVerifiedCache(size)
-			if e := c.Add(list[0], verified[0]); e == nil || e.ID() != verified[0].ID() || c.Get(list[0]) != nil {
+			c := jwt.NewCache(size)
+			if e := c.Add(list[0], verified[0]); e == nil || e.ID != verified[0].ID || c.Get(list[0]) != nil {
 				t.Errorf("size %d: %v", size, e)
 			}
 		}
@@ -87,7 +87,7 @@ func TestVerifiedCache(t *testing.T) {
 func TestVerifiedCacheIsBounded(t *testing.T) {
 	const limit = 1 << 20
 	list, verified := verifiedTokens(t, 20_000)
-	c := echosession.NewVerifiedCache(limit)
+	c := jwt.NewCache(limit)
 	hot := c.Add(list[0], verified[0])
 	most := 0
 	for i := 1; i < len(list); i++ {
@@ -112,7 +112,7 @@ func TestVerifiedCacheIsBounded(t *testing.T) {
 
 func TestVerifiedCacheRemovesFromBothGenerations(t *testing.T) {
 	list, verified := verifiedTokens(t, 4000)
-	c := echosession.NewVerifiedCache(1 << 20)
+	c := jwt.NewCache(1 << 20)
 	for i := range list {
 		c.Add(list[i], verified[i])
 	}
@@ -140,7 +140,7 @@ func TestVerifiedCacheMemory(t *testing.T) {
 	for _, n := range []int{15_000, 20_000, 28_000} {
 		tokens := secretTokens(t)
 		list, _ := verifiedTokens(t, n)
-		c := echosession.NewVerifiedCache(1 << 30)
+		c := jwt.NewCache(1 << 30)
 		before := heap()
 		for _, token := range list {
 			v, err := tokens.Verify(token)
@@ -162,7 +162,7 @@ func TestVerifiedCacheMemory(t *testing.T) {
 
 func TestVerifiedCacheDoesNotPinTheRequest(t *testing.T) {
 	list, verified := verifiedTokens(t, 1)
-	c := echosession.NewVerifiedCache(1 << 20)
+	c := jwt.NewCache(1 << 20)
 	before := heap()
 	func() {
 		request := list[0] + strings.Repeat("x", 64<<20)
@@ -186,7 +186,7 @@ func heap() uint64 {
 
 func TestVerifiedCacheConcurrently(t *testing.T) {
 	list, verified := verifiedTokens(t, 500)
-	c := echosession.NewVerifiedCache(256 << 10) // room for some of them
+	c := jwt.NewCache(256 << 10) // room for some of them
 	var wg sync.WaitGroup
 	for worker := range 4 {
 		wg.Go(func() {
@@ -197,7 +197,7 @@ func TestVerifiedCacheConcurrently(t *testing.T) {
 					if e == nil {
 						e = c.Add(list[i], verified[i])
 					}
-					if e.ID() != verified[i].ID() {
+					if e.ID != verified[i].ID {
 						t.Errorf("token %d is taken for another", i)
 						return
 					}
@@ -216,7 +216,7 @@ func TestVerifiedCacheConcurrently(t *testing.T) {
 
 func TestVerifiedCacheGetDoesNotAllocate(t *testing.T) {
 	list, verified := verifiedTokens(t, 1)
-	c := echosession.NewVerifiedCache(1 << 20)
+	c := jwt.NewCache(1 << 20)
 	c.Add(list[0], verified[0])
 	if n := testing.AllocsPerRun(100, func() { c.Get(list[0]) }); n != 0 {
 		t.Errorf("%v allocations", n)
@@ -225,7 +225,7 @@ func TestVerifiedCacheGetDoesNotAllocate(t *testing.T) {
 
 func BenchmarkVerifiedCacheGet(b *testing.B) {
 	list, verified := verifiedTokens(b, 10_000)
-	c := echosession.NewVerifiedCache(64 << 20)
+	c := jwt.NewCache(64 << 20)
 	for i := range list {
 		c.Add(list[i], verified[i])
 	}
@@ -233,7 +233,7 @@ func BenchmarkVerifiedCacheGet(b *testing.B) {
 	b.Run("same", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			if tokens.CheckTime(c.Get(list[0]).VerifiedToken(), tokenNow) != nil {
+			if tokens.CheckTime(c.Get(list[0]).Token, tokenNow) != nil {
 				b.Fatal("refused")
 			}
 		}
