@@ -1,11 +1,11 @@
 package echosession
 
 import (
-	"errors"
 	"reflect"
 	"time"
 
 	"github.com/echosession/echosession/internal/jwt"
+	"github.com/echosession/echosession/internal/shape"
 )
 
 // What the external tests reach of the serializer.
@@ -17,7 +17,7 @@ type (
 
 const (
 	NoIdleTimeout = jwt.NoIdle
-	MaxDepth      = maxDepth
+	MaxDepth      = shape.MaxDepth
 )
 
 func NewRecordHeader(id string, createdAt time.Time, idle time.Duration, subject string) RecordHeader {
@@ -58,37 +58,23 @@ func RevisionOf(record []byte) []byte { return revisionOf(record) }
 
 // Scan checks that data is one value that T's decoder can take.
 func (s Serializer) Scan(data []byte) error {
-	scan := scanner{data: data}
-	return scan.all(s.shape)
+	scan := shape.Scanner{Data: data}
+	return scan.All(s.shape)
 }
 
 // HasUnknown reports whether checked data holds fields that T does not know.
 func (s Serializer) HasUnknown(data []byte) bool {
-	scan := scanner{data: data}
-	return scan.all(s.shape) == nil && scan.unknown
+	unknown, err := s.shape.Check(data)
+	return err == nil && unknown
 }
 
 // Shapeless checks structure alone.
-func Shapeless(data []byte) error {
-	scan := scanner{data: data}
-	if err := scan.skip(maxDepth, false); err != nil {
-		return err
-	}
-	if scan.pos != len(data) {
-		return errors.New("bytes follow its end")
-	}
-	return nil
-}
+func Shapeless(data []byte) error { return shape.Shapeless(data) }
 
-func Carry(s Serializer, fresh, prev []byte) []byte { return carry(nil, fresh, prev, s.shape) }
+func Carry(s Serializer, fresh, prev []byte) []byte { return s.shape.Carry(nil, fresh, prev) }
 
 // FieldNames returns the names under which T's top-level fields are written.
-func (s Serializer) FieldNames() (names []string) {
-	for _, f := range s.shape.fields {
-		names = append(names, f.name)
-	}
-	return names
-}
+func (s Serializer) FieldNames() []string { return s.shape.FieldNames() }
 
 // WithCodec returns a serializer with another codec in place of its own.
 func WithCodec(s Serializer, codec Codec) Serializer {

@@ -5,7 +5,6 @@ import (
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/rand"
-	"encoding"
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
@@ -16,9 +15,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/vmihailenco/msgpack/v5"
-
 	"github.com/echosession/echosession/internal/jwt"
+	"github.com/echosession/echosession/internal/shape"
 )
 
 // Codec turns the user's struct into bytes and back. A nil Codec in [Config]
@@ -79,9 +77,6 @@ const (
 	sealOverhead = 12 + 16 // nonce and tag
 )
 
-// fallbackTag names the fields that have no msgpack tag.
-const fallbackTag = "json"
-
 type recordHeader struct {
 	id        string        // canonical, lower case
 	createdAt time.Time     // whole milliseconds, UTC
@@ -101,7 +96,7 @@ type serializerConfig struct {
 // for concurrent use.
 type serializer struct {
 	codec          Codec
-	shape          *shape // nil with a codec
+	shape          *shape.Shape // nil with a codec
 	seals          []cipher.AEAD
 	allowPlaintext bool
 	maxSize        int
@@ -118,7 +113,7 @@ func newSerializer(t reflect.Type, cfg serializerConfig) (*serializer, error) {
 		allowPlaintext: cfg.allowPlaintext,
 		maxSize:        cfg.maxSize,
 		format:         formatMsgpack,
-		flat:           flat(t),
+		flat:           shape.Flat(t),
 	}
 	if s.codec != nil {
 		s.format = formatCodec
@@ -166,77 +161,81 @@ func (s *serializer) useType(t reflect.Type) error {
 	switch {
 	case t.Kind() == reflect.Pointer:
 		return fmt.Errorf("%s: a session holds a struct, not a pointer to one: use %s", t, t.Elem())
-	case t.Kind() == reflect.Interface && t != anyType:
+	case t.Kind() == reflect.Interface && t != reflect.TypeFor[any]():
 		return fmt.Errorf("%s: the type behind an interface is not stored: use a struct", t)
 	case s.codec != nil:
-		return probeCodec(t, s.codec)
+		return shape.ProbeCodec(t, s.codec.Marshal, s.codec.Unmarshal)
 	}
-	sh, err := newShape(t)
-	if err != nil {
-		return err
-	}
+	sh, err := shape.New(t)
 	s.shape = sh
-	return probe(sh)
+	return err
 }
 
 // encode makes a record with a new revision of h and v, a *T. The unknown fields
 // of prev, the session's record before, live on in it; prev may be nil.
 func (s *serializer) encode(h recordHeader, v any, prev []byte) ([]byte, error) {
 	var prevData []byte
-	if prev != nil && s.shape != nil && s.shape.keeps {
+	if prev != nil && s.shape != nil && s.shape.Keeps() {
 		p, err := s.open(prev)
 		if err != nil {
 			return nil, err
 		}
-		scan := scanner{data: p.data}
-		if err := scan.all(s.shape); err != nil {
-			return nil, scan.corrupt(err)
+		unknown, err := s.shape.Check(p.data)
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrCorrupt, err)
 		}
-		if scan.unknown {
+		if unknown {
 			prevData = p.data
 		}
 	}
 
-	e := encoders.Get().(*encodeBuffer)
-	defer e.release()
+	b := buffers.Get().(*buffer)
+	defer b.release()
 	var err error
-	if e.buf, err = s.appendHead(e.buf[:0], h); err != nil {
+	if b.bytes, err = s.appendHead(b.bytes[:0], h); err != nil {
 		return nil, err
 	}
-	head := len(e.buf)
-	e.buf = appendSubject(e.buf, h.subject)
-	start := len(e.buf)
+	head := len(b.bytes)
+	b.bytes = appendSubject(b.bytes, h.subject)
+	start := len(b.bytes)
 
 	if s.codec != nil {
 		data, err := s.codec.Marshal(v)
 		if err != nil {
 			return nil, fmt.Errorf("echosession: encode the session data: %w", err)
 		}
-		e.buf = append(appendBinaryHeader(e.buf, len(data)), data...)
-		return s.finish(e.buf, head)
+		b.bytes = append(appendBinaryHeader(b.bytes, len(data)), data...)
+		return s.finish(b.bytes, head)
 	}
 
-	e.start, e.limit = start, s.maxSize
-	if err := e.encode(reflect.ValueOf(v).Elem()); err != nil {
-		if errors.Is(err, ErrTooLarge) {
-			return nil, err
-		}
+	b.bytes, err = s.shape.Append(b.bytes, reflect.ValueOf(v).Elem(), s.maxSize)
+	switch {
+	case err == nil:
+	case errors.Is(err, shape.ErrLimit):
+		return nil, fmt.Errorf("%w: the record has more than the %d bytes allowed (MaxRecordSize): "+
+			"keep bulky data elsewhere and its key in the session", ErrTooLarge, s.maxSize)
+	case errors.Is(err, shape.ErrDepth):
+		return nil, fmt.Errorf("%w: %w", ErrTooLarge, err)
+	default:
 		return nil, fmt.Errorf("echosession: encode the session data: %w", err)
 	}
-	// What could not be read back is not written.
-	scan := scanner{data: e.buf[start:]}
-	switch err := scan.all(s.shape); err {
-	case nil:
-	case errDepth:
-		return nil, errTooDeep
-	default:
-		return nil, fmt.Errorf("echosession: encode the session data: %w", scan.locate(err))
-	}
 	if prevData == nil {
-		return s.finish(e.buf, head)
+		return s.finish(b.bytes, head)
 	}
-	merged := append(make([]byte, 0, len(e.buf)+len(prevData)), e.buf[:start]...)
-	return s.finish(carry(merged, e.buf[start:], prevData, s.shape), head)
+	merged := append(make([]byte, 0, len(b.bytes)+len(prevData)), b.bytes[:start]...)
+	return s.finish(s.shape.Carry(merged, b.bytes[start:], prevData), head)
+}
+
+// A buffer is what a record is put together in.
+type buffer struct{ bytes []byte }
+
+var buffers = sync.Pool{New: func() any { return new(buffer) }}
+
+// release gives the buffer back unless one large session made it large.
+func (b *buffer) release() {
+	if cap(b.bytes) <= 64<<10 {
+		buffers.Put(b)
+	}
 }
 
 // rewrite makes a record of prev with a new ID and a new revision, and leaves
@@ -277,24 +276,18 @@ func (s *serializer) decode(id string, record []byte, v any) (recordHeader, erro
 	}
 
 	if s.codec != nil {
-		scan := scanner{data: p.data}
-		if tok, err := scan.next(); err != nil || tok.form != formBinary || scan.pos != len(p.data) {
+		scan := shape.Scanner{Data: p.data}
+		if tok, err := scan.Next(); err != nil || tok.Form != shape.FormBinary || scan.Pos != len(p.data) {
 			return recordHeader{}, corrupt("its data is not one binary")
-		} else if err := recovered(func() error { return s.codec.Unmarshal(scan.last(tok), v) }); err != nil {
+		} else if err := shape.Recovered(func() error { return s.codec.Unmarshal(scan.Last(tok), v) }); err != nil {
 			return recordHeader{}, corrupt("the codec refused it")
 		}
 		return p.header, nil
 	}
 
-	scan := scanner{data: p.data}
-	if err := scan.all(s.shape); err != nil {
-		return recordHeader{}, scan.corrupt(err)
+	if err := s.shape.Decode(p.data, reflect.ValueOf(v).Elem()); err != nil {
+		return recordHeader{}, fmt.Errorf("%w: %w", ErrCorrupt, err)
 	}
-	target := reflect.ValueOf(v).Elem()
-	if err := unmarshalMsgpack(p.data, target); err != nil {
-		return recordHeader{}, corrupt("the MessagePack decoder or a type's own refused it")
-	}
-	settle(target, s.shape)
 	return p.header, nil
 }
 
@@ -350,25 +343,25 @@ func (s *serializer) open(record []byte) (opened, error) {
 	}
 
 	var p opened
-	scan := scanner{data: record, pos: prefixLen}
-	createdAt, err1 := scan.next()
-	idle, err2 := scan.next()
-	deadline, err3 := scan.next()
-	ok := err1 == nil && err2 == nil && err3 == nil && createdAt.form == formUint && createdAt.n <= math.MaxInt64
-	p.header.createdAt = time.UnixMilli(int64(createdAt.n)).UTC()
+	scan := shape.Scanner{Data: record, Pos: prefixLen}
+	createdAt, err1 := scan.Next()
+	idle, err2 := scan.Next()
+	deadline, err3 := scan.Next()
+	ok := err1 == nil && err2 == nil && err3 == nil && createdAt.Form == shape.FormUint && createdAt.N <= math.MaxInt64
+	p.header.createdAt = time.UnixMilli(int64(createdAt.N)).UTC()
 	switch {
-	case idle.form == formNil:
-	case idle.form == formInt && int64(idle.n) == -1:
+	case idle.Form == shape.FormNil:
+	case idle.Form == shape.FormInt && int64(idle.N) == -1:
 		p.header.idle = jwt.NoIdle
-	case idle.form == formUint && idle.n > 0 && idle.n <= uint64(math.MaxInt64/time.Millisecond):
-		p.header.idle = time.Duration(idle.n) * time.Millisecond
+	case idle.Form == shape.FormUint && idle.N > 0 && idle.N <= uint64(math.MaxInt64/time.Millisecond):
+		p.header.idle = time.Duration(idle.N) * time.Millisecond
 	default:
 		ok = false
 	}
 	switch {
-	case deadline.form == formNil:
-	case deadline.form == formUint && deadline.n <= math.MaxInt64:
-		p.header.deadline = time.UnixMilli(int64(deadline.n)).UTC()
+	case deadline.Form == shape.FormNil:
+	case deadline.Form == shape.FormUint && deadline.N <= math.MaxInt64:
+		p.header.deadline = time.UnixMilli(int64(deadline.N)).UTC()
 	default:
 		ok = false
 	}
@@ -376,25 +369,25 @@ func (s *serializer) open(record []byte) (opened, error) {
 		return opened{}, corrupt("its header is damaged")
 	}
 
-	p.tail = record[scan.pos:]
+	p.tail = record[scan.Pos:]
 	if sealed {
-		head := record[:scan.pos]
-		tok, err := scan.next()
-		if err != nil || tok.form != formBinary || scan.pos != len(record) {
+		head := record[:scan.Pos]
+		tok, err := scan.Next()
+		if err != nil || tok.Form != shape.FormBinary || scan.Pos != len(record) {
 			return opened{}, corrupt("its header is damaged")
 		}
-		if p.tail = s.unseal(scan.last(tok), head); p.tail == nil {
+		if p.tail = s.unseal(scan.Last(tok), head); p.tail == nil {
 			return opened{}, corrupt("no encryption key opens it")
 		}
 	}
 
-	scan = scanner{data: p.tail}
-	subject, err := scan.next()
-	if err != nil || subject.form != formNil && subject.form != formString {
+	scan = shape.Scanner{Data: p.tail}
+	subject, err := scan.Next()
+	if err != nil || subject.Form != shape.FormNil && subject.Form != shape.FormString {
 		return opened{}, corrupt("its header is damaged")
 	}
-	p.header.subject = string(scan.last(subject))
-	p.data = p.tail[scan.pos:]
+	p.header.subject = string(scan.Last(subject))
+	p.data = p.tail[scan.Pos:]
 	return p, nil
 }
 
@@ -525,156 +518,3 @@ func formatID(b []byte) string {
 }
 
 func corrupt(why string) error { return fmt.Errorf("%w: %s", ErrCorrupt, why) }
-
-func (s *scanner) corrupt(err error) error { return fmt.Errorf("%w: %w", ErrCorrupt, s.locate(err)) }
-
-func (s *scanner) locate(err error) error {
-	if s.at == nil {
-		return err
-	}
-	return fmt.Errorf("%s: %w", s.at.where, err)
-}
-
-var errTooDeep = fmt.Errorf("%w: it nests deeper than %d levels; does a pointer lead back to itself?", ErrTooLarge, maxDepth)
-
-// An encodeBuffer takes what the encoder writes, up to a limit.
-type encodeBuffer struct {
-	enc   *msgpack.Encoder
-	buf   []byte
-	start int // of the data
-	limit int // of the whole buffer
-	next  int // the length at which to look for depth next
-}
-
-var encoders = sync.Pool{New: func() any { return &encodeBuffer{enc: msgpack.NewEncoder(nil)} }}
-
-// release gives the buffer back unless one large session made it large.
-func (e *encodeBuffer) release() {
-	if cap(e.buf) <= 64<<10 {
-		encoders.Put(e)
-	}
-}
-
-func (e *encodeBuffer) encode(v reflect.Value) error {
-	e.next = 16 << 10
-	e.enc.Reset(e)
-	e.enc.SetCustomStructTag(fallbackTag)
-	e.enc.UseCompactInts(true)
-	e.enc.SetSortMapKeys(true)
-	return e.enc.EncodeValue(v)
-}
-
-func (e *encodeBuffer) Write(p []byte) (int, error) {
-	if err := e.room(len(p)); err != nil {
-		return 0, err
-	}
-	e.buf = append(e.buf, p...)
-	return len(p), nil
-}
-
-func (e *encodeBuffer) WriteByte(c byte) error {
-	if err := e.room(1); err != nil {
-		return err
-	}
-	e.buf = append(e.buf, c)
-	return nil
-}
-
-// room ends the encoding of a value that leads back to itself long before the
-// stack does, by looking for depth whenever the buffer has doubled.
-func (e *encodeBuffer) room(n int) error {
-	size := len(e.buf) + n
-	if size <= min(e.limit, e.next) {
-		return nil
-	}
-	scan := scanner{data: e.buf[e.start:]}
-	if scan.skip(maxDepth, false) == errDepth {
-		return errTooDeep
-	}
-	if size > e.limit {
-		return fmt.Errorf("%w: the record has more than the %d bytes allowed (MaxRecordSize): "+
-			"keep bulky data elsewhere and its key in the session", ErrTooLarge, e.limit)
-	}
-	e.next = 2 * size
-	return nil
-}
-
-// marshalMsgpack encodes v for the schema, without a limit that matters.
-func marshalMsgpack(v reflect.Value) (data []byte, err error) {
-	e := &encodeBuffer{enc: msgpack.NewEncoder(nil), limit: math.MaxInt}
-	err = recovered(func() error { return e.encode(v) })
-	return e.buf, err
-}
-
-type decodeReader struct {
-	bytes.Reader
-	dec *msgpack.Decoder
-}
-
-var decoders = sync.Pool{New: func() any { return &decodeReader{dec: msgpack.NewDecoder(nil)} }}
-
-// unmarshalMsgpack decodes data that a scanner has checked. A decoder that
-// failed is not used again: it keeps recording what it reads.
-func unmarshalMsgpack(data []byte, v reflect.Value) error {
-	d := decoders.Get().(*decodeReader)
-	d.Reset(data)
-	d.dec.Reset(&d.Reader)
-	d.dec.SetCustomStructTag(fallbackTag)
-	err := recovered(func() error { return d.dec.DecodeValue(v) })
-	if err != nil {
-		return err
-	}
-	if d.Len() > 0 {
-		return errTrailing
-	}
-	d.Reset(nil)
-	decoders.Put(d)
-	return nil
-}
-
-// recovered makes a panic in a type's own method, or in the decoder, an error.
-func recovered(f func() error) (err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			err = fmt.Errorf("panic: %v", r)
-		}
-	}()
-	return f()
-}
-
-// selfEncoding is how a type encodes itself.
-type selfEncoding uint8
-
-const (
-	selfNone  selfEncoding = iota
-	selfValue              // to a MessagePack value
-	selfBytes              // to bytes, which are stored as a binary
-)
-
-var (
-	selfEncoders = []reflect.Type{
-		reflect.TypeFor[msgpack.CustomEncoder](), reflect.TypeFor[msgpack.Marshaler](),
-		reflect.TypeFor[encoding.BinaryMarshaler](), reflect.TypeFor[encoding.TextMarshaler](),
-	}
-	selfDecoders = []reflect.Type{
-		reflect.TypeFor[msgpack.CustomDecoder](), reflect.TypeFor[msgpack.Unmarshaler](),
-		reflect.TypeFor[encoding.BinaryUnmarshaler](), reflect.TypeFor[encoding.TextUnmarshaler](),
-	}
-)
-
-// ownEncoding tells how a type, not a pointer, encodes and decodes itself, in
-// msgpack's order of preference.
-func ownEncoding(t reflect.Type) (enc, dec selfEncoding) {
-	return selfMethod(t, selfEncoders), selfMethod(t, selfDecoders)
-}
-
-func selfMethod(t reflect.Type, methods []reflect.Type) selfEncoding {
-	for _, typ := range []reflect.Type{t, reflect.PointerTo(t)} {
-		for i, m := range methods {
-			if typ.Implements(m) {
-				return selfValue + selfEncoding(i/2)
-			}
-		}
-	}
-	return selfNone
-}

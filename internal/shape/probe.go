@@ -1,4 +1,4 @@
-package echosession
+package shape
 
 import (
 	"bytes"
@@ -12,18 +12,18 @@ import (
 // probe finds what only shows when encoder and decoder run, such as a method
 // with a pointer receiver on the value of a map: it sends values of the shape's
 // type through both and names the smallest part that does not survive.
-func probe(sh *shape) error {
-	p := &prober{samples: map[*shape]reflect.Value{}, tested: map[*shape]bool{}}
+func probe(sh *Shape) error {
+	p := &prober{samples: map[*Shape]reflect.Value{}, tested: map[*Shape]bool{}}
 	return p.test(sh, typeName(sh.typ))
 }
 
 type prober struct {
-	samples map[*shape]reflect.Value // of types that encode themselves; invalid when none was found
-	tested  map[*shape]bool
+	samples map[*Shape]reflect.Value // of types that encode themselves; invalid when none was found
+	tested  map[*Shape]bool
 }
 
 // test tries the parts of a type before the type itself.
-func (p *prober) test(sh *shape, path string) error {
+func (p *prober) test(sh *Shape, path string) error {
 	if sh == nil || p.tested[sh] {
 		return nil
 	}
@@ -60,12 +60,12 @@ func (p *prober) test(sh *shape, path string) error {
 	return nil
 }
 
-func roundTrip(v reflect.Value, sh *shape) (reflect.Value, error) {
+func roundTrip(v reflect.Value, sh *Shape) (reflect.Value, error) {
 	data, err := marshalMsgpack(v)
 	if err != nil {
 		return reflect.Value{}, err
 	}
-	if err := (&scanner{data: data}).all(sh); err != nil {
+	if err := (&Scanner{Data: data}).All(sh); err != nil {
 		return reflect.Value{}, err
 	}
 	got := reflect.New(sh.typ).Elem()
@@ -78,7 +78,7 @@ func roundTrip(v reflect.Value, sh *shape) (reflect.Value, error) {
 
 // sampleOf finds a value that a type's own methods accept: zero, or a small one
 // of an enumeration that does not begin at zero.
-func sampleOf(sh *shape) reflect.Value {
+func sampleOf(sh *Shape) reflect.Value {
 	for n := range 4 {
 		v := reflect.New(sh.typ).Elem()
 		switch {
@@ -98,7 +98,7 @@ func sampleOf(sh *shape) reflect.Value {
 
 // populate fills v. It reports false when v needs a value of a type that accepts
 // none of the samples: nothing can be said about v then.
-func (p *prober) populate(v reflect.Value, sh *shape, depth int) bool {
+func (p *prober) populate(v reflect.Value, sh *Shape, depth int) bool {
 	if sample, own := p.samples[sh]; own {
 		if sample.IsValid() {
 			v.Set(sample)
@@ -149,16 +149,16 @@ func encodesToRecord(t reflect.Type) bool {
 	return enc != selfNone && t != timeType && t.Kind() != reflect.Pointer
 }
 
-// probeCodec sends a populated value through a codec.
-func probeCodec(t reflect.Type, codec Codec) error {
+// ProbeCodec sends a populated value through a codec.
+func ProbeCodec(t reflect.Type, marshal func(any) ([]byte, error), unmarshal func([]byte, any) error) error {
 	v, got := reflect.New(t), reflect.New(t)
 	fill(v.Elem(), 0)
-	err := recovered(func() error {
-		data, err := codec.Marshal(v.Interface())
+	err := Recovered(func() error {
+		data, err := marshal(v.Interface())
 		if err != nil {
 			return err
 		}
-		return codec.Unmarshal(data, got.Interface())
+		return unmarshal(data, got.Interface())
 	})
 	if err != nil {
 		return fmt.Errorf("%s: the codec cannot store a value and read it back: %w", typeName(t), err)

@@ -1,4 +1,4 @@
-package echosession
+package shape
 
 import (
 	"bytes"
@@ -14,23 +14,23 @@ import (
 // Values meet their predecessors by field name, by map key, by array index; the
 // elements of slices as match says. Nothing is carried inside types that encode
 // themselves, interfaces, and structs written as arrays.
-func carry(dst, fresh, prev []byte, sh *shape) []byte {
+func carry(dst, fresh, prev []byte, sh *Shape) []byte {
 	for sh.kind == shapePointer {
 		sh = sh.elem
 	}
-	f, p := scanner{data: fresh}, scanner{data: prev}
-	head, _ := f.next()
-	old, _ := p.next()
-	if !sh.keeps || head.form == formNil || head.form != old.form {
+	f, p := Scanner{Data: fresh}, Scanner{Data: prev}
+	head, _ := f.Next()
+	old, _ := p.Next()
+	if !sh.keeps || head.Form == FormNil || head.Form != old.Form {
 		return append(dst, fresh...)
 	}
 
 	switch sh.kind {
 	case shapeStruct:
 		known, unknown, n := p.fields(sh, old)
-		dst = appendMapHeader(dst, head.n+n)
+		dst = appendMapHeader(dst, head.N+n)
 		expected := 0
-		for range head.n {
+		for range head.N {
 			name := f.value()
 			dst = append(dst, name...)
 			field := sh.lookup(text(name), &expected)
@@ -39,13 +39,13 @@ func carry(dst, fresh, prev []byte, sh *shape) []byte {
 		return append(dst, unknown...)
 
 	case shapeMap:
-		byKey := make(map[string][]byte, old.n)
-		for range old.n {
+		byKey := make(map[string][]byte, old.N)
+		for range old.N {
 			key := p.value()
 			byKey[string(key)] = p.value()
 		}
-		dst = appendMapHeader(dst, head.n)
-		for range head.n {
+		dst = appendMapHeader(dst, head.N)
+		for range head.N {
 			key := f.value()
 			dst = append(dst, key...)
 			dst = carryOver(dst, f.value(), byKey[string(key)], sh.elem)
@@ -53,8 +53,8 @@ func carry(dst, fresh, prev []byte, sh *shape) []byte {
 		return dst
 
 	case shapeSlice, shapeArray:
-		dst = append(dst, fresh[:f.pos]...)
-		elems, olds := f.values(head.n), p.values(old.n)
+		dst = append(dst, fresh[:f.Pos]...)
+		elems, olds := f.values(head.N), p.values(old.N)
 		if sh.kind == shapeSlice {
 			olds = match(elems, olds, sh.elem)
 		}
@@ -70,7 +70,7 @@ func carry(dst, fresh, prev []byte, sh *shape) []byte {
 	return append(dst, fresh...)
 }
 
-func carryOver(dst, fresh, prev []byte, sh *shape) []byte {
+func carryOver(dst, fresh, prev []byte, sh *Shape) []byte {
 	if prev == nil {
 		return append(dst, fresh...)
 	}
@@ -82,7 +82,7 @@ func carryOver(dst, fresh, prev []byte, sh *shape) []byte {
 // elements as before, the one of the same index. So an element that was changed
 // in place keeps what is its own, and one that moved up when another was removed
 // does not get the other's.
-func match(elems, olds [][]byte, sh *shape) [][]byte {
+func match(elems, olds [][]byte, sh *Shape) [][]byte {
 	byContent := make(map[string][]int, len(olds))
 	for i, old := range olds {
 		content := string(canonical(nil, old, sh))
@@ -112,14 +112,14 @@ func match(elems, olds [][]byte, sh *shape) [][]byte {
 // when their contents are: the known fields in the shape's order without those
 // that are zero, which may as well be absent, and map entries in the order of
 // their keys. A struct and a map end with 0xC1, which no value begins with.
-func canonical(dst, data []byte, sh *shape) []byte {
+func canonical(dst, data []byte, sh *Shape) []byte {
 	for sh.kind == shapePointer {
 		sh = sh.elem
 	}
-	s := scanner{data: data}
-	tok, _ := s.next()
+	s := Scanner{Data: data}
+	tok, _ := s.Next()
 	switch {
-	case sh.kind == shapeStruct && tok.form == formMap:
+	case sh.kind == shapeStruct && tok.Form == FormMap:
 		known, _, _ := s.fields(sh, tok)
 		for number, value := range known {
 			if value == nil {
@@ -135,8 +135,8 @@ func canonical(dst, data []byte, sh *shape) []byte {
 			}
 		}
 		return append(dst, 0xc1)
-	case sh.kind == shapeMap && tok.form == formMap:
-		entries := make([][]byte, tok.n)
+	case sh.kind == shapeMap && tok.Form == FormMap:
+		entries := make([][]byte, tok.N)
 		for i := range entries {
 			key := s.value()
 			entries[i] = canonical(bytes.Clone(key), s.value(), sh.elem)
@@ -146,9 +146,9 @@ func canonical(dst, data []byte, sh *shape) []byte {
 			dst = append(dst, entry...)
 		}
 		return append(dst, 0xc1)
-	case sh.elem != nil && tok.form == formArray:
-		dst = append(dst, data[:s.pos]...)
-		for range tok.n {
+	case sh.elem != nil && tok.Form == FormArray:
+		dst = append(dst, data[:s.Pos]...)
+		for range tok.N {
 			dst = canonical(dst, s.value(), sh.elem)
 		}
 		return dst
@@ -158,17 +158,17 @@ func canonical(dst, data []byte, sh *shape) []byte {
 
 // fields reads the pairs of a struct: the values of the known fields by their
 // number, and the others, names and values, as they are.
-func (s *scanner) fields(sh *shape, tok token) (known [][]byte, unknown []byte, n uint64) {
+func (s *Scanner) fields(sh *Shape, tok Token) (known [][]byte, unknown []byte, n uint64) {
 	known = make([][]byte, len(sh.numbered))
 	expected := 0
-	for range tok.n {
-		start := s.pos
+	for range tok.N {
+		start := s.Pos
 		name := s.value()
 		value := s.value()
 		if f := sh.lookup(text(name), &expected); f != nil {
 			known[f.number] = value
 		} else {
-			unknown = append(unknown, s.data[start:s.pos]...)
+			unknown = append(unknown, s.Data[start:s.Pos]...)
 			n++
 		}
 	}
@@ -176,15 +176,15 @@ func (s *scanner) fields(sh *shape, tok token) (known [][]byte, unknown []byte, 
 }
 
 // value returns the next value of data that was checked before.
-func (s *scanner) value() []byte {
-	start := s.pos
-	if err := s.skip(maxDepth, false); err != nil {
+func (s *Scanner) value() []byte {
+	start := s.Pos
+	if err := s.skip(MaxDepth, false); err != nil {
 		panic("echosession: unchecked data: " + err.Error())
 	}
-	return s.data[start:s.pos]
+	return s.Data[start:s.Pos]
 }
 
-func (s *scanner) values(n uint64) [][]byte {
+func (s *Scanner) values(n uint64) [][]byte {
 	vs := make([][]byte, n)
 	for i := range vs {
 		vs[i] = s.value()
@@ -194,9 +194,9 @@ func (s *scanner) values(n uint64) [][]byte {
 
 // text is the content of an encoded string.
 func text(str []byte) []byte {
-	s := scanner{data: str}
-	tok, _ := s.next()
-	return s.last(tok)
+	s := Scanner{Data: str}
+	tok, _ := s.Next()
+	return s.Last(tok)
 }
 
 func appendMapHeader(dst []byte, n uint64) []byte {

@@ -1,4 +1,4 @@
-package echosession
+package shape
 
 import (
 	"encoding/binary"
@@ -6,8 +6,8 @@ import (
 	"math"
 )
 
-// maxDepth is how deep maps and arrays may nest in a record.
-const maxDepth = 64
+// MaxDepth is how deep maps and arrays may nest in a record.
+const MaxDepth = 64
 
 // What a scanner finds wrong. None of the texts carries data.
 var (
@@ -23,127 +23,127 @@ var (
 )
 
 // form is what kind of MessagePack value a token begins.
-type form uint8
+type Form uint8
 
 const (
-	formNil form = iota
-	formBool
-	formUint // n is the value
-	formInt  // below zero; n is its two's complement
-	formFloat32
-	formFloat64
-	formString // n is the length; the scanner stands behind the last byte
-	formBinary // likewise
-	formTime   // likewise
-	formExt    // likewise
-	formArray  // n is the number of elements; the scanner stands before the first
-	formMap    // n is the number of pairs; likewise
+	FormNil Form = iota
+	FormBool
+	FormUint // n is the value
+	FormInt  // below zero; n is its two's complement
+	FormFloat32
+	FormFloat64
+	FormString // n is the length; the scanner stands behind the last byte
+	FormBinary // likewise
+	FormTime   // likewise
+	FormExt    // likewise
+	FormArray  // n is the number of elements; the scanner stands before the first
+	FormMap    // n is the number of pairs; likewise
 )
 
-type token struct {
-	form form
-	n    uint64
+type Token struct {
+	Form Form
+	N    uint64
 }
 
-// A scanner walks MessagePack before the decoder sees it. The decoder trusts
+// A Scanner walks MessagePack before the decoder sees it. The decoder trusts
 // declared lengths and nesting (the five bytes dfffffffff make it allocate four
 // billion map entries), treats an extension in a map's place as the map's
 // wrapper, wraps numbers around in silence and ignores what follows the value:
 // none of this gets past a scanner. It takes linear time and allocates nothing.
-type scanner struct {
-	data []byte
-	pos  int
+type Scanner struct {
+	Data []byte
+	Pos  int
 
-	// unknown is set by check when it meets a field that the shape does not have.
-	unknown bool
+	// Unknown is set by check when it meets a field that the shape does not have.
+	Unknown bool
 
 	// at is the last struct field that check entered.
 	at *shapeField
 }
 
-// next reads one token and, of a string, every byte. How many elements a map or
+// Next reads one token and, of a string, every byte. How many elements a map or
 // an array declares is for the caller to walk: each takes a byte at least, so
 // that a walk ends with the data whatever is declared.
-func (s *scanner) next() (token, error) {
-	if s.pos >= len(s.data) {
-		return token{}, errShort
+func (s *Scanner) Next() (Token, error) {
+	if s.Pos >= len(s.Data) {
+		return Token{}, errShort
 	}
-	c := s.data[s.pos]
-	s.pos++
+	c := s.Data[s.Pos]
+	s.Pos++
 	switch {
 	case c <= 0x7f:
-		return token{formUint, uint64(c)}, nil
+		return Token{FormUint, uint64(c)}, nil
 	case c <= 0x8f:
-		return token{formMap, uint64(c & 0x0f)}, nil
+		return Token{FormMap, uint64(c & 0x0f)}, nil
 	case c <= 0x9f:
-		return token{formArray, uint64(c & 0x0f)}, nil
+		return Token{FormArray, uint64(c & 0x0f)}, nil
 	case c <= 0xbf:
-		return s.payload(formString, uint64(c&0x1f))
+		return s.payload(FormString, uint64(c&0x1f))
 	case c >= 0xe0:
-		return token{formInt, uint64(int8(c))}, nil
+		return Token{FormInt, uint64(int8(c))}, nil
 	}
 
 	// The low bits of the code give the width of the number that follows.
 	switch c {
 	case 0xc0:
-		return token{formNil, 0}, nil
+		return Token{FormNil, 0}, nil
 	case 0xc2, 0xc3:
-		return token{formBool, uint64(c & 1)}, nil
+		return Token{FormBool, uint64(c & 1)}, nil
 	case 0xc4, 0xc5, 0xc6:
 		n, err := s.number(1 << (c - 0xc4))
 		if err != nil {
-			return token{}, err
+			return Token{}, err
 		}
-		return s.payload(formBinary, n)
+		return s.payload(FormBinary, n)
 	case 0xc7, 0xc8, 0xc9:
 		n, err := s.number(1 << (c - 0xc7))
 		if err != nil {
-			return token{}, err
+			return Token{}, err
 		}
 		return s.ext(n)
 	case 0xca:
 		n, err := s.number(4)
-		return token{formFloat32, n}, err
+		return Token{FormFloat32, n}, err
 	case 0xcb:
 		n, err := s.number(8)
-		return token{formFloat64, n}, err
+		return Token{FormFloat64, n}, err
 	case 0xcc, 0xcd, 0xce, 0xcf:
 		n, err := s.number(1 << (c - 0xcc))
-		return token{formUint, n}, err
+		return Token{FormUint, n}, err
 	case 0xd0, 0xd1, 0xd2, 0xd3:
 		width := 1 << (c - 0xd0)
 		n, err := s.number(width)
 		unused := 64 - 8*width
 		if i := int64(n<<unused) >> unused; i < 0 {
-			return token{formInt, uint64(i)}, err
+			return Token{FormInt, uint64(i)}, err
 		}
-		return token{formUint, n}, err
+		return Token{FormUint, n}, err
 	case 0xd4, 0xd5, 0xd6, 0xd7, 0xd8:
 		return s.ext(1 << (c - 0xd4))
 	case 0xd9, 0xda, 0xdb:
 		n, err := s.number(1 << (c - 0xd9))
 		if err != nil {
-			return token{}, err
+			return Token{}, err
 		}
-		return s.payload(formString, n)
+		return s.payload(FormString, n)
 	case 0xdc, 0xdd:
 		n, err := s.number(2 << (c - 0xdc))
-		return token{formArray, n}, err
+		return Token{FormArray, n}, err
 	case 0xde, 0xdf:
 		n, err := s.number(2 << (c - 0xde))
-		return token{formMap, n}, err
+		return Token{FormMap, n}, err
 	}
-	return token{}, errNoCode
+	return Token{}, errNoCode
 }
 
-func (s *scanner) left() uint64 { return uint64(len(s.data) - s.pos) }
+func (s *Scanner) left() uint64 { return uint64(len(s.Data) - s.Pos) }
 
-func (s *scanner) number(width int) (uint64, error) {
+func (s *Scanner) number(width int) (uint64, error) {
 	if s.left() < uint64(width) {
 		return 0, errShort
 	}
-	b := s.data[s.pos:]
-	s.pos += width
+	b := s.Data[s.Pos:]
+	s.Pos += width
 	switch width {
 	case 1:
 		return uint64(b[0]), nil
@@ -156,72 +156,72 @@ func (s *scanner) number(width int) (uint64, error) {
 	}
 }
 
-func (s *scanner) payload(f form, n uint64) (token, error) {
+func (s *Scanner) payload(f Form, n uint64) (Token, error) {
 	if n > s.left() {
-		return token{}, errShort
+		return Token{}, errShort
 	}
-	s.pos += int(n)
-	return token{f, n}, nil
+	s.Pos += int(n)
+	return Token{f, n}, nil
 }
 
 // ext reads the type and the n bytes of an extension. Type -1 is the timestamp,
 // which has three lengths.
-func (s *scanner) ext(n uint64) (token, error) {
+func (s *Scanner) ext(n uint64) (Token, error) {
 	typ, err := s.number(1)
 	if err != nil {
-		return token{}, err
+		return Token{}, err
 	}
 	if int8(typ) != -1 {
-		return s.payload(formExt, n)
+		return s.payload(FormExt, n)
 	}
-	tok, err := s.payload(formTime, n)
+	tok, err := s.payload(FormTime, n)
 	if err != nil {
-		return token{}, err
+		return Token{}, err
 	}
 	var nanos uint32
-	switch b := s.last(tok); n {
+	switch b := s.Last(tok); n {
 	case 4:
 	case 8:
 		nanos = binary.BigEndian.Uint32(b) >> 2
 	case 12:
 		nanos = binary.BigEndian.Uint32(b)
 	default:
-		return token{}, errTime
+		return Token{}, errTime
 	}
 	if nanos > 999_999_999 {
-		return token{}, errTime
+		return Token{}, errTime
 	}
 	return tok, nil
 }
 
-// last is the payload of the token just read.
-func (s *scanner) last(tok token) []byte { return s.data[s.pos-int(tok.n) : s.pos] }
+// Last is the payload of the token just read.
+func (s *Scanner) Last(tok Token) []byte { return s.Data[s.Pos-int(tok.N) : s.Pos] }
 
 // skip walks over one value of any shape. depth is how many containers may still
 // nest. A value that is to be decoded into an interface can only have strings as
 // map keys.
-func (s *scanner) skip(depth int, stringKeys bool) error {
-	tok, err := s.next()
+func (s *Scanner) skip(depth int, stringKeys bool) error {
+	tok, err := s.Next()
 	if err != nil {
 		return err
 	}
 	return s.skipRest(tok, depth, stringKeys)
 }
 
-func (s *scanner) skipRest(tok token, depth int, stringKeys bool) error {
-	if tok.form != formArray && tok.form != formMap {
+func (s *Scanner) skipRest(tok Token, depth int, stringKeys bool) error {
+	if tok.Form != FormArray && tok.Form != FormMap {
 		return nil
 	}
 	if depth == 0 {
 		return errDepth
 	}
-	for range tok.n {
-		if tok.form == formMap {
-			key, err := s.next()
+	for range tok.N {
+		if tok.Form == FormMap {
+			key, err := s.Next()
 			if err != nil {
 				return err
 			}
-			if stringKeys && key.form != formString {
+			if stringKeys && key.Form != FormString {
 				return errKey
 			}
 			if err := s.skipRest(key, depth-1, stringKeys); err != nil {
@@ -235,12 +235,12 @@ func (s *scanner) skipRest(tok token, depth int, stringKeys bool) error {
 	return nil
 }
 
-// all checks that data holds exactly one value of the given shape.
-func (s *scanner) all(sh *shape) error {
-	if err := s.check(sh, maxDepth); err != nil {
+// All checks that data holds exactly one value of the given shape.
+func (s *Scanner) All(sh *Shape) error {
+	if err := s.check(sh, MaxDepth); err != nil {
 		return err
 	}
-	if s.pos != len(s.data) {
+	if s.Pos != len(s.Data) {
 		return errTrailing
 	}
 	return nil
@@ -249,15 +249,15 @@ func (s *scanner) all(sh *shape) error {
 // check walks over one value and guarantees that the decoder finds in it what
 // the shape's Go type can hold. Everything but a time may be nil: the decoder
 // makes it the zero value.
-func (s *scanner) check(sh *shape, depth int) error {
+func (s *Scanner) check(sh *Shape, depth int) error {
 	for sh.kind == shapePointer {
-		if s.pos < len(s.data) && s.data[s.pos] == 0xc0 {
-			s.pos++
+		if s.Pos < len(s.Data) && s.Data[s.Pos] == 0xc0 {
+			s.Pos++
 			return nil
 		}
 		sh = sh.elem
 	}
-	tok, err := s.next()
+	tok, err := s.Next()
 	if err != nil {
 		return err
 	}
@@ -267,20 +267,20 @@ func (s *scanner) check(sh *shape, depth int) error {
 		return s.skipRest(tok, depth, sh.kind == shapeAny)
 	case shapeTime:
 		// The decoder panics at nil here.
-		return holds(tok.form == formTime)
+		return holds(tok.Form == FormTime)
 	}
-	if tok.form == formNil {
+	if tok.Form == FormNil {
 		return nil
 	}
 	switch sh.kind {
 	case shapeBool:
-		return holds(tok.form == formBool)
+		return holds(tok.Form == FormBool)
 	case shapeInt, shapeUint, shapeFloat:
 		return checkNumber(sh, tok)
 	case shapeString:
-		return holds(tok.form == formString || tok.form == formBinary)
+		return holds(tok.Form == FormString || tok.Form == FormBinary)
 	case shapeByteArray:
-		if tok.form != formString && tok.form != formBinary || tok.n > uint64(sh.size) {
+		if tok.Form != FormString && tok.Form != FormBinary || tok.N > uint64(sh.size) {
 			return errForm
 		}
 		return nil
@@ -289,17 +289,17 @@ func (s *scanner) check(sh *shape, depth int) error {
 	}
 
 	// A slice, an array or a map.
-	want := formArray
+	want := FormArray
 	if sh.kind == shapeMap {
-		want = formMap
+		want = FormMap
 	}
-	if tok.form != want || sh.kind == shapeArray && tok.n > uint64(sh.size) {
+	if tok.Form != want || sh.kind == shapeArray && tok.N > uint64(sh.size) {
 		return errForm
 	}
 	if depth == 0 {
 		return errDepth
 	}
-	for range tok.n {
+	for range tok.N {
 		if sh.kind == shapeMap {
 			if err := s.check(sh.key, depth-1); err != nil {
 				return err
@@ -320,27 +320,27 @@ func holds(ok bool) error {
 }
 
 // checkNumber refuses what the decoder would wrap around or round.
-func checkNumber(sh *shape, tok token) error {
+func checkNumber(sh *Shape, tok Token) error {
 	ok := true
 	switch {
-	case sh.kind == shapeFloat && tok.form == formFloat32:
-	case sh.kind == shapeFloat && tok.form == formFloat64:
+	case sh.kind == shapeFloat && tok.Form == FormFloat32:
+	case sh.kind == shapeFloat && tok.Form == FormFloat64:
 		// The decoder does not narrow floats.
 		return holds(sh.bits == 64)
-	case tok.form != formUint && tok.form != formInt:
+	case tok.Form != FormUint && tok.Form != FormInt:
 		return errForm
 	case sh.kind == shapeUint:
-		ok = tok.form == formUint && tok.n<<(64-sh.bits)>>(64-sh.bits) == tok.n
-	case tok.form == formUint && tok.n > math.MaxInt64:
+		ok = tok.Form == FormUint && tok.N<<(64-sh.bits)>>(64-sh.bits) == tok.N
+	case tok.Form == FormUint && tok.N > math.MaxInt64:
 		ok = false
 	case sh.kind == shapeInt:
-		ok = int64(tok.n)<<(64-sh.bits)>>(64-sh.bits) == int64(tok.n)
+		ok = int64(tok.N)<<(64-sh.bits)>>(64-sh.bits) == int64(tok.N)
 	default: // a whole number for a float
 		exact := int64(1) << 53
 		if sh.bits == 32 {
 			exact = 1 << 24
 		}
-		ok = -exact <= int64(tok.n) && int64(tok.n) <= exact
+		ok = -exact <= int64(tok.N) && int64(tok.N) <= exact
 	}
 	if !ok {
 		return errRange
@@ -351,9 +351,9 @@ func checkNumber(sh *shape, tok token) error {
 // checkStruct also refuses a field that is there twice, of which the decoder
 // would keep the last. In a Go map the last one of two equal keys wins: to find
 // them takes memory.
-func (s *scanner) checkStruct(sh *shape, tok token, depth int) error {
-	array := tok.form == formArray && sh.asArray && tok.n == uint64(len(sh.fields))
-	if tok.form != formMap && !array {
+func (s *Scanner) checkStruct(sh *Shape, tok Token, depth int) error {
+	array := tok.Form == FormArray && sh.asArray && tok.N == uint64(len(sh.fields))
+	if tok.Form != FormMap && !array {
 		return errForm
 	}
 	if depth == 0 {
@@ -370,17 +370,17 @@ func (s *scanner) checkStruct(sh *shape, tok token, depth int) error {
 	}
 	var seen [maxFields / 64]uint64
 	expected := 0
-	for range tok.n {
-		key, err := s.next()
+	for range tok.N {
+		key, err := s.Next()
 		if err != nil {
 			return err
 		}
-		if key.form != formString {
+		if key.Form != FormString {
 			return errForm
 		}
-		f := sh.lookup(s.last(key), &expected)
+		f := sh.lookup(s.Last(key), &expected)
 		if f == nil {
-			s.unknown = true
+			s.Unknown = true
 			if err := s.skip(depth-1, false); err != nil {
 				return err
 			}

@@ -1,4 +1,6 @@
-package echosession
+// Package shape encodes values of one Go type as MessagePack, checks what others
+// encoded before it decodes it, and carries over the fields that the type lacks.
+package shape
 
 import (
 	"bytes"
@@ -35,13 +37,13 @@ const (
 // A shape is what the encoder makes of a Go type: computed once per T, and
 // followed by everything that reads or changes encoded values. The shapes of a
 // recursive type are a cycle.
-type shape struct {
+type Shape struct {
 	kind shapeKind
 	typ  reflect.Type
 	bits int    // of a number
 	size int    // of an array
-	key  *shape // of a map
-	elem *shape // of a pointer, map, slice or array
+	key  *Shape // of a map
+	elem *Shape // of a pointer, map, slice or array
 
 	fields   []shapeField           // of a struct, in the encoder's order
 	names    map[string]*shapeField // everything that the decoder takes for a field's name
@@ -57,14 +59,14 @@ type shapeField struct {
 	where  string // for messages: "User.Name", by the type it belongs to
 	index  []int
 	number int
-	shape  *shape
+	shape  *Shape
 	zero   []byte // the canonical form of the zero value; nil when it has none
 }
 
 // lookup finds the field that a name in a record stands for, or nil. Names come
 // in the encoder's order as a rule: expected is the index in fields where to look
 // first.
-func (sh *shape) lookup(name []byte, expected *int) *shapeField {
+func (sh *Shape) lookup(name []byte, expected *int) *shapeField {
 	if i := *expected; i < len(sh.fields) && string(name) == sh.fields[i].name {
 		*expected = i + 1
 		return &sh.fields[i]
@@ -84,13 +86,21 @@ var (
 // A schema builds shapes and collects everything about a type that would not
 // survive the way into a record and back.
 type schema struct {
-	shapes map[reflect.Type]*shape
+	shapes map[reflect.Type]*Shape
 	errs   []error
 }
 
-// newShape returns the shape of T, or every reason why T cannot be stored.
-func newShape(t reflect.Type) (*shape, error) {
-	b := &schema{shapes: map[reflect.Type]*shape{}}
+// New returns the shape of T, or every reason why T cannot be stored.
+func New(t reflect.Type) (*Shape, error) {
+	sh, err := newShape(t)
+	if err != nil {
+		return nil, err
+	}
+	return sh, probe(sh)
+}
+
+func newShape(t reflect.Type) (*Shape, error) {
+	b := &schema{shapes: map[reflect.Type]*Shape{}}
 	root := b.shape(t, typeName(t))
 	if len(b.errs) > 0 {
 		return nil, errors.Join(b.errs...)
@@ -117,7 +127,7 @@ func newShape(t reflect.Type) (*shape, error) {
 		for _, sh := range b.shapes {
 			for _, f := range sh.numbered {
 				data, err := marshalMsgpack(reflect.Zero(f.shape.typ))
-				if err != nil || (&scanner{data: data}).all(f.shape) != nil {
+				if err != nil || (&Scanner{Data: data}).All(f.shape) != nil {
 					continue
 				}
 				if zero := canonical(nil, data, f.shape); !bytes.Equal(zero, f.zero) {
@@ -148,11 +158,11 @@ func (b *schema) refuse(path, format string, args ...any) {
 	b.errs = append(b.errs, err)
 }
 
-func (b *schema) shape(t reflect.Type, path string) *shape {
+func (b *schema) shape(t reflect.Type, path string) *Shape {
 	if sh := b.shapes[t]; sh != nil {
 		return sh
 	}
-	sh := &shape{typ: t}
+	sh := &Shape{typ: t}
 	b.shapes[t] = sh
 	mistakes := len(b.errs)
 	b.build(sh, path)
@@ -162,7 +172,7 @@ func (b *schema) shape(t reflect.Type, path string) *shape {
 	return sh
 }
 
-func (b *schema) build(sh *shape, path string) {
+func (b *schema) build(sh *Shape, path string) {
 	t := sh.typ
 	if t == timeType {
 		sh.kind = shapeTime
@@ -228,7 +238,7 @@ func (b *schema) build(sh *shape, path string) {
 }
 
 // own handles a type that encodes itself.
-func (b *schema) own(sh *shape, enc, dec selfEncoding, path string) {
+func (b *schema) own(sh *Shape, enc, dec selfEncoding, path string) {
 	switch {
 	case enc == selfNone:
 		b.refuse(path, "%s has a method that decodes it and none that encodes it", sh.typ)
@@ -265,7 +275,7 @@ func stableKey(t reflect.Type) bool {
 	return true
 }
 
-func (b *schema) structure(sh *shape, path string) {
+func (b *schema) structure(sh *Shape, path string) {
 	for i := range sh.typ.NumField() {
 		if sf := sh.typ.Field(i); sf.Name == "_msgpack" {
 			tag := parseTag(sf)
@@ -420,7 +430,7 @@ func parseTag(sf reflect.StructField) *tagparser.Tag {
 // in UTC, where the decoder makes them local; whole numbers in interfaces are
 // int64, or uint64 where that is too small, where the decoder chooses a type by
 // the number.
-func settle(v reflect.Value, sh *shape) {
+func settle(v reflect.Value, sh *Shape) {
 	if !sh.settles {
 		return
 	}
@@ -488,17 +498,17 @@ func settled(v any) any {
 	return v
 }
 
-// flat reports whether assigning a value of type t copies all of it.
-func flat(t reflect.Type) bool {
+// Flat reports whether assigning a value of type t copies all of it.
+func Flat(t reflect.Type) bool {
 	switch t.Kind() {
 	case reflect.Array:
-		return flat(t.Elem())
+		return Flat(t.Elem())
 	case reflect.Struct:
 		if t == timeType {
 			return true // its *Location is never changed
 		}
 		for i := range t.NumField() {
-			if !flat(t.Field(i).Type) {
+			if !Flat(t.Field(i).Type) {
 				return false
 			}
 		}
