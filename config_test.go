@@ -310,7 +310,7 @@ func TestNewKeepsNothingOfTheConfig(t *testing.T) {
 
 // TestDefaults compares what the documentation of Config says with what New does.
 func TestDefaults(t *testing.T) {
-	docs := fieldDocs(t, "echosession.go", "Config")
+	docs := fieldDocs(t, "config.go", "Config")
 	for name, doc := range fieldDocs(t, "cookie.go", "Cookie") {
 		docs["Cookie."+name] = doc
 	}

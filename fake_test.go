@@ -53,7 +53,7 @@ func newFakeRedis(t testing.TB) *fakeRedis {
 		counts:  make(map[string]int),
 	}
 	for _, name := range []string{"load", "pointer", "create", "replace", "rotate", "delete", "list", "revoke"} {
-		source, err := os.ReadFile(name + ".lua")
+		source, err := os.ReadFile("lua/" + name + ".lua")
 		if err != nil {
 			t.Fatal(err)
 		}

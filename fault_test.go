@@ -491,7 +491,7 @@ func TestNoAnswer(t *testing.T) {
 // loadScripts makes a server know the scripts, so that no EVALSHA needs an EVAL.
 func loadScripts(t testing.TB, client *redis.Client) {
 	t.Helper()
-	files, err := filepath.Glob("*.lua")
+	files, err := filepath.Glob("lua/*.lua")
 	if err != nil || len(files) == 0 {
 		t.Fatal("no scripts: ", err)
 	}
