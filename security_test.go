@@ -1,6 +1,7 @@
 package echosession_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"go/ast"
@@ -9,14 +10,14 @@ import (
 	"io/fs"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
 	"github.com/echosession/echosession"
 	"github.com/echosession/echosession/internal/redistest"
+	"github.com/redis/go-redis/v9"
 )
 
 // Every test that SECURITY.md names is there.
@@ -132,4 +133,283 @@ func TestForgedIndex(t *testing.T) {
 	if err != nil || len(sessions) != 1 || sessions[0].ID() != own {
 		t.Errorf("%d sessions, %v", len(sessions), err)
 	}
+}
+
+// The commands that the Redis user of a service needs, and no more:
+//
+//	ACL SETUSER app on >password resetkeys ~sess:* resetchannels -@all
+//	    +get +getex +set +del +evalsha +eval +time +pexpireat
+//
+// where ~sess:* goes with Config.Keyspace, and the rest comes on top. HELLO and
+// AUTH need no permission, and go-redis does without CLIENT SETINFO.
+const (
+	aclSessions = "get getex set del evalsha eval time pexpireat"
+
+	// SubjectIndex. ZCARD is for MaxSessions, ZRANDMEMBER for their absence.
+	aclIndex = aclSessions + " zadd zrem zrange zscore zcard zrandmember exists pexpire pttl"
+
+	// Manager.All. SCAN shows the user the names of all keys of the database.
+	aclAll = aclSessions + " scan pttl"
+
+	// WaitReplicas.
+	aclWait = aclSessions + " wait"
+
+	// A ClusterClient. ASKING is for slots on the move.
+	aclCluster = aclSessions + " cluster|slots asking"
+
+	// A ClusterClient that reads from replicas.
+	aclReplicas = aclCluster + " readonly"
+
+	// Client-side caching.
+	aclCaching = aclSessions + " client|tracking"
+
+	// Manager.All through an auto-pipeliner.
+	aclPipelinedAll = aclAll + " info"
+
+	// A database other than 0.
+	aclDatabase = aclSessions + " select"
+)
+
+const aclPassword = "a password of the tests"
+
+// permit makes a user who may run these commands on these keys.
+func permit(ctx context.Context, admin *redis.Client, user, keyspace string, commands []string) error {
+	args := []any{"acl", "setuser", user, "reset", "on", ">" + aclPassword, "resetkeys", "~" + keyspace + "*", "resetchannels", "-@all"}
+	for _, command := range commands {
+		args = append(args, "+"+command)
+	}
+	return admin.Do(ctx, args...).Err()
+}
+
+// useEverything does with a Manager what a service may do, and returns what
+// failed.
+func useEverything(ctx context.Context, cfg echosession.Config, all bool) error {
+	var errs []error
+	check := func(what string, err error) {
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %s", what, causes(err)))
+		}
+	}
+	cfg.TouchInterval, cfg.StoreTimeout = echosession.TouchAlways, 5*time.Second
+	touching, err := echosession.New[User](cfg)
+	check("New", err)
+	cfg.TouchInterval = 0
+	limited := cfg
+	cfg.RotateGrace = echosession.NoGrace
+	reading, err := echosession.New[User](cfg)
+	check("New", err)
+	managers := []*echosession.Manager[User]{touching, reading}
+	subjects := []string{""}
+	if cfg.SubjectIndex {
+		subjects = append(subjects, "ada")
+		limited.MaxSessions = 2
+		m, err := echosession.New[User](limited)
+		check("New", err)
+		managers = append(managers, m)
+	}
+	for _, m := range managers {
+		for _, subject := range subjects {
+			for range 3 {
+				sess, err := m.Create(ctx, User{Name: "Ada"}, echosession.WithSubject(subject))
+				check("Create", err)
+				if err != nil {
+					continue
+				}
+				old := sess.Token()
+				check("Update", sess.Update(ctx, func(u *User) error { u.Count++; return nil }))
+				check("Touch", sess.Touch(ctx))
+				check("Reload", sess.Reload(ctx))
+				_, err = sess.Rotate(ctx)
+				check("Rotate", err)
+				for range 2 {
+					found, err := m.Open(ctx, old)
+					check("Open", err)
+					if err == nil && found.Exists() {
+						check("Destroy", found.Destroy(ctx))
+					}
+				}
+				_, err = m.Create(ctx, User{}, echosession.WithSubject(subject))
+				check("Create", err)
+			}
+			if subject != "" {
+				_, err := m.List(ctx, subject)
+				check("List", err)
+				_, err = m.RevokeSubject(ctx, subject)
+				check("RevokeSubject", err)
+			}
+		}
+		if all {
+			for _, err := range m.All(ctx) {
+				check("All", err)
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// With the commands listed above everything works, and without any one of them
+// something does not.
+func TestRedisACL(t *testing.T) {
+	server := redistest.Start(t)
+	replicaOf(t, server)
+	cluster := redistest.StartCluster(t, 3, 1)
+	servers := []*redistest.Server{server}
+
+	user := func(o *redis.Options, name string) { o.Username, o.Password = name, aclPassword }
+	plain := func(t *testing.T, name string) echosession.RedisClient {
+		return server.Client(t, func(o *redis.Options) { user(o, name) })
+	}
+	clustered := func(replicas bool) func(t *testing.T, name string) echosession.RedisClient {
+		return func(t *testing.T, name string) echosession.RedisClient {
+			return cluster.Client(t, func(o *redis.ClusterOptions) {
+				o.Username, o.Password, o.ReadOnly = name, aclPassword, replicas
+			})
+		}
+	}
+	for _, tt := range []struct {
+		name     string
+		commands string
+		servers  []*redistest.Server
+		client   func(t *testing.T, user string) echosession.RedisClient
+		cfg      echosession.Config
+		all      bool
+		also     func(t *testing.T, m *echosession.Manager[User], client echosession.RedisClient, keyspace string) error
+	}{
+		{name: "sessions", commands: aclSessions, servers: servers, client: plain},
+		{name: "SubjectIndex", commands: aclIndex, servers: servers, client: plain, cfg: echosession.Config{SubjectIndex: true}},
+		{name: "All", commands: aclAll, servers: servers, client: plain, all: true},
+		{
+			name: "another database", commands: aclDatabase, servers: servers,
+			client: func(t *testing.T, name string) echosession.RedisClient {
+				return server.Client(t, func(o *redis.Options) { user(o, name); o.DB = 1 })
+			},
+		},
+		{name: "WaitReplicas", commands: aclWait, servers: servers, client: plain, cfg: echosession.Config{WaitReplicas: 1}},
+		{
+			name: "client-side caching", commands: aclCaching, servers: servers,
+			client: func(t *testing.T, name string) echosession.RedisClient {
+				return server.Client(t, cached, func(o *redis.Options) { user(o, name) })
+			},
+			also: func(t *testing.T, m *echosession.Manager[User], client echosession.RedisClient, keyspace string) error {
+				return caching(t, server.Client(t), m, client, keyspace)
+			},
+		},
+		{
+			name: "All through an auto-pipeliner", commands: aclPipelinedAll, servers: servers, all: true,
+			client: func(t *testing.T, name string) echosession.RedisClient {
+				return blockingFace(t, server.Client(t, func(o *redis.Options) { user(o, name) }), nil)
+			},
+		},
+		{
+			name: "Cluster", commands: aclCluster, servers: cluster.Servers, client: clustered(false),
+			also: func(t *testing.T, m *echosession.Manager[User], _ echosession.RedisClient, keyspace string) error {
+				return moving(t, cluster, m, keyspace)
+			},
+		},
+		{
+			name: "Cluster with replicas", commands: aclReplicas, servers: cluster.Servers, client: clustered(true),
+			also: func(t *testing.T, m *echosession.Manager[User], _ echosession.RedisClient, keyspace string) error {
+				return moving(t, cluster, m, keyspace)
+			},
+		},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			try := func(t *testing.T, commands []string) error {
+				ctx, name, keyspace := t.Context(), strings.ReplaceAll(newKeyspace(), ":", ""), newKeyspace()
+				for _, s := range tt.servers {
+					admin := s.Client(t)
+					if err := permit(ctx, admin, name, keyspace, commands); err != nil {
+						t.Fatal(err)
+					}
+					if err := admin.ScriptFlush(ctx).Err(); err != nil { // so that EVAL is needed
+						t.Fatal(err)
+					}
+				}
+				cfg := tt.cfg
+				cfg.Client, cfg.Secret, cfg.Keyspace = tt.client(t, name), testSecret, keyspace
+				err := useEverything(ctx, cfg, tt.all)
+				if err == nil && tt.also != nil {
+					err = tt.also(t, newManager[User](t, cfg), cfg.Client, keyspace)
+				}
+				return err
+			}
+			commands := strings.Fields(tt.commands)
+			if err := try(t, commands); err != nil {
+				t.Fatalf("with %s: %v", tt.commands, err)
+			}
+			for i, command := range commands {
+				t.Run("without "+command, func(t *testing.T) {
+					if err := try(t, slices.Delete(slices.Clone(commands), i, i+1)); err == nil {
+						t.Errorf("%s is not needed", command)
+					}
+				})
+			}
+		})
+	}
+}
+
+// SECURITY.md gives the lists above, each in a line of its own, and no others.
+func TestSecurityNamesTheACL(t *testing.T) {
+	var want, got []string
+	for _, commands := range []string{
+		aclSessions, aclIndex, aclAll, aclPipelinedAll, aclWait, aclCluster, aclReplicas, aclCaching, aclDatabase,
+	} {
+		want = append(want, "+"+strings.ReplaceAll(commands, " ", " +"))
+	}
+	for line := range strings.Lines(readFile(t, "SECURITY.md")) {
+		if strings.HasPrefix(line, "+") {
+			got = append(got, strings.TrimSuffix(line, "\n"))
+		}
+	}
+	slices.Sort(want)
+	slices.Sort(got)
+	if !slices.Equal(got, want) {
+		t.Errorf("SECURITY.md has\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+// caching checks that reads are answered by the client's own cache.
+func caching(t *testing.T, admin *redis.Client, m *echosession.Manager[User], client echosession.RedisClient, keyspace string) error {
+	sess, err := m.Create(t.Context(), User{})
+	if err != nil {
+		return err
+	}
+	// This one has not written it, so it may trust the cache.
+	reader := newManager[User](t, echosession.Config{Client: client, Secret: testSecret, Keyspace: keyspace})
+	gets := func() (n int) {
+		stats, err := admin.InfoMap(t.Context(), "commandstats").Result()
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = fmt.Sscanf(stats["Commandstats"]["cmdstat_get"], "calls=%d,", &n)
+		return n
+	}
+	before := gets()
+	for range 20 {
+		if _, err := reader.Open(t.Context(), sess.Token()); err != nil {
+			return err
+		}
+	}
+	if n := gets() - before; n > 5 {
+		return fmt.Errorf("%d of 20 reads reached the server", n)
+	}
+	return nil
+}
+
+// moving uses a session whose slot is on its way to another master.
+func moving(t *testing.T, cluster *redistest.Cluster, m *echosession.Manager[User], keyspace string) error {
+	sess, err := m.Create(t.Context(), User{})
+	if err != nil {
+		return err
+	}
+	key := keyspace + sess.ID()
+	slot := cluster.Slot(t, key)
+	from, to := cluster.Master(t, slot), cluster.Master(t, (slot+16384/3)%16384)
+	migration := cluster.OpenSlot(t, slot, to)
+	migration.Move(t, key)
+	err = sess.Update(t.Context(), func(u *User) error { u.Count++; return nil })
+	migration.MoveAll(t)
+	migration.Finish(t)
+	cluster.MigrateSlot(t, slot, from)
+	return err
 }

@@ -4,6 +4,7 @@ package nethttp
 import (
 	"context"
 	"net/http"
+	"sync/atomic"
 
 	"github.com/echosession/echosession"
 )
@@ -13,6 +14,11 @@ type Handler func(w http.ResponseWriter, r *http.Request) error
 
 type contextKey string
 
+type entry struct {
+	x     *exchange
+	bound any
+}
+
 // Middleware installs a session in each request for [Get] to find.
 func Middleware[T any](m *echosession.Manager[T], next http.Handler, requestKey ...string) http.Handler {
 	key := keyOf(requestKey)
@@ -20,15 +26,18 @@ func Middleware[T any](m *echosession.Manager[T], next http.Handler, requestKey 
 		x := &exchange{ResponseWriter: w}
 		b := m.Bind(x)
 		defer b.Release()
-		x.r = r.WithContext(context.WithValue(r.Context(), contextKey(key), b))
-		next.ServeHTTP(x, x.r)
+		next.ServeHTTP(x, r.WithContext(context.WithValue(r.Context(), contextKey(key), entry{x, b})))
 	})
 }
 
 // Get returns the session of a request.
 func Get[T any](r *http.Request, requestKey ...string) (*echosession.Session[T], error) {
 	key := keyOf(requestKey)
-	return echosession.Find[T](r.Context().Value(contextKey(key)), key)
+	e, _ := r.Context().Value(contextKey(key)).(entry)
+	if e.x != nil {
+		e.x.r.CompareAndSwap(nil, r) // the first Get decides whose body is read
+	}
+	return echosession.Find[T](e.bound, key)
 }
 
 // Answer answers an error, and reports false when it is not echosession's.
@@ -57,13 +66,13 @@ func keyOf(requestKey []string) string {
 // the header was sent.
 type exchange struct {
 	http.ResponseWriter
-	r         *http.Request
+	r         atomic.Pointer[http.Request]
 	committed bool
 }
 
-func (x *exchange) Request() *http.Request      { return x.r }
+func (x *exchange) Request() *http.Request      { return x.r.Load() }
 func (x *exchange) Committed() bool             { return x.committed }
-func (x *exchange) Param(name string) string    { return x.r.PathValue(name) }
+func (x *exchange) Param(name string) string    { return x.r.Load().PathValue(name) }
 func (x *exchange) Unwrap() http.ResponseWriter { return x.ResponseWriter }
 
 func (x *exchange) WriteHeader(code int) {
