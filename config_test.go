@@ -122,7 +122,7 @@ func TestNewRefuses(t *testing.T) {
 		"MaxSessions without SubjectIndex":    {func(c *config) { c.MaxSessions = 1 }, "MaxSessions", "SubjectIndex: true"},
 		"negative WaitReplicas":               {func(c *config) { c.WaitReplicas = -1 }, "WaitReplicas", "replicas"},
 		"WaitReplicas with Store":             {func(c *config) { c.WaitReplicas = 1 }, "WaitReplicas", "NewRedisStore"},
-		"WaitReplicas with another client":    {func(c *config) { c.Store, c.Client, c.WaitReplicas = nil, newFakeRedis(t), 1 }, "Client", "WaitReplicas"},
+		"WaitReplicas with another client":    {func(c *config) { c.Store, c.Client, c.WaitReplicas = nil, newFakeRedis(t), 1 }, "WaitReplicas", "*redis.ClusterClient"},
 		"short encryption key":                {func(c *config) { c.EncryptionKeys = [][]byte{key32, key32[:16]} }, "EncryptionKeys", "exactly 32"},
 		"long encryption key":                 {func(c *config) { c.EncryptionKeys = [][]byte{testSecret[:33]} }, "EncryptionKeys", "exactly 32"},
 		"an encryption key twice":             {func(c *config) { c.EncryptionKeys = [][]byte{key32, key32} }, "EncryptionKeys", "the same"},
@@ -310,7 +310,7 @@ func TestNewKeepsNothingOfTheConfig(t *testing.T) {
 
 // TestDefaults compares what the documentation of Config says with what New does.
 func TestDefaults(t *testing.T) {
-	docs := fieldDocs(t, "config.go", "Config")
+	docs := fieldDocs(t, "echosession.go", "Config")
 	for name, doc := range fieldDocs(t, "cookie.go", "Cookie") {
 		docs["Cookie."+name] = doc
 	}
@@ -330,7 +330,7 @@ func TestDefaults(t *testing.T) {
 		{"Algorithm", `Default "HS256".`, tokenHeader(t, sess.Token())["alg"], "HS256"},
 		{"Keyspace", `Default "sess:".`, cfg.Keyspace, "sess:"},
 		{"MaxAge", "Default 24 hours.", cfg.MaxAge, 24 * time.Hour},
-		{"AbsoluteTimeout", "Default 0: there is none.", cfg.AbsoluteTimeout, time.Duration(0)},
+		{"AbsoluteTimeout", "Default 0: none.", cfg.AbsoluteTimeout, time.Duration(0)},
 		{"TouchInterval", "Default: a twentieth of MaxAge, and at most a minute.", cfg.TouchInterval, time.Minute},
 		{"TouchInterval", "Default: a twentieth of MaxAge, and at most a minute.", shortLived.TouchInterval, 6 * time.Second},
 		{"RequestKey", `Default "session".`, cfg.RequestKey, "session"},

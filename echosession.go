@@ -28,12 +28,197 @@ package echosession
 
 import (
 	"errors"
-	"fmt"
+	"log/slog"
 	"net/http"
 	"time"
 
 	"github.com/labstack/echo/v4"
+	"github.com/labstack/echo/v4/middleware"
 )
+
+// Config configures [New] and [Middleware]. A Client or Store and a Secret or
+// Keys are required; for every other field the zero value means the default that
+// its comment names. A Config may be copied, and is not used after New has returned.
+//
+// The fields stand in groups:
+//
+//   - where sessions are kept: Client, Store, Keyspace, StoreTimeout, WaitReplicas
+//   - tokens: Secret, Algorithm, Keys, Issuer, Audience, ClockSkew
+//   - lifetimes: MaxAge, AbsoluteTimeout, TouchInterval, RotateGrace
+//   - where tokens are in a request: RequestKey, RequestArg, TokenLookup, Skipper
+//   - cookies: Cookie, TrustedOrigins
+//   - subjects: SubjectIndex, MaxSessions
+//   - records and sealing: Codec, MaxRecordSize, EncryptionKeys, AllowPlaintext
+//   - errors, logs and tests: ErrorHandler, Logger, Now
+type Config struct {
+	// Where sessions are kept.
+
+	// Client is the go-redis client of the Redis that keeps the sessions, 6.2 or
+	// newer: a *redis.Client (redis.NewFailoverClient makes one for Sentinel), a
+	// *redis.ClusterClient, a *redis.Ring, or what AutoPipeline of the first two
+	// returns. Build it with ContextTimeoutEnabled: true. Required, unless Store
+	// is set.
+	Client RedisClient
+
+	// Store keeps the sessions instead of Client, for example [NewMemoryStore].
+	Store Store
+
+	// Keyspace begins the name of every Redis key. Instances that share a Redis
+	// need different ones. Default "sess:". It has no effect with Store.
+	Keyspace string
+
+	// StoreTimeout bounds each call of the store. At least a millisecond. Default 1
+	// second.
+	StoreTimeout time.Duration
+
+	// WaitReplicas is how many Redis replicas a write waits for (WAIT), so that no
+	// failover to one of them undoes the write. When fewer confirm it within
+	// StoreTimeout, the method returns [ErrNotReplicated]. It needs a *redis.Client
+	// or *redis.ClusterClient. Default 0: writes do not wait.
+	WaitReplicas int
+
+	// Tokens.
+
+	// Secret is the HMAC secret that tokens are signed with: shorthand for one
+	// [SigningKey] without an ID. It has at least as many bytes as the hash that
+	// Algorithm names (RFC 7518 §3.2): 32 for HS256, 48 for HS384, 64 for HS512.
+	// Make one with crypto/rand or "openssl rand -base64 32". Required, unless
+	// Keys is set.
+	Secret []byte
+
+	// Algorithm is the HMAC algorithm that goes with Secret: "HS256", "HS384" or
+	// "HS512". Default "HS256". With Keys every key names its own.
+	Algorithm string
+
+	// Keys are the signing keys instead of Secret. The first one signs, all of
+	// them verify. To replace a key, deploy the new one at the end, then at the
+	// front, and then without the old one: the README says when.
+	Keys []SigningKey
+
+	// Issuer is the iss claim of the tokens. When it is set, tokens with another iss
+	// or without iss are invalid. Default "": none.
+	Issuer string
+
+	// Audience is the aud claim of the tokens. When it is set, tokens that name none
+	// of these audiences are invalid. Default: none.
+	Audience []string
+
+	// ClockSkew is the largest difference to expect between the clocks of the machines
+	// that issue and verify tokens. It loosens exp, nbf and iat. From 0 to 5 minutes.
+	// Default 0.
+	ClockSkew time.Duration
+
+	// Lifetimes.
+
+	// MaxAge is the idle timeout: a session ends when it has not been used for this
+	// time. Every use restarts it, see TouchInterval. At least a millisecond.
+	// Default 24 hours. [WithMaxAge] sets it for one session, and an exp in
+	// [WithClaims] supersedes it for one session.
+	MaxAge time.Duration
+
+	// AbsoluteTimeout is the longest a session lives after [Session.Create], however
+	// much it is used. It is the exp of the token. Rotation does not prolong it. At
+	// least a second. Default 0: none.
+	AbsoluteTimeout time.Duration
+
+	// TouchInterval is the least time between two restarts of the idle timeout. A use
+	// before that restarts nothing and is a plain GET. Each process counts on its
+	// own. It must be below MaxAge. Default: a twentieth of MaxAge, and at most a
+	// minute. [TouchAlways] makes every use restart the idle timeout.
+	TouchInterval time.Duration
+
+	// RotateGrace is how long a token still finds its session after
+	// [Session.Rotate], for requests that were under way then. At least a millisecond.
+	// Default 10 seconds. [NoGrace] ends the old token at once.
+	RotateGrace time.Duration
+
+	// Where tokens are in a request.
+
+	// RequestKey is the key of the session in echo.Context. Instances on one route need different
+	// ones. It is the realm of WWW-Authenticate too. Default "session".
+	RequestKey string
+
+	// RequestArg names the token in requests. Default "accessToken", which is found
+	// as Authorization: Bearer, as header X-Access-Token, and as query parameter
+	// or body field accessToken. Another name changes all but the first:
+	// "adminToken" is header X-Admin-Token.
+	RequestArg string
+
+	// TokenLookup says where to look for the token instead, in Echo's syntax: a
+	// list, separated by commas, of header:<name>, header:<name>:<prefix>,
+	// query:<name>, param:<name>, cookie:<name>, form:<name> and body:<name>. The
+	// last one is a field of a form or of a JSON object. Default: derived from
+	// RequestArg, with the cookie when Cookie is set.
+	TokenLookup string
+
+	// Skipper leaves out requests for which it returns true: no session is
+	// installed, and [Get] returns [ErrNotInstalled]. It is for Echo v4; adapters for
+	// other frameworks have their own. Default: no request is left out.
+	Skipper middleware.Skipper
+
+	// Cookies.
+
+	// Cookie makes [Session.Create] and [Session.Rotate] set a cookie with the
+	// token, and [Session.Destroy] clear it. Default nil: no cookie.
+	Cookie *Cookie
+
+	// TrustedOrigins are other origins ("https://app.example.com") from which browsers
+	// may send requests with unsafe methods whose token is in a cookie. From any other
+	// origin than these and the service's own such requests are refused with
+	// [ErrCrossOrigin]. Default: only the service's own.
+	TrustedOrigins []string
+
+	// Subjects.
+
+	// SubjectIndex keeps an index of the sessions of each subject, for
+	// [Manager.List], [Manager.RevokeSubject] and MaxSessions. Turning it on or off
+	// ends the sessions that have a subject. Default false.
+	SubjectIndex bool
+
+	// MaxSessions is how many sessions a subject can have: when one more is
+	// created, the oldest give way in the same step. It needs SubjectIndex.
+	// Default 0: any number.
+	MaxSessions int
+
+	// Records and sealing.
+
+	// Codec turns T into bytes and back. Default: MessagePack, which also keeps
+	// the fields that this binary's T does not know through an Update.
+	Codec Codec
+
+	// MaxRecordSize is how many bytes a session may take in the store, encoded.
+	// Default 64 KiB.
+	MaxRecordSize int
+
+	// EncryptionKeys encrypt the sessions' data in the store with AES-256-GCM.
+	// Each has 32 bytes. The first one seals, all of them open. To replace a key,
+	// deploy the new one at the end, then at the front. Take the old one out when
+	// every session that it sealed has ended or was updated. Default: no encryption.
+	EncryptionKeys [][]byte
+
+	// AllowPlaintext lets records that are not encrypted be read while
+	// EncryptionKeys are set, so that encryption can be turned on without logging
+	// anyone out. Take it out when the last plain record has expired: until then,
+	// whoever can write to the store can forge a session's data. Default false.
+	AllowPlaintext bool
+
+	// Errors, logs and tests.
+
+	// ErrorHandler answers a request whose handler returned an error of this
+	// package. What it returns goes on to Echo's HTTPErrorHandler. It is for Echo v4;
+	// adapters for other frameworks have their own. Default: the error becomes an
+	// *echo.HTTPError with the status that the README lists, with the
+	// WWW-Authenticate and Retry-After headers that belong to it, and without a word
+	// about the cause.
+	ErrorHandler func(c echo.Context, err error) error
+
+	// Logger is told of records that cannot be read and of a store that cannot
+	// answer: never tokens, IDs, keys or data. Default: nothing is logged.
+	Logger *slog.Logger
+
+	// Now is the clock. Default time.Now. It is for tests.
+	Now func() time.Time
+}
 
 // Middleware is [New] and [Manager.Middleware] in one line, for main. It panics
 // on an invalid cfg, with the error of New.
@@ -54,11 +239,17 @@ func Middleware[T any](cfg Config) echo.MiddlewareFunc {
 func (m *Manager[T]) Middleware() echo.MiddlewareFunc {
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
 		return func(c echo.Context) error {
-			if skip := m.cfg.Skipper; skip != nil && skip(c) {
+			if skip := m.engine.cfg.Skipper; skip != nil && skip(c) {
+				return next(c)
+			}
+			key := m.RequestKey()
+			if installed, err := m.Installed(c.Get(key)); err != nil {
+				return m.answer(c, err)
+			} else if installed {
 				return next(c)
 			}
 			b := m.Bind(exchange{c})
-			c.Set(m.cfg.RequestKey, b)
+			c.Set(key, b)
 			defer b.Release()
 			return m.answer(c, next(c))
 		}
@@ -80,37 +271,13 @@ func Get[T any](c echo.Context, requestKey ...string) (*Session[T], error) {
 	if len(requestKey) > 0 {
 		key = requestKey[0]
 	}
-	return Find[T](c.Get(key), key)
+	return find[T](c.Get(key), key, nil)
 }
 
 // Get is the function [Get] for the sessions of this Manager.
 func (m *Manager[T]) Get(c echo.Context) (*Session[T], error) {
-	return Get[T](c, m.cfg.RequestKey)
-}
-
-// A RequireOption is an option of [Require] and [Manager.Require].
-type RequireOption func(*requirement)
-
-type requirement struct {
-	requestKey string
-	fresh      time.Duration
-}
-
-// Fresh demands a login that is at most so long ago, for what wants a password
-// again: see [Session.CreatedAt], which [Session.Rotate] leaves as it is. Others
-// get [ErrNotFresh], answered with 401 and the challenge of RFC 9470. It panics
-// if maxAge is under a second.
-func Fresh(maxAge time.Duration) RequireOption {
-	if maxAge < time.Second {
-		panic(fmt.Sprintf("echosession: Fresh(%v): at least a second", maxAge))
-	}
-	return func(r *requirement) { r.fresh = maxAge }
-}
-
-// RequestKey makes [Require] look for the instance with this
-// [Config.RequestKey].
-func RequestKey(key string) RequireOption {
-	return func(r *requirement) { r.requestKey = key }
+	key := m.RequestKey()
+	return find[T](c.Get(key), key, m.engine)
 }
 
 // Require is middleware for groups and routes that need a live session of the
@@ -118,17 +285,14 @@ func RequestKey(key string) RequireOption {
 // reach the handler: it is answered with 401, or as its [Session.Reason] demands.
 // It goes behind [Middleware].
 func Require[T any](opts ...RequireOption) echo.MiddlewareFunc {
-	r := requirement{requestKey: defaultRequestKey}
-	for _, opt := range opts {
-		opt(&r)
-	}
+	key := RequestKeyOf(opts...)
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
 		return func(c echo.Context) error {
-			sess, err := Get[T](c, r.requestKey)
-			if err != nil {
-				return err
+			sess, err := Find[T](c.Get(key), key, opts...)
+			if err == nil {
+				err = sess.Meets(opts...)
 			}
-			if err := sess.Meets(opts...); err != nil {
+			if err != nil {
 				return err
 			}
 			return next(c)
@@ -138,7 +302,7 @@ func Require[T any](opts ...RequireOption) echo.MiddlewareFunc {
 
 // Require is the function [Require] for the sessions of this Manager.
 func (m *Manager[T]) Require(opts ...RequireOption) echo.MiddlewareFunc {
-	return Require[T](append([]RequireOption{RequestKey(m.cfg.RequestKey)}, opts...)...)
+	return Require[T](append([]RequireOption{RequestKey(m.RequestKey()), m.Only()}, opts...)...)
 }
 
 // exchange shows an Echo context as an Exchange.
@@ -147,6 +311,7 @@ type exchange struct{ c echo.Context }
 func (x exchange) Request() *http.Request   { return x.c.Request() }
 func (x exchange) Header() http.Header      { return x.c.Response().Header() }
 func (x exchange) Committed() bool          { return x.c.Response().Committed }
+func (x exchange) BeforeHeader(f func())    { x.c.Response().Before(f) }
 func (x exchange) Param(name string) string { return x.c.Param(name) }
 
 // answer gives the errors of this package their HTTP form. One that has a form
@@ -162,13 +327,9 @@ func (m *Manager[T]) answer(c echo.Context, err error) error {
 	if !ours || c.Response().Committed {
 		return err
 	}
-	if m.cfg.ErrorHandler != nil {
-		return m.cfg.ErrorHandler(c, err)
+	if m.engine.cfg.ErrorHandler != nil {
+		return m.engine.cfg.ErrorHandler(c, err)
 	}
-	for name, values := range a.Header {
-		for _, value := range values {
-			c.Response().Header().Add(name, value)
-		}
-	}
+	a.AddTo(c.Response().Header())
 	return echo.NewHTTPError(a.Status, a.Message).SetInternal(err)
 }

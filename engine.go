@@ -37,8 +37,8 @@ const (
 	// maxCreates bounds how many IDs are tried for a new session.
 	maxCreates = 3
 
-	// maxUpdates bounds how often an Update that others came before tries again.
-	maxUpdates = 64
+	// maxConflicts bounds how often a write that others came before tries again.
+	maxConflicts = 64
 
 	// maxRotations bounds the chain of rotated sessions that is followed.
 	maxRotations = 32
@@ -328,12 +328,11 @@ func (e *engine) issue(p jwt.Params) (*live, error) {
 // update changes the data with fn until no other writer came first. decoded is
 // what l's record holds, for fn to change, or nil.
 func (e *engine) update(ctx context.Context, l *live, decoded any, fresh func() any, fn func(any) error) (*live, error) {
-	next := *l
-	for attempt := range maxUpdates {
+	return e.replace(ctx, "update", l, func(old *live) (*live, error) {
 		v := decoded
 		if v == nil {
 			v = fresh()
-			if _, err := e.serializer.decode(next.ref.ID, next.record, v); err != nil {
+			if _, err := e.serializer.decode(old.ref.ID, old.record, v); err != nil {
 				return nil, e.failed("update", err)
 			}
 		}
@@ -341,7 +340,23 @@ func (e *engine) update(ctx context.Context, l *live, decoded any, fresh func() 
 		if err := fn(v); err != nil {
 			return nil, err
 		}
-		record, err := e.serializer.encode(next.header, v, next.record)
+		record, err := e.serializer.encode(old.header, v, old.record)
+		if err != nil {
+			return nil, err
+		}
+		next := *old
+		next.record = record
+		return &next, nil
+	})
+}
+
+// replace puts what prepare makes of a session in its place: under the same ref,
+// or by a rotation under another one. When another writer came first, it reads the
+// session again and prepare makes another successor.
+func (e *engine) replace(ctx context.Context, op string, l *live, prepare func(old *live) (*live, error)) (*live, error) {
+	old := *l
+	for attempt := range maxConflicts {
+		next, err := prepare(&old)
 		if err != nil {
 			return nil, err
 		}
@@ -351,21 +366,33 @@ func (e *engine) update(ctx context.Context, l *live, decoded any, fresh func() 
 			return nil, err
 		}
 		err = e.write(ctx, func(ctx context.Context) error {
-			return e.store.Replace(ctx, next.ref, revisionOf(next.record), record, ttl)
+			if next.ref == old.ref {
+				return e.store.Replace(ctx, old.ref, revisionOf(old.record), next.record, ttl)
+			}
+			return e.store.Rotate(ctx, old.ref, next.ref, revisionOf(old.record), next.record, ttl, e.grace(ttl))
 		})
 		if err == nil {
-			next.record, next.expiresAt = record, now.Add(ttl)
-			return &next, nil
+			next.expiresAt = now.Add(ttl)
+			return next, nil
 		}
 		if !errors.Is(err, ErrConflict) {
-			return nil, e.failed("update", err)
+			return nil, e.failed(op, err)
 		}
 		time.Sleep(backoff(attempt))
-		if err := e.read(context.WithoutCancel(ctx), &next, true, nil); err != nil {
+		if err := e.read(context.WithoutCancel(ctx), &old, true, nil); err != nil {
 			return nil, err
 		}
 	}
-	return nil, fmt.Errorf("%w: %d attempts", ErrConflict, maxUpdates)
+	return nil, fmt.Errorf("%w: %d attempts", ErrConflict, maxConflicts)
+}
+
+// grace is how long the ref of a rotated session leads to its successor, which
+// lives for ttl.
+func (e *engine) grace(ttl time.Duration) time.Duration {
+	if e.cfg.RotateGrace == NoGrace {
+		return 0
+	}
+	return min(e.cfg.RotateGrace, ttl)
 }
 
 // backoff is how long to wait after a conflict: longer and longer, and by chance
@@ -416,16 +443,15 @@ func (e *engine) rotate(ctx context.Context, l *live) (*live, error) {
 	if l.tok == nil {
 		return nil, fmt.Errorf("%w: a listed session has no token to rotate", ErrNoSession)
 	}
-	old := *l
-	for attempt := range maxUpdates {
+	var now time.Time
+	next, err := e.replace(ctx, "rotate", l, func(old *live) (*live, error) {
 		if old.ref != old.via {
 			// Its new token is on its way to the client. To rotate it again would
 			// make that one invalid, and would let a stolen old token earn a new one.
 			return nil, fmt.Errorf("%w: it was rotated already", ErrSessionGone)
 		}
-		now := e.cfg.Now()
-		ttl, err := e.lifetime(old.header, now)
-		if err != nil {
+		now = e.cfg.Now()
+		if _, err := e.lifetime(old.header, now); err != nil {
 			return nil, err
 		}
 		next, err := e.issue(jwt.Params{
@@ -439,26 +465,12 @@ func (e *engine) rotate(ctx context.Context, l *live) (*live, error) {
 			return nil, e.failed("rotate", err)
 		}
 		next.header.createdAt = old.header.createdAt
-		grace := min(e.cfg.RotateGrace, ttl)
-		if grace == NoGrace {
-			grace = 0
-		}
-		err = e.write(ctx, func(ctx context.Context) error {
-			return e.store.Rotate(ctx, old.ref, next.ref, revisionOf(old.record), next.record, ttl, grace)
-		})
-		if err == nil {
-			e.used(next, now)
-			return next, nil
-		}
-		if !errors.Is(err, ErrConflict) {
-			return nil, e.failed("rotate", err)
-		}
-		time.Sleep(backoff(attempt))
-		if err := e.read(context.WithoutCancel(ctx), &old, true, nil); err != nil {
-			return nil, err
-		}
+		return next, nil
+	})
+	if err == nil {
+		e.used(next, now)
 	}
-	return nil, fmt.Errorf("%w: %d attempts", ErrConflict, maxUpdates)
+	return next, err
 }
 
 // destroy ends the session, by whichever of its IDs the token names.

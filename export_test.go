@@ -11,7 +11,7 @@ import (
 // What the tests of the whole package reach in it.
 
 // Effective returns the Config with its defaults.
-func (m *Manager[T]) Effective() Config { return m.cfg }
+func (m *Manager[T]) Effective() Config { return m.engine.cfg }
 
 // DefaultTokenLookup returns where an instance with this RequestArg looks.
 func DefaultTokenLookup(arg string) string { return defaultLookup(arg, nil) }

@@ -620,8 +620,8 @@ func TestQueryTokenMakesTheAnswerPrivate(t *testing.T) {
 		"query and a rotation":        {path: "/rotate?accessToken=TOKEN", private: true},
 		"bad token in the query":      {path: "/?accessToken=bad", private: true},
 		"header":                      {path: "/", headers: []string{"X-Access-Token", "TOKEN"}},
-		"header and a rotation":       {path: "/rotate", headers: []string{"X-Access-Token", "TOKEN"}, cookie: true},
-		"cookie":                      {path: "/", headers: []string{"Cookie", "__Host-session=TOKEN"}, cookie: true},
+		"header and a rotation":       {path: "/rotate", headers: []string{"X-Access-Token", "TOKEN"}, private: true, cookie: true},
+		"cookie":                      {path: "/", headers: []string{"Cookie", "__Host-session=TOKEN"}, private: true, cookie: true},
 		"nothing":                     {path: "/"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -3,6 +3,7 @@ package echosession
 import (
 	"context"
 	"errors"
+	"fmt"
 	"iter"
 	"reflect"
 	"time"
@@ -10,9 +11,7 @@ import (
 
 // A Manager makes and opens sessions whose data is a T. It is immutable and safe
 // for concurrent use. Make one with [New].
-type Manager[T any] struct {
-	*engine
-}
+type Manager[T any] struct{ engine *engine }
 
 // New returns a Manager, or an error that names every mistake in cfg and how to
 // mend it. It talks to no store.
@@ -32,7 +31,7 @@ func New[T any](cfg Config) (*Manager[T], error) {
 // service. [Session.Token] is what its client gets. It returns the errors of
 // [Session.Create].
 func (m *Manager[T]) Create(ctx context.Context, data T, opts ...CreateOption) (*Session[T], error) {
-	s := &Session[T]{manager: m, resolved: true, reason: ErrNoToken}
+	s := m.unbound()
 	if _, err := s.Create(ctx, data, opts...); err != nil {
 		return nil, err
 	}
@@ -42,14 +41,20 @@ func (m *Manager[T]) Create(ctx context.Context, data T, opts ...CreateOption) (
 // Open returns the session of a token that came otherwise than in a request that
 // the middleware sees: over a WebSocket, or in gRPC metadata.
 //
-// As with [Get], that there is no live session is not an error: ask
-// [Session.Exists].
+// As with [Get], a missing session is not an error: ask [Session.Exists].
 func (m *Manager[T]) Open(ctx context.Context, token string) (*Session[T], error) {
-	s := &Session[T]{manager: m, resolved: true}
-	if err := s.open(ctx, token); err != nil {
+	s := m.unbound()
+	if err := s.handle.open(ctx, token, new(T)); err != nil {
 		return nil, err
 	}
 	return s, nil
+}
+
+// unbound returns a session that belongs to no request.
+func (m *Manager[T]) unbound() *Session[T] {
+	s := new(Session[T])
+	s.handle.engine, s.handle.resolved, s.handle.reason = m.engine, true, ErrNoToken
+	return s
 }
 
 // List returns the live sessions of a subject, oldest first. They have no
@@ -57,10 +62,10 @@ func (m *Manager[T]) Open(ctx context.Context, token string) (*Session[T], error
 // destroyed. A session whose record cannot be read is left out and logged. It
 // needs [Config.SubjectIndex].
 func (m *Manager[T]) List(ctx context.Context, subject string) ([]*Session[T], error) {
-	if err := m.indexed(); err != nil {
+	if err := m.engine.indexed(); err != nil {
 		return nil, err
 	}
-	entries, err := m.list(ctx, subject)
+	entries, err := m.engine.list(ctx, subject)
 	if err != nil {
 		return nil, err
 	}
@@ -82,11 +87,11 @@ func (m *Manager[T]) List(ctx context.Context, subject string) ([]*Session[T], e
 //	m.RevokeSubject(ctx, sess.Subject(), sess.ID())
 //
 // It needs [Config.SubjectIndex].
-func (m *Manager[T]) RevokeSubject(ctx context.Context, subject string, exceptIDs ...string) (int, error) {
-	if err := m.indexed(); err != nil {
+func (m *Manager[_]) RevokeSubject(ctx context.Context, subject string, exceptIDs ...string) (int, error) {
+	if err := m.engine.indexed(); err != nil {
 		return 0, err
 	}
-	return m.revoke(ctx, subject, exceptIDs)
+	return m.engine.revoke(ctx, subject, exceptIDs)
 }
 
 // All visits every session of the keyspace, in no order and, while sessions are
@@ -98,7 +103,7 @@ func (m *Manager[T]) RevokeSubject(ctx context.Context, subject string, exceptID
 // a few hundred records at a time.
 func (m *Manager[T]) All(ctx context.Context) iter.Seq2[*Session[T], error] {
 	return func(yield func(*Session[T], error) bool) {
-		for entry, err := range m.store.Scan(ctx) {
+		for entry, err := range m.engine.store.Scan(ctx) {
 			var s *Session[T]
 			if err == nil {
 				s, err = m.listed(entry)
@@ -113,11 +118,13 @@ func (m *Manager[T]) All(ctx context.Context) iter.Seq2[*Session[T], error] {
 // listed makes a session of a record that was found without its token.
 func (m *Manager[T]) listed(entry Entry) (*Session[T], error) {
 	value := new(T)
-	l, err := m.adopt(entry, value)
+	l, err := m.engine.adopt(entry, value)
 	if err != nil {
 		return nil, err
 	}
-	return &Session[T]{manager: m, resolved: true, live: l, value: value}, nil
+	s := m.unbound()
+	s.handle.live, s.handle.value, s.handle.reason = l, value, nil
+	return s, nil
 }
 
 // A CreateOption is an option of [Session.Create] and [Manager.Create].
@@ -153,4 +160,53 @@ func WithClaims(c Claims) CreateOption {
 // own Config says.
 func WithMaxAge(d time.Duration) CreateOption {
 	return func(p *createParams) { p.maxAge, p.limited = d, true }
+}
+
+// A RequireOption is an option of [Require] and [Manager.Require].
+type RequireOption func(requirement) requirement
+
+type requirement struct {
+	requestKey string
+	fresh      time.Duration
+	only       *engine
+}
+
+func requirementOf(opts []RequireOption) requirement {
+	r := requirement{requestKey: defaultRequestKey}
+	for _, opt := range opts {
+		r = opt(r)
+	}
+	return r
+}
+
+// Fresh requires a session created within maxAge: use it where you would ask for
+// the password again. [Session.Rotate] does not make a session fresh. An older
+// session gets [ErrNotFresh], answered with 401 and the challenge of RFC 9470. Fresh
+// panics if maxAge is under a second.
+func Fresh(maxAge time.Duration) RequireOption {
+	if maxAge < time.Second {
+		panic(fmt.Sprintf("echosession: Fresh(%v): at least a second", maxAge))
+	}
+	return func(r requirement) requirement {
+		r.fresh = maxAge
+		return r
+	}
+}
+
+// RequestKey makes [Require] look for the instance with this
+// [Config.RequestKey].
+func RequestKey(key string) RequireOption {
+	return func(r requirement) requirement {
+		r.requestKey = key
+		return r
+	}
+}
+
+// Only makes [Require] and [Find] accept the sessions of this Manager alone. Those
+// of another Manager get [ErrNotInstalled]. [Manager.Require] has it built in.
+func (m *Manager[_]) Only() RequireOption {
+	return func(r requirement) requirement {
+		r.only = m.engine
+		return r
+	}
 }

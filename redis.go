@@ -62,11 +62,11 @@ func NewRedisStore(client RedisClient, opts RedisOptions) (Store, error) {
 		opts.Keyspace = defaultKeyspace
 	}
 	if _, rest, ok := strings.Cut(opts.Keyspace, "{"); ok && strings.HasPrefix(rest, "}") {
-		return nil, errors.New("echosession: a keyspace with {} scatters the sessions of a subject over the slots of a Cluster; put a name between the braces or drop them")
+		return nil, &ConfigError{"Keyspace", "with {} it scatters the sessions of a subject over the slots of a Cluster; put a name between the braces or drop them"}
 	}
 	r := &redisStore{client: client, keyspace: opts.Keyspace, waitReplicas: opts.WaitReplicas}
 	if v := reflect.ValueOf(client); !v.IsValid() || v.Kind() == reflect.Pointer && v.IsNil() {
-		return nil, errors.New("echosession: the Redis client is nil; hand in one from redis.NewClient")
+		return nil, &ConfigError{"Client", "it is nil; hand in one from redis.NewClient"}
 	}
 	stale := true
 	switch c := client.(type) {
@@ -89,21 +89,21 @@ func NewRedisStore(client RedisClient, opts RedisOptions) (Store, error) {
 			options := c.Config()
 			async, err := c.AsyncAutoPipelineWithOptions(&options)
 			if err != nil {
-				return nil, fmt.Errorf("echosession: the auto-pipeliner has no deferred face: %w", err)
+				return nil, &ConfigError{"Client", "the auto-pipeliner has no deferred face: " + err.Error()}
 			}
 			r.async = async
 		}
 	case redis.Pipeliner:
-		return nil, errors.New("echosession: a redis.Pipeliner only queues commands; hand in the client, or client.AutoPipeline()")
+		return nil, &ConfigError{"Client", "a redis.Pipeliner only queues commands; hand in the client, or client.AutoPipeline()"}
 	}
 	if opts.WaitReplicas < 0 {
-		return nil, fmt.Errorf("echosession: WaitReplicas is %d; it counts replicas", opts.WaitReplicas)
+		return nil, &ConfigError{"WaitReplicas", fmt.Sprintf("%d; it counts replicas", opts.WaitReplicas)}
 	}
 	if opts.WaitReplicas > 0 {
 		switch client.(type) {
 		case *redis.Client, *redis.ClusterClient:
 		default:
-			return nil, fmt.Errorf("echosession: WaitReplicas works with a *redis.Client or *redis.ClusterClient, not with %T", client)
+			return nil, &ConfigError{"WaitReplicas", fmt.Sprintf("it works with a *redis.Client or *redis.ClusterClient, not with a %T", client)}
 		}
 	}
 	if stale {

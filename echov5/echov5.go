@@ -1,39 +1,127 @@
-// Package echov5 gives handlers of Echo v5 the sessions of an echosession.Manager.
+// Package echov5 gives handlers of [Echo v5] the typed sessions of package
+// echosession. One line in main and one line in a handler, as for Echo v4:
+//
+//	e.Use(echov5.Middleware[User](echosession.Config{Client: rdb, Secret: secret}))
+//
+//	sess, err := echov5.Get[User](c)
+//
+// Everything else is in package [echosession]: the Config, the Manager and what a
+// Session can do.
+//
+// A program that uses this package has Echo v4 as an indirect requirement, because
+// the two lines of package echosession itself are for Echo v4.
+//
+// [Echo v5]: https://echo.labstack.com
 package echov5
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
+	"strings"
 
 	"github.com/labstack/echo/v5"
+	"github.com/labstack/echo/v5/middleware"
 
 	"github.com/echosession/echosession"
 )
 
-// Middleware installs a session in each request for [Get] to find.
-func Middleware[T any](m *echosession.Manager[T], requestKey ...string) echo.MiddlewareFunc {
-	key := keyOf(requestKey)
+// An Option is an option of [Middleware] and [Install].
+type Option func(*options)
+
+type options struct {
+	skipper      middleware.Skipper
+	errorHandler func(c *echo.Context, err error) error
+}
+
+// WithSkipper leaves out requests for which skip returns true: no session is
+// installed, and [Get] returns [echosession.ErrNotInstalled]. It takes the place of
+// [echosession.Config.Skipper], which is Echo v4's. Default: no request is left out.
+func WithSkipper(skip middleware.Skipper) Option {
+	return func(o *options) { o.skipper = skip }
+}
+
+// WithErrorHandler answers a request whose handler returned an error of package
+// echosession. What handle returns goes on to Echo's HTTPErrorHandler. It takes the
+// place of [echosession.Config.ErrorHandler], which is Echo v4's. Default: the error
+// becomes an *echo.HTTPError with the status and header of
+// [echosession.Manager.Answer].
+func WithErrorHandler(handle func(c *echo.Context, err error) error) Option {
+	return func(o *options) { o.errorHandler = handle }
+}
+
+// Middleware is [echosession.New] and [Install] in one line, for main. It panics on
+// an invalid cfg, with the error of New, and on a cfg that sets Skipper or
+// ErrorHandler.
+func Middleware[T any](cfg echosession.Config, opts ...Option) echo.MiddlewareFunc {
+	m, err := echosession.New[T](cfg)
+	if err != nil {
+		panic(err)
+	}
+	return Install(m, opts...)
+}
+
+// Install is middleware that installs a session of m in each request for [Get] to
+// find. It does no I/O and rejects no request: the first Get reads the session, so a
+// route that never asks for its session pays nothing for it. Installing the same
+// Manager twice on a route does nothing more.
+//
+// It also gives the errors of package echosession that handlers return their HTTP
+// form, see [WithErrorHandler].
+//
+// It panics on a Manager whose Config sets Skipper or ErrorHandler: they are Echo
+// v4's, and would have no effect here.
+func Install[T any](m *echosession.Manager[T], opts ...Option) echo.MiddlewareFunc {
+	if fields := m.EchoV4Fields(); len(fields) > 0 {
+		panic(fmt.Sprintf("echov5: Config.%s is for Echo v4; use echov5.WithSkipper and echov5.WithErrorHandler",
+			strings.Join(fields, " and Config.")))
+	}
+	var o options
+	for _, opt := range opts {
+		opt(&o)
+	}
+	key := m.RequestKey()
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
 		return func(c *echo.Context) error {
+			if o.skipper != nil && o.skipper(c) {
+				return next(c)
+			}
+			installed, err := m.Installed(c.Get(key))
+			switch {
+			case err != nil:
+				return answer(m, c, err, o.errorHandler)
+			case installed:
+				return next(c)
+			}
 			b := m.Bind(exchange{c})
 			c.Set(key, b)
 			defer b.Release()
-			return answer(m, c, next(c))
+			return answer(m, c, next(c), o.errorHandler)
 		}
 	}
 }
 
-// Get returns the session of a request.
+// Get returns the session of a request, as [echosession.Get] does on Echo v4. A
+// requestKey names one of several instances, see [echosession.Config.RequestKey].
+//
+// It returns [echosession.ErrStoreUnavailable], [echosession.ErrNotInstalled] or
+// [echosession.ErrTypeMismatch].
 func Get[T any](c *echo.Context, requestKey ...string) (*echosession.Session[T], error) {
-	key := keyOf(requestKey)
+	key := echosession.RequestKeyOf()
+	if len(requestKey) > 0 {
+		key = requestKey[0]
+	}
 	return echosession.Find[T](c.Get(key), key)
 }
 
-// Require is middleware for routes that need a live session.
+// Require is middleware for groups and routes that need a live session, as
+// [echosession.Require] is on Echo v4. It goes behind [Middleware]. With
+// [echosession.Manager.Only] it takes the sessions of one Manager alone.
 func Require[T any](opts ...echosession.RequireOption) echo.MiddlewareFunc {
+	key := echosession.RequestKeyOf(opts...)
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
 		return func(c *echo.Context) error {
-			sess, err := Get[T](c)
+			sess, err := echosession.Find[T](c.Get(key), key, opts...)
 			if err == nil {
 				err = sess.Meets(opts...)
 			}
@@ -45,14 +133,8 @@ func Require[T any](opts ...echosession.RequireOption) echo.MiddlewareFunc {
 	}
 }
 
-func keyOf(requestKey []string) string {
-	if len(requestKey) > 0 {
-		return requestKey[0]
-	}
-	return "session"
-}
-
-// exchange shows an Echo context as an Exchange.
+// exchange shows an Echo context as an Exchange. When a middleware replaces the
+// response by a writer without Unwrap, nobody can say when the header is sent.
 type exchange struct{ c *echo.Context }
 
 func (x exchange) Request() *http.Request   { return x.c.Request() }
@@ -64,19 +146,29 @@ func (x exchange) Committed() bool {
 	return err == nil && r.Committed
 }
 
-func answer[T any](m *echosession.Manager[T], c *echo.Context, err error) error {
-	var has interface{ StatusCode() int }
-	if err == nil || errors.As(err, &has) || (exchange{c}).Committed() {
+func (x exchange) BeforeHeader(f func()) {
+	if r, err := echo.UnwrapResponse(x.c.Response()); err == nil {
+		r.Before(f)
+	}
+}
+
+// answer gives an error of package echosession its HTTP form. An error that has a
+// form already, because a handler or another instance gave it one, keeps it.
+func answer[T any](m *echosession.Manager[T], c *echo.Context, err error, handle func(*echo.Context, error) error) error {
+	if err == nil {
+		return nil
+	}
+	var formed echo.HTTPStatusCoder
+	if errors.As(err, &formed) {
 		return err
 	}
 	a, ours := m.Answer(err)
-	if !ours {
+	if !ours || (exchange{c}).Committed() {
 		return err
 	}
-	for name, values := range a.Header {
-		for _, value := range values {
-			c.Response().Header().Add(name, value)
-		}
+	if handle != nil {
+		return handle(c, err)
 	}
+	a.AddTo(c.Response().Header())
 	return echo.NewHTTPError(a.Status, a.Message).Wrap(err)
 }

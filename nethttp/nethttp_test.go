@@ -39,5 +39,5 @@ func TestBodyReachesAHandlerBehindWithContext(t *testing.T) {
 	})
 	r := httptest.NewRequest("POST", "/", strings.NewReader(body))
 	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	nethttp.Middleware(m, between).ServeHTTP(httptest.NewRecorder(), r)
+	nethttp.Middleware(m)(between).ServeHTTP(httptest.NewRecorder(), r)
 }
