@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"sync"
+	"time"
 )
 
 // A handle is the half of a [Session] that needs no T: which live session stands
@@ -110,6 +111,13 @@ func (h *handle) take(l *live) any {
 	value := h.value
 	h.value = nil
 	return value
+}
+
+// A requirement is what the options of Require say.
+type requirement struct {
+	requestKey string
+	fresh      time.Duration // the greatest age, or 0
+	only       *engine       // whose sessions, or nil
 }
 
 // meets is [Session.Meets].
