@@ -482,7 +482,7 @@ func ExampleConfig_cluster() {
 	rdb := redis.NewClusterClient(&redis.ClusterOptions{
 		Addrs:                 []string{"redis-1:6379", "redis-2:6379", "redis-3:6379"},
 		ContextTimeoutEnabled: true,
-		ReadOnly:              true, // reads that restart no idle timeout go to replicas
+		ReadOnly:              true, // reads that do not restart the idle timeout go to replicas
 	})
 	e := echo.New()
 	e.Use(echosession.Middleware[User](echosession.Config{Client: rdb, Secret: testSecret}))
