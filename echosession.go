@@ -95,7 +95,7 @@ type Config struct {
 
 	// Keys are the signing keys instead of Secret. The first one signs, all of
 	// them verify. To replace a key, deploy the new one at the end, then at the
-	// front, and then without the old one: the README says when.
+	// front, and then without the old one: docs/keys.md says when.
 	Keys []SigningKey
 
 	// Issuer is the iss claim of the tokens. When it is set, tokens with another iss

@@ -14,18 +14,18 @@ import (
 	"github.com/echosession/echosession/echosessiontest"
 )
 
-type Account struct {
+type User struct {
 	Name   string `json:"name"`
 	Visits int    `json:"visits"`
 }
 
 // visit is the handler that the examples test.
 func visit(c echo.Context) error {
-	sess, err := echosession.Get[Account](c)
+	sess, err := echosession.Get[User](c)
 	if err != nil {
 		return err
 	}
-	err = sess.Update(c.Request().Context(), func(a *Account) error { a.Visits++; return nil })
+	err = sess.Update(c.Request().Context(), func(a *User) error { a.Visits++; return nil })
 	if err != nil {
 		return err
 	}
@@ -36,13 +36,13 @@ func Example() {
 	t := newT() // in a test, its *testing.T
 	defer t.end()
 
-	h := echosessiontest.New[Account](t)
+	h := echosessiontest.New[User](t)
 	e := echo.New()
 	e.Use(h.Manager.Middleware())
 	e.POST("/visit", visit, h.Manager.Require())
 
 	r := httptest.NewRequest(http.MethodPost, "/visit", nil)
-	h.Authorize(r, Account{Name: "Ada"})
+	h.Authorize(r, User{Name: "Ada"})
 	rec := httptest.NewRecorder()
 	e.ServeHTTP(rec, r)
 	fmt.Print(rec.Code, " ", rec.Body)
@@ -54,9 +54,9 @@ func ExampleHarness_NewContext() {
 	t := newT()
 	defer t.end()
 
-	h := echosessiontest.New[Account](t)
+	h := echosessiontest.New[User](t)
 	r := httptest.NewRequest(http.MethodPost, "/", nil)
-	sess := h.Authorize(r, Account{Name: "Ada"})
+	sess := h.Authorize(r, User{Name: "Ada"})
 
 	c, rec := h.NewContext(r)
 	fmt.Println(visit(c), rec.Code)
@@ -74,9 +74,9 @@ func ExampleHarness_Run() {
 	t := newT()
 	defer t.end()
 
-	h := echosessiontest.New[Account](t)
+	h := echosessiontest.New[User](t)
 	r := httptest.NewRequest(http.MethodPost, "/", nil)
-	h.Authorize(r, Account{Name: "Ada"})
+	h.Authorize(r, User{Name: "Ada"})
 	fmt.Println("live:", h.Run(visit, r).Code)
 
 	h.Store.FailNext(1, nil)
