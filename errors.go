@@ -44,8 +44,8 @@ var (
 	// unsafe method whose token came in a cookie. See [Config.TrustedOrigins].
 	ErrCrossOrigin = errors.New("echosession: cross-origin request with a session cookie")
 
-	// ErrNoSession is returned by a method that needs a live session when there is
-	// none. The [Session.Reason] is wrapped beside it.
+	// ErrNoSession is returned by a method that needs a live session, where no live
+	// session stands behind the handle. The [Session.Reason] is wrapped beside it.
 	ErrNoSession = errors.New("echosession: no live session")
 
 	// ErrNotFresh is returned by [Require] with [Fresh] when the session was created

@@ -21,7 +21,7 @@ type handle struct {
 	private  bool     // the answer is kept out of caches
 	err      error    // why it could not be answered
 	reason   error    // why there is no live session
-	live     *live    // nil when there is none
+	live     *live    // nil without a live session
 	value    any      // the decoded record, nil when handed out
 }
 
