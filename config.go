@@ -291,10 +291,13 @@ func newEngine(cfg Config, t reflect.Type) (*engine, error) {
 	for i, key := range keys {
 		signing[i] = jwt.SigningKey(key)
 	}
-	e.tokens, err = jwt.New(jwt.Config{
+	var tokenMistakes []jwt.Mistake
+	e.tokens, tokenMistakes = jwt.New(jwt.Config{
 		Keys: signing, WithKid: len(cfg.Keys) > 0, Issuer: cfg.Issuer, Audience: cfg.Audience, Skew: cfg.ClockSkew,
 	})
-	errs = append(errs, mistakes(err)...)
+	for _, m := range tokenMistakes {
+		bad(m.Field, "%s", m.Reason)
+	}
 
 	if cfg.Cookie != nil {
 		cfg.Cookie, err = cfg.Cookie.compiled()

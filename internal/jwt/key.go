@@ -17,7 +17,8 @@ import (
 	"strings"
 )
 
-// SigningKey is echosession.SigningKey.
+// SigningKey is a key and the one algorithm that it is used with. Its fields are
+// those of echosession.SigningKey, which documents them.
 type SigningKey struct {
 	ID        string
 	Algorithm string

@@ -88,11 +88,20 @@ func (h *handle) Sign(random io.Reader, digest []byte, opts crypto.SignerOpts) (
 
 func newTokens(t testing.TB, c jwt.Config) *jwt.Keyring {
 	t.Helper()
-	tokens, err := jwt.New(c)
-	if err != nil {
-		t.Fatal(err)
+	tokens, mistakes := jwt.New(c)
+	if len(mistakes) > 0 {
+		t.Fatal(asText(mistakes))
 	}
 	return tokens
+}
+
+// asText has a line for each mistake.
+func asText(mistakes []jwt.Mistake) string {
+	var lines []string
+	for _, m := range mistakes {
+		lines = append(lines, m.Field+": "+m.Reason)
+	}
+	return strings.Join(lines, "\n")
 }
 
 func secretTokens(t testing.TB) *jwt.Keyring {
@@ -806,13 +815,13 @@ func TestTokenGolden(t *testing.T) {
 			ID: tokenID, Now: tokenNow, Idle: jwt.NoIdle, Exp: tokenNow.Add(time.Hour),
 		}},
 	}
-	files, err := filepath.Glob("../../testdata/tokens/*.txt")
+	files, err := filepath.Glob("testdata/tokens/*.txt")
 	if err != nil || len(files) != len(tests) {
 		t.Fatalf("%d files, want %d (%v)", len(files), len(tests), err)
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			want, err := os.ReadFile(filepath.Join("..", "..", "testdata", "tokens", name))
+			want, err := os.ReadFile(filepath.Join("testdata", "tokens", name))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -841,7 +850,7 @@ func FuzzTokenVerify(f *testing.F) {
 		b64(`{"alg":"none"}`) + "." + b64(`{"jti":"`+tokenID+`"}`) + ".",
 		`{"payload":"e30","protected":"` + b64(`{"alg":"HS256"}`) + `","signature":"","jti":"` + tokenID + `"}`,
 	}
-	golden, err := filepath.Glob("../../testdata/tokens/*.txt")
+	golden, err := filepath.Glob("testdata/tokens/*.txt")
 	if err != nil || len(golden) == 0 {
 		f.Fatalf("no seeds in testdata/tokens (%v)", err)
 	}
