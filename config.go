@@ -319,16 +319,16 @@ func newEngine(cfg Config, t reflect.Type) (*engine, error) {
 		wrong("TrustedOrigins", e.crossOrigin.AddTrustedOrigin(origin))
 	}
 
-	encryptionKeys := cfg.EncryptionKeys
-	if err := new(serializer).useKeys(encryptionKeys); err != nil {
-		wrong("EncryptionKeys", err)
-		encryptionKeys = nil // what follows is about T
-	}
-	e.serializer, err = newSerializer(t, serializerConfig{
-		codec: cfg.Codec, encryptionKeys: encryptionKeys, allowPlaintext: cfg.AllowPlaintext, maxSize: cfg.MaxRecordSize,
+	var recordMistakes []mistake
+	e.serializer, recordMistakes = newSerializer(t, serializerConfig{
+		codec: cfg.Codec, encryptionKeys: cfg.EncryptionKeys, allowPlaintext: cfg.AllowPlaintext, maxSize: cfg.MaxRecordSize,
 	})
-	for _, err := range mistakes(err) {
-		errs = append(errs, fmt.Errorf("echosession: T: %w", err))
+	for _, m := range recordMistakes {
+		if m.Field == "T" {
+			errs = append(errs, errors.New("echosession: T: "+m.Reason))
+		} else {
+			bad(m.Field, "%s", m.Reason)
+		}
 	}
 	e.cfg = cfg
 	return e, errors.Join(errs...)

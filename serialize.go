@@ -106,8 +106,16 @@ type serializer struct {
 	flat bool
 }
 
-// newSerializer reports everything that is wrong with T and the configuration.
-func newSerializer(t reflect.Type, cfg serializerConfig) (*serializer, error) {
+// A mistake is one thing that is wrong with a Config, or with the type T of the
+// sessions' data.
+type mistake struct {
+	Field  string // of Config; "T" for the type
+	Reason string
+}
+
+// newSerializer returns a serializer for sessions of type t, or every mistake in t
+// and cfg and no serializer.
+func newSerializer(t reflect.Type, cfg serializerConfig) (*serializer, []mistake) {
 	s := &serializer{
 		codec:          cfg.codec,
 		allowPlaintext: cfg.allowPlaintext,
@@ -121,54 +129,65 @@ func newSerializer(t reflect.Type, cfg serializerConfig) (*serializer, error) {
 	if len(cfg.encryptionKeys) > 0 {
 		s.format += formatSealedMsgpack - formatMsgpack
 	}
-
-	errs := []error{s.useKeys(cfg.encryptionKeys)}
-	if err := s.useType(t); err != nil {
-		errs = append(errs, err)
+	var mistakes []mistake
+	for _, reason := range s.useKeys(cfg.encryptionKeys) {
+		mistakes = append(mistakes, mistake{"EncryptionKeys", reason})
 	}
-	if err := errors.Join(errs...); err != nil {
-		return nil, err
+	for _, reason := range s.useType(t) {
+		mistakes = append(mistakes, mistake{"T", reason})
+	}
+	if len(mistakes) > 0 {
+		return nil, mistakes
 	}
 	return s, nil
 }
 
-func (s *serializer) useKeys(keys [][]byte) error {
-	var errs []error
+// useKeys returns everything that is wrong with the encryption keys.
+func (s *serializer) useKeys(keys [][]byte) (reasons []string) {
 	for i, key := range keys {
 		if len(key) != 32 {
-			errs = append(errs, fmt.Errorf("encryption key %d has %d bytes: AES-256 takes exactly 32", i, len(key)))
+			reasons = append(reasons, fmt.Sprintf("encryption key %d has %d bytes: AES-256 takes exactly 32", i, len(key)))
 			continue
 		}
 		for j := range i {
 			if bytes.Equal(key, keys[j]) {
-				errs = append(errs, fmt.Errorf("encryption key %d is the same as key %d", i, j))
+				reasons = append(reasons, fmt.Sprintf("encryption key %d is the same as key %d", i, j))
 			}
 		}
-		block, err := aes.NewCipher(key)
+		seal, err := newSeal(key)
 		if err != nil {
-			return err
-		}
-		seal, err := cipher.NewGCMWithRandomNonce(block)
-		if err != nil {
-			return err
+			reasons = append(reasons, fmt.Sprintf("encryption key %d cannot be used: %v", i, err))
 		}
 		s.seals = append(s.seals, seal)
 	}
-	return errors.Join(errs...)
+	return reasons
 }
 
-func (s *serializer) useType(t reflect.Type) error {
+func newSeal(key []byte) (cipher.AEAD, error) {
+	block, err := aes.NewCipher(key)
+	if err != nil {
+		return nil, err
+	}
+	return cipher.NewGCMWithRandomNonce(block)
+}
+
+// useType returns every reason why a session cannot hold a value of type t.
+func (s *serializer) useType(t reflect.Type) (reasons []string) {
+	var mistakes []shape.Mistake
 	switch {
 	case t.Kind() == reflect.Pointer:
-		return fmt.Errorf("%s: a session holds a struct, not a pointer to one: use %s", t, t.Elem())
+		return []string{fmt.Sprintf("%s: a session holds a struct, not a pointer to one: use %s", t, t.Elem())}
 	case t.Kind() == reflect.Interface && t != reflect.TypeFor[any]():
-		return fmt.Errorf("%s: the type behind an interface is not stored: use a struct", t)
+		return []string{fmt.Sprintf("%s: the type behind an interface is not stored: use a struct", t)}
 	case s.codec != nil:
-		return shape.ProbeCodec(t, s.codec.Marshal, s.codec.Unmarshal)
+		mistakes = shape.ProbeCodec(t, s.codec.Marshal, s.codec.Unmarshal)
+	default:
+		s.shape, mistakes = shape.New(t)
 	}
-	sh, err := shape.New(t)
-	s.shape = sh
-	return err
+	for _, m := range mistakes {
+		reasons = append(reasons, m.String())
+	}
+	return reasons
 }
 
 // encode makes a record with a new revision of h and v, a *T. The unknown fields
@@ -327,6 +346,8 @@ type opened struct {
 	data   []byte
 }
 
+// open takes a record apart and decrypts it if need be. It does not look into the
+// data.
 func (s *serializer) open(record []byte) (opened, error) {
 	if revisionOf(record) == nil {
 		return opened{}, corrupt("it does not begin as a record does")
@@ -344,31 +365,9 @@ func (s *serializer) open(record []byte) (opened, error) {
 
 	var p opened
 	scan := shape.Scanner{Data: record, Pos: prefixLen}
-	createdAt, err1 := scan.Next()
-	idle, err2 := scan.Next()
-	deadline, err3 := scan.Next()
-	ok := err1 == nil && err2 == nil && err3 == nil && createdAt.Form == shape.FormUint && createdAt.N <= math.MaxInt64
-	p.header.createdAt = time.UnixMilli(int64(createdAt.N)).UTC()
-	switch {
-	case idle.Form == shape.FormNil:
-	case idle.Form == shape.FormInt && int64(idle.N) == -1:
-		p.header.idle = jwt.NoIdle
-	case idle.Form == shape.FormUint && idle.N > 0 && idle.N <= uint64(math.MaxInt64/time.Millisecond):
-		p.header.idle = time.Duration(idle.N) * time.Millisecond
-	default:
-		ok = false
-	}
-	switch {
-	case deadline.Form == shape.FormNil:
-	case deadline.Form == shape.FormUint && deadline.N <= math.MaxInt64:
-		p.header.deadline = time.UnixMilli(int64(deadline.N)).UTC()
-	default:
-		ok = false
-	}
-	if !ok {
+	if !p.header.readTimes(&scan) {
 		return opened{}, corrupt("its header is damaged")
 	}
-
 	p.tail = record[scan.Pos:]
 	if sealed {
 		head := record[:scan.Pos]
@@ -391,6 +390,42 @@ func (s *serializer) open(record []byte) (opened, error) {
 	return p, nil
 }
 
+// readTimes reads created-at, idle timeout and deadline, and reports whether they
+// are what appendHead writes.
+func (h *recordHeader) readTimes(scan *shape.Scanner) bool {
+	createdAt, err := scan.Next()
+	if err != nil || createdAt.Form != shape.FormUint || createdAt.N > math.MaxInt64 {
+		return false
+	}
+	h.createdAt = time.UnixMilli(int64(createdAt.N)).UTC()
+
+	idle, err := scan.Next()
+	switch {
+	case err != nil:
+		return false
+	case idle.Form == shape.FormNil:
+	case idle.Form == shape.FormInt && int64(idle.N) == -1:
+		h.idle = jwt.NoIdle
+	case idle.Form == shape.FormUint && idle.N > 0 && idle.N <= uint64(math.MaxInt64/time.Millisecond):
+		h.idle = time.Duration(idle.N) * time.Millisecond
+	default:
+		return false
+	}
+
+	deadline, err := scan.Next()
+	switch {
+	case err != nil:
+		return false
+	case deadline.Form == shape.FormNil:
+	case deadline.Form == shape.FormUint && deadline.N <= math.MaxInt64:
+		h.deadline = time.UnixMilli(int64(deadline.N)).UTC()
+	default:
+		return false
+	}
+	return true
+}
+
+// unseal returns what was sealed, or nil when no key opens it.
 func (s *serializer) unseal(sealed, head []byte) []byte {
 	for _, seal := range s.seals {
 		if tail, err := seal.Open(nil, nil, sealed, head); err == nil {

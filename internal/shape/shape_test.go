@@ -1,8 +1,9 @@
-package echosession_test
+package shape_test
 
 import (
 	"bytes"
 	"database/sql"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -18,10 +19,84 @@ import (
 	"testing"
 	"time"
 
-	"github.com/echosession/echosession"
 	"github.com/google/uuid"
 	"github.com/vmihailenco/msgpack/v5"
+
+	"github.com/echosession/echosession/internal/shape"
 )
+
+type cartItem struct {
+	SKU string `msgpack:"sku"`
+	Qty int    `msgpack:"qty,omitempty"`
+}
+
+// account is a struct as programs have it, with the tags of two encoders.
+type account struct {
+	UserID    int64             `json:"user_id"`
+	Name      string            `json:"name"`
+	Email     string            `msgpack:"mail" json:"email"`
+	Roles     []string          `json:"roles"`
+	Admin     bool              `json:"admin,omitempty"`
+	LastLogin time.Time         `json:"last_login"`
+	Prefs     map[string]string `json:"prefs"`
+	Cart      []cartItem        `json:"cart"`
+}
+
+func anAccount() account {
+	return account{
+		UserID: 81723, Name: "Ada Lovelace", Email: "ada@example.com", Roles: []string{"admin", "editor"}, Admin: true,
+		LastLogin: time.Date(2026, 3, 1, 12, 30, 0, 123456789, time.UTC),
+		Prefs:     map[string]string{"lang": "en", "theme": "dark"}, Cart: []cartItem{{"book", 1}, {"pen", 12}},
+	}
+}
+
+// newShape returns the shape of T, which can be stored.
+func newShape[T any](tb testing.TB) *shape.Shape {
+	tb.Helper()
+	sh, mistakes := shape.New(reflect.TypeFor[T]())
+	if len(mistakes) > 0 {
+		tb.Fatal(mistakes)
+	}
+	return sh
+}
+
+// encode encodes what v points to. The unknown fields of prev, the encoding before,
+// live on; prev may be nil.
+func encode(tb testing.TB, sh *shape.Shape, v any, prev []byte) []byte {
+	tb.Helper()
+	data, err := sh.Append(nil, reflect.ValueOf(v).Elem(), 64<<10)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	if prev == nil {
+		return data
+	}
+	unknown, err := sh.Check(prev)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	if unknown && !sh.Keeps() {
+		tb.Fatal("there are unknown fields in a shape that keeps none")
+	}
+	return sh.Carry(nil, data, prev)
+}
+
+func decode[T any](tb testing.TB, sh *shape.Shape, data []byte) (v T) {
+	tb.Helper()
+	if err := sh.Decode(data, reflect.ValueOf(&v).Elem()); err != nil {
+		tb.Fatal(err)
+	}
+	return v
+}
+
+func unhex(tb testing.TB, s string) []byte {
+	tb.Helper()
+	b, err := hex.DecodeString(strings.ReplaceAll(s, " ", ""))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return b
+}
 
 type color int // an enumeration whose zero value is no color
 
@@ -68,7 +143,7 @@ func (*readOnly) UnmarshalText([]byte) error   { return nil }
 
 func TestTypesAccepted(t *testing.T) {
 	at := time.Date(2026, 1, 2, 3, 4, 5, 6, time.UTC)
-	id := uuid.MustParse(idA)
+	id := uuid.MustParse("0b5c9f3e-6d0a-4b8e-9f57-3f1f0f6f2a11")
 	u := url.URL{Scheme: "https", Host: "example.com", Path: "/x"}
 	for name, v := range map[string]any{
 		"struct":       anAccount(),
@@ -208,14 +283,13 @@ func TestTypesAccepted(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			typ := reflect.TypeOf(v)
-			s, err := echosession.NewSerializer(typ, echosession.NewSerializerConfig(nil, 1<<16, false))
-			if err != nil {
-				t.Fatal(err)
+			sh, mistakes := shape.New(typ)
+			if len(mistakes) > 0 {
+				t.Fatal(mistakes)
 			}
 			in, out := reflect.New(typ), reflect.New(typ)
 			in.Elem().Set(reflect.ValueOf(v))
-			record := encode(t, s, aHeader(), in.Interface(), nil)
-			if _, err := s.Decode(idA, record, out.Interface()); err != nil {
+			if err := sh.Decode(encode(t, sh, in.Interface(), nil), out.Elem()); err != nil {
 				t.Fatal(err)
 			}
 			if !reflect.DeepEqual(out.Elem().Interface(), v) {
@@ -224,9 +298,9 @@ func TestTypesAccepted(t *testing.T) {
 		})
 	}
 	t.Run("any", func(t *testing.T) {
-		s := plain[any](t)
+		sh := newShape[any](t)
 		var v any = map[string]any{"a": []any{"b", nil}}
-		if got := decode[any](t, s, encode(t, s, aHeader(), &v, nil)); !reflect.DeepEqual(got, v) {
+		if got := decode[any](t, sh, encode(t, sh, &v, nil)); !reflect.DeepEqual(got, v) {
 			t.Errorf("decoded %v", got)
 		}
 	})
@@ -266,7 +340,6 @@ func TestTypesRefused(t *testing.T) {
 			"User.secret: an unexported field would be lost: export it, or tag it `msgpack:\"-\"`",
 			"User.Lock.mu: ", "User.Double: ", "User.Loose: ", "User.Orders[].Done: ", "User.ByTime: ",
 		}},
-		"pointer":   {reflect.TypeFor[*account](), []string{"use echosession_test.account"}},
 		"interface": {reflect.TypeFor[error](), []string{"interface"}},
 		"function":  {reflect.TypeFor[func()](), []string{"T: "}},
 		"two fields of one name": {reflect.TypeFor[struct {
@@ -315,19 +388,23 @@ func TestTypesRefused(t *testing.T) {
 		"named time":                  {reflect.TypeFor[struct{ T namedTime }](), []string{"T.T.wall: an unexported field"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := echosession.NewSerializer(c.typ, echosession.NewSerializerConfig(nil, 1<<16, false))
-			if err == nil {
+			sh, mistakes := shape.New(c.typ)
+			if len(mistakes) == 0 || sh != nil {
 				t.Fatal("accepted")
 			}
+			var lines []string
+			for _, m := range mistakes {
+				lines = append(lines, m.String())
+			}
+			text := strings.Join(lines, "\n")
 			for _, want := range c.want {
-				if !strings.Contains("\n"+err.Error(), want) {
-					t.Errorf("error %v\nwants %q", err, want)
+				if !strings.Contains("\n"+text, want) {
+					t.Errorf("mistakes\n%s\nwant %q", text, want)
 				}
 			}
-			lines := strings.Split(err.Error(), "\n")
 			slices.Sort(lines)
-			if len(slices.Compact(lines)) != strings.Count(err.Error(), "\n")+1 {
-				t.Errorf("a mistake is reported twice:\n%v", err)
+			if len(slices.Compact(lines)) != len(mistakes) {
+				t.Errorf("a mistake is reported twice:\n%s", text)
 			}
 		})
 	}
@@ -340,51 +417,6 @@ type (
 	}
 	namedTime time.Time
 )
-
-func TestTypesUnderACodec(t *testing.T) {
-	for name, c := range map[string]struct {
-		typ reflect.Type
-		ok  bool
-	}{
-		"struct": {reflect.TypeFor[account](), true},
-		"what JSON can do": {reflect.TypeFor[struct {
-			*Base
-			R json.RawMessage
-			S []json.RawMessage
-			T time.Time
-			U uuid.UUID
-			L level
-			C struct{ x int }
-			M map[string]any
-		}](), true},
-		"unstored field": {reflect.TypeFor[struct {
-			F func() `json:"-"`
-			S string `json:"-"`
-		}](), true},
-		"recursive": {reflect.TypeFor[node](), true},
-		"channel":   {reflect.TypeFor[struct{ C chan int }](), false},
-		"fields that JSON drops": {reflect.TypeFor[struct {
-			Base
-			base
-		}](), false},
-		"pointer":           {reflect.TypeFor[*account](), false},
-		"interface":         {reflect.TypeFor[error](), false},
-		"encodes, not back": {reflect.TypeFor[struct{ W map[string]complex64 }](), false},
-	} {
-		t.Run(name, func(t *testing.T) {
-			_, err := echosession.NewSerializer(c.typ, echosession.NewSerializerConfig(jsonCodec{}, 1<<16, false))
-			if (err == nil) != c.ok {
-				t.Errorf("error %v, accepted: %t", err, c.ok)
-			}
-		})
-	}
-	t.Run("both mistakes", func(t *testing.T) {
-		_, err := echosession.NewSerializer(reflect.TypeFor[*int](), echosession.NewSerializerConfig(nil, 1<<16, false, []byte("short")))
-		if err == nil || !strings.Contains(err.Error(), "pointer") || !strings.Contains(err.Error(), "5 bytes") {
-			t.Errorf("error %v", err)
-		}
-	})
-}
 
 // The names of the fields are msgpack's own.
 func TestFieldNamesAreTheEncoders(t *testing.T) {
@@ -432,9 +464,9 @@ func TestFieldNamesAreTheEncoders(t *testing.T) {
 		"account": anAccount(),
 	} {
 		t.Run(name, func(t *testing.T) {
-			s, err := echosession.NewSerializer(reflect.TypeOf(v), echosession.NewSerializerConfig(nil, 1<<16, false))
-			if err != nil {
-				t.Fatal(err)
+			sh, mistakes := shape.New(reflect.TypeOf(v))
+			if len(mistakes) > 0 {
+				t.Fatal(mistakes)
 			}
 			var b bytes.Buffer
 			enc := msgpack.NewEncoder(&b)
@@ -446,10 +478,271 @@ func TestFieldNamesAreTheEncoders(t *testing.T) {
 			if err := msgpack.Unmarshal(b.Bytes(), &m); err != nil {
 				t.Fatal(err)
 			}
-			got := slices.Sorted(slices.Values(s.FieldNames()))
+			got := slices.Sorted(slices.Values(sh.FieldNames()))
 			if want := slices.Sorted(maps.Keys(m)); !slices.Equal(got, want) {
 				t.Errorf("names %q, want %q", got, want)
 			}
 		})
+	}
+}
+
+type node struct {
+	Value int
+	Next  *node
+	Nodes []*node
+	Any   any
+}
+
+func TestNesting(t *testing.T) {
+	sh := newShape[node](t)
+
+	chain := func(depth int) *node {
+		n := &node{}
+		for range depth - 1 {
+			n = &node{Next: n}
+		}
+		return n
+	}
+	pointer := &node{}
+	pointer.Next = pointer
+	slice := &node{}
+	slice.Nodes = []*node{slice, slice}
+	m := map[string]any{}
+	m["m"] = m
+
+	for name, c := range map[string]struct {
+		v  *node
+		ok bool
+	}{
+		"64 levels":                {chain(shape.MaxDepth), true},
+		"65 levels":                {chain(shape.MaxDepth + 1), false},
+		"pointer to itself":        {pointer, false},
+		"slice of itself":          {slice, false},
+		"interface map in itself":  {&node{Any: m}, false},
+		"long chain":               {chain(1_000_000), false},
+		"long chain, small in all": {chain(500), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			// With a limit as high as the first a cycle must be found before the stack
+			// is used up.
+			for _, limit := range []int{64 << 20, 64 << 10} {
+				data, err := sh.Append(nil, reflect.ValueOf(c.v).Elem(), limit)
+				if !c.ok {
+					if !errors.Is(err, shape.ErrDepth) || !strings.Contains(err.Error(), "64 levels") {
+						t.Errorf("error %v, want ErrDepth", err)
+					}
+					continue
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				if got := decode[node](t, sh, data); !reflect.DeepEqual(&got, c.v) {
+					t.Error("decoded another chain")
+				}
+			}
+		})
+	}
+}
+
+// Append leaves what is before the encoding as it is, and counts it.
+func TestAppendObeysItsLimit(t *testing.T) {
+	sh := newShape[string](t)
+	v := strings.Repeat("x", 40)
+	text := reflect.ValueOf(&v).Elem()
+	for _, c := range []struct {
+		before, limit int
+		ok            bool
+	}{
+		{0, 42, true}, {0, 41, false}, {10, 52, true}, {10, 51, false}, {10, 5, false}, {0, 0, false},
+	} {
+		before := bytes.Repeat([]byte{7}, c.before)
+		got, err := sh.Append(bytes.Clone(before), text, c.limit)
+		if !c.ok {
+			if !errors.Is(err, shape.ErrLimit) {
+				t.Errorf("%d bytes after %d: error %v, want ErrLimit", c.limit, c.before, err)
+			}
+			continue
+		}
+		if err != nil || !bytes.HasPrefix(got, before) {
+			t.Fatalf("%d bytes after %d: %x, %v", c.limit, c.before, got, err)
+		}
+		if back := decode[string](t, sh, got[c.before:]); back != v {
+			t.Errorf("decoded %q", back)
+		}
+	}
+}
+
+// A value must not change when the encoding that it is from does, or another is
+// encoded or decoded.
+func TestDecodedSharesNoMemory(t *testing.T) {
+	type blobs struct {
+		S  string
+		B  []byte
+		R  json.RawMessage
+		BB [][]byte
+		M  map[string][]byte
+		A  any
+	}
+	blob := func(c string) blobs {
+		s := strings.Repeat(c, 50)
+		return blobs{s, []byte(s), json.RawMessage(s), [][]byte{[]byte(s)}, map[string][]byte{s: []byte(s)}, []any{[]byte(s), s}}
+	}
+	sh := newShape[blobs](t)
+	a, b := blob("a"), blob("b")
+	dataA := encode(t, sh, &a, nil)
+	kept := bytes.Clone(dataA)
+	gotA := decode[blobs](t, sh, dataA)
+	dataB := encode(t, sh, &b, nil)
+	if !bytes.Equal(dataA, kept) {
+		t.Error("the next encoding changed one")
+	}
+	clear(dataA)
+	decode[blobs](t, sh, dataB)
+	clear(dataB)
+	if !reflect.DeepEqual(gotA, blob("a")) {
+		t.Errorf("a decoded value changed: %+v", gotA)
+	}
+	if !reflect.DeepEqual(a, blob("a")) {
+		t.Errorf("the encoded value changed: %+v", a)
+	}
+}
+
+func TestAppendFails(t *testing.T) {
+	sh := newShape[map[string]any](t)
+	for name, v := range map[string]any{
+		"channel in an interface":           make(chan int),
+		"map with integer keys in one":      map[int]string{1: "a"},
+		"map of those, deeper":              []any{map[string]any{"m": map[int]int{1: 2}}},
+		"error of a type's own method":      marshalFails{},
+		"type's own method writes too much": raw("\x01\x02"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			data := map[string]any{"v": v}
+			encoded, err := sh.Append(nil, reflect.ValueOf(data), 64<<10)
+			if err == nil {
+				t.Errorf("encoded %x", encoded)
+			}
+			if errors.Is(err, shape.ErrLimit) || errors.Is(err, shape.ErrDepth) || errors.Is(err, shape.ErrDecoder) {
+				t.Errorf("error %v matches a sentinel that says something else", err)
+			}
+		})
+	}
+}
+
+type marshalFails struct{}
+
+func (marshalFails) MarshalText() ([]byte, error) { return nil, errors.New("no") }
+
+type raw string
+
+func (r raw) MarshalMsgpack() ([]byte, error) { return []byte(r), nil }
+
+func TestTimesAreUTC(t *testing.T) {
+	type inner struct{ Then time.Time }
+	type times struct {
+		inner
+		At     time.Time
+		Ptr    *time.Time
+		Slice  []time.Time
+		Array  [2]time.Time
+		Map    map[string]time.Time
+		Nested []map[string]*inner
+		Any    any
+		Loose  map[string]any
+		Zero   time.Time
+		Nil    *time.Time
+	}
+	defer func(l *time.Location) { time.Local = l }(time.Local)
+	time.Local = time.FixedZone("elsewhere", 5*3600)
+
+	make := func(at time.Time) times {
+		return times{
+			inner: inner{}, At: at, Ptr: &at, Slice: []time.Time{at, at}, Array: [2]time.Time{at, at},
+			Map: map[string]time.Time{"a": at, "b": at}, Nested: []map[string]*inner{{"n": {at}}},
+			Any: []any{at, map[string]any{"t": at}}, Loose: map[string]any{"t": at, "s": []any{at}},
+		}
+	}
+	sh := newShape[times](t)
+	now := time.Now()
+	v, want := make(now), make(now.UTC().Round(0))
+	if got := decode[times](t, sh, encode(t, sh, &v, nil)); !reflect.DeepEqual(got, want) {
+		t.Errorf("decoded %+v\nwant %+v", got, want)
+	}
+
+	top := newShape[time.Time](t)
+	if got := decode[time.Time](t, top, encode(t, top, &now, nil)); got != now.UTC().Round(0) {
+		t.Errorf("decoded %v", got)
+	}
+}
+
+func TestInterfacesHoldStableTypes(t *testing.T) {
+	sh := newShape[map[string]any](t)
+	for _, c := range []struct{ in, out any }{
+		{nil, nil}, {true, true}, {"s", "s"}, {[]byte("b"), []byte("b")},
+		{1, int64(1)}, {-1, int64(-1)}, {int8(-100), int64(-100)}, {200, int64(200)}, {-200, int64(-200)},
+		{70_000, int64(70_000)}, {-70_000, int64(-70_000)}, {1 << 40, int64(1 << 40)}, {-1 << 40, int64(-1 << 40)},
+		{uint8(200), int64(200)}, {uint64(1<<63 - 1), int64(1<<63 - 1)}, {uint64(1 << 63), uint64(1 << 63)},
+		{float32(0.1), float32(0.1)}, {0.1, 0.1}, {time.Second, int64(time.Second)},
+		{[]int{1, 300}, []any{int64(1), int64(300)}},
+		{map[string]int{"a": 1}, map[string]any{"a": int64(1)}},
+		{cartItem{"pen", 2}, map[string]any{"sku": "pen", "qty": int64(2)}},
+	} {
+		v := map[string]any{"v": c.in}
+		got := decode[map[string]any](t, sh, encode(t, sh, &v, nil))
+		if !reflect.DeepEqual(got["v"], c.out) {
+			t.Errorf("%T %v comes back as %T %v, want %T", c.in, c.in, got["v"], got["v"], c.out)
+		}
+	}
+}
+
+func TestFlat(t *testing.T) {
+	for _, c := range []struct {
+		typ  reflect.Type
+		flat bool
+	}{
+		{reflect.TypeFor[int](), true},
+		{reflect.TypeFor[string](), true},
+		{reflect.TypeFor[struct {
+			A [3]struct{ S string }
+			T time.Time
+		}](), true},
+		{reflect.TypeFor[struct{ P *int }](), false},
+		{reflect.TypeFor[struct{ S []int }](), false},
+		{reflect.TypeFor[[2]map[string]int](), false},
+		{reflect.TypeFor[struct{ A any }](), false},
+	} {
+		if got := shape.Flat(c.typ); got != c.flat {
+			t.Errorf("%v: flat %t, want %t", c.typ, got, c.flat)
+		}
+	}
+}
+
+func TestRecoversFromPanics(t *testing.T) {
+	type panics struct{ P panicky }
+	err := newShape[panics](t).Decode(unhex(t, "81 a150 c40170"), reflect.ValueOf(new(panics)).Elem())
+	if !errors.Is(err, shape.ErrDecoder) || strings.Contains(err.Error(), "secret") {
+		t.Errorf("error %v, want ErrDecoder", err)
+	}
+}
+
+type panicky struct{}
+
+func (panicky) MarshalText() ([]byte, error) { return nil, nil }
+func (panicky) UnmarshalText(text []byte) error {
+	if len(text) > 0 {
+		panic("secret")
+	}
+	return nil
+}
+
+func BenchmarkCheck(b *testing.B) {
+	sh := newShape[account](b)
+	v := anAccount()
+	data := encode(b, sh, &v, nil)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := sh.Check(data); err != nil {
+			b.Fatal(err)
+		}
 	}
 }
