@@ -123,6 +123,7 @@ func TestRecordRoundTrip(t *testing.T) {
 		"lives until exp":        recordHeader{id: idA, createdAt: createdAt, idle: jwt.NoIdle, subject: "x"},
 		"subject of 40 bytes":    recordHeader{id: idA, createdAt: createdAt, idle: time.Hour, subject: strings.Repeat("s", 40)},
 		"subject of 300 bytes":   recordHeader{id: idA, createdAt: createdAt, idle: time.Hour, subject: strings.Repeat("s", 300)},
+		"subject of 70 KB":       recordHeader{id: idA, createdAt: createdAt, idle: time.Hour, subject: strings.Repeat("s", 70_000)},
 		"subject of any bytes":   recordHeader{id: idA, createdAt: createdAt, idle: time.Hour, subject: "\xff\x00{}:"},
 		"longest idle timeout":   recordHeader{id: idA, createdAt: createdAt, idle: 9_223_372_036_854 * time.Millisecond},
 		"idle of a millisecond":  recordHeader{id: idA, createdAt: createdAt, idle: time.Millisecond},
@@ -131,6 +132,7 @@ func TestRecordRoundTrip(t *testing.T) {
 		"created in the year 9k": recordHeader{id: idA, createdAt: time.Date(9000, 1, 1, 0, 0, 0, 0, time.UTC)},
 	}
 	for format, s := range everyFormat[Account](t) {
+		s.maxSize = 128 << 10
 		for name, h := range headers {
 			t.Run(format+"/"+name, func(t *testing.T) {
 				want := AnAccount()
@@ -680,6 +682,43 @@ func TestHostileRecords(t *testing.T) {
 	}
 	if _, err := plain[Account](t).decode(idA, good, new(Account)); err != nil {
 		t.Errorf("the record that the others are made of: %v", err)
+	}
+}
+
+// Under a codec the data is one binary.
+func TestHostileCodecRecords(t *testing.T) {
+	s := everyFormat[Account](t)["codec"]
+	head := with(record(nil), 1, formatCodec)
+	for name, c := range map[string]struct {
+		data string
+		ok   bool
+	}{
+		"a binary":             {"c4 02 7b7d", true},
+		"a longer form of it":  {"c6 00000002 7b7d", true},
+		"nothing":              {"", false},
+		"a string":             {"a2 7b7d", false},
+		"a map":                {"80", false},
+		"a byte follows":       {"c4 02 7b7d 00", false},
+		"a byte is missing":    {"c4 03 7b7d", false},
+		"4 GB of it":           {"c6 ffffffff 7b7d", false},
+		"what the codec hates": {"c4 01 7b", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := s.decode(idA, append(bytes.Clone(head), unhex(t, c.data)...), new(Account))
+			if c.ok && err != nil || !c.ok && !errors.Is(err, ErrCorrupt) {
+				t.Errorf("error %v, reads: %t", err, c.ok)
+			}
+		})
+	}
+}
+
+func TestLargeRecordsUnderACodec(t *testing.T) {
+	for _, n := range []int{250, 300, 70_000} {
+		s := serializerOf[string](t, serializerConfig{codec: jsonCodec{}, maxSize: 128 << 10})
+		v := strings.Repeat("x", n)
+		if got := decode[string](t, s, encode(t, s, aHeader(), &v, nil)); got != v {
+			t.Errorf("%d bytes come back as %d", n, len(got))
+		}
 	}
 }
 

@@ -790,6 +790,41 @@ func TestTokenSplitClaims(t *testing.T) {
 	}
 }
 
+// CallersClaims undoes what Issue adds, and nothing else: a rotated token says what
+// its predecessor said.
+func TestTokenCallersClaims(t *testing.T) {
+	keys := []jwt.SigningKey{{Algorithm: "HS256", Key: tokenSecret}}
+	claims := jwt.Claims{"role": "admin", "nbf": tokenNow.Unix(), "n": 1.5, "iss": "caller", "aud": []string{"a"}}
+	for name, c := range map[string]struct {
+		tokens *jwt.Keyring
+		keeps  []string
+	}{
+		"iss and aud are the caller's": {newTokens(t, jwt.Config{Keys: keys}), []string{"aud", "iss", "n", "nbf", "role"}},
+		"iss and aud are the package's": {
+			newTokens(t, jwt.Config{Keys: keys, Issuer: "i", Audience: []string{"a"}}), []string{"n", "nbf", "role"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			given := jwt.Claims{"sub": "anna", "exp": tokenNow.Add(time.Hour)}
+			for _, name := range c.keeps {
+				given[name] = claims[name]
+			}
+			rest, subject, exp, err := c.tokens.SplitClaims(given, tokenNow)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, issued, err := c.tokens.Issue(jwt.Params{ID: tokenID, Now: tokenNow, Subject: subject, Idle: time.Minute, Exp: exp, Claims: rest})
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := c.tokens.CallersClaims(issued)
+			if names := slices.Sorted(maps.Keys(got)); !slices.Equal(names, c.keeps) || !reflect.DeepEqual(got, rest) {
+				t.Errorf("claims %s, want %s", got, rest)
+			}
+		})
+	}
+}
+
 func zero() float64 { return 0 }
 func nan() float64  { return zero() / zero() }
 

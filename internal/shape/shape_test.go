@@ -117,6 +117,26 @@ type level int // an enumeration whose zero value is one of them
 func (l level) MarshalText() ([]byte, error)     { return []byte{'0' + byte(l)}, nil }
 func (l *level) UnmarshalText(text []byte) error { *l = level(text[0] - '0'); return nil }
 
+type port uint // likewise, unsigned
+
+func (p port) MarshalText() ([]byte, error) {
+	if p == 0 {
+		return nil, errors.New("not a port")
+	}
+	return []byte{'0' + byte(p)}, nil
+}
+func (p *port) UnmarshalText(text []byte) error { *p = port(text[0] - '0'); return nil }
+
+type weekday string // likewise, in three letters
+
+func (d weekday) MarshalText() ([]byte, error) {
+	if len(d) != 3 {
+		return nil, errors.New("not a day")
+	}
+	return []byte(d), nil
+}
+func (d *weekday) UnmarshalText(text []byte) error { *d = weekday(text); return nil }
+
 type picky struct{ text string } // accepts nothing that could be guessed
 
 func (p picky) MarshalText() ([]byte, error) {
@@ -132,6 +152,7 @@ type (
 	list  []list
 	inner struct{ A, B int }
 	base  struct{ ID, Name string }
+	Size  int
 	Base  struct{ ID, Name string }
 
 	writeOnly int
@@ -200,6 +221,10 @@ func TestTypesAccepted(t *testing.T) {
 			K map[level]int
 		}{1, []level{0, 1}, map[string]level{"a": 1}, map[level]int{1: 2}},
 		"enumeration without zero": struct{ C color }{1},
+		"unsigned and textual ones": struct {
+			P port
+			W weekday
+		}{2, "sun"},
 		"type that cannot be tried": struct {
 			P picky
 			X int
@@ -263,6 +288,14 @@ func TestTypesAccepted(t *testing.T) {
 			base
 			Age int
 		}{base{"i", "n"}, 1},
+		"embedded, no struct": struct {
+			Size
+			Age int
+		}{7, 1},
+		"embedded, two that encode themselves": struct {
+			netip.Addr
+			netip.Prefix
+		}{netip.MustParseAddr("::1"), netip.MustParsePrefix("10.0.0.0/8")},
 		"embedded, not inlined": struct {
 			*Base `msgpack:"base,noinline"`
 			Age   int
@@ -384,6 +417,7 @@ func TestTypesRefused(t *testing.T) {
 			F, G func()
 			H    []badNode
 		}](), []string{"T.F: ", "T.G: ", "T.H[].F"}},
+		"257 fields":                  {fields(257), []string{"T: 257 fields are more than 256"}},
 		"mistake in a recursive type": {reflect.TypeFor[badNode](), []string{"badNode.F: "}},
 		"named time":                  {reflect.TypeFor[struct{ T namedTime }](), []string{"T.T.wall: an unexported field"}},
 	} {
@@ -407,6 +441,30 @@ func TestTypesRefused(t *testing.T) {
 				t.Errorf("a mistake is reported twice:\n%s", text)
 			}
 		})
+	}
+}
+
+// fields returns a struct type with n fields.
+func fields(n int) reflect.Type {
+	list := make([]reflect.StructField, n)
+	for i := range list {
+		list[i] = reflect.StructField{Name: fmt.Sprint("F", i), Type: reflect.TypeFor[int]()}
+	}
+	return reflect.StructOf(list)
+}
+
+func TestTypeWith256Fields(t *testing.T) {
+	typ := fields(256)
+	sh, mistakes := shape.New(typ)
+	if len(mistakes) > 0 {
+		t.Fatal(mistakes)
+	}
+	in, out := reflect.New(typ), reflect.New(typ)
+	for i := range 256 {
+		in.Elem().Field(i).SetInt(int64(i))
+	}
+	if err := sh.Decode(encode(t, sh, in.Interface(), nil), out.Elem()); err != nil || !reflect.DeepEqual(in.Interface(), out.Interface()) {
+		t.Errorf("decoded %v, %v", out.Elem(), err)
 	}
 }
 
