@@ -19,43 +19,51 @@ import (
 	"github.com/echosession/echosession/internal/shape"
 )
 
-// Codec turns the user's struct into bytes and back. A nil Codec in [Config]
-// means MessagePack, and is what most need: only there do fields that this
-// release of a program does not know survive an Update. Implementations are safe
-// for concurrent use and keep no reference to the bytes or the value.
+// Codec turns the sessions' data into bytes and back. Most programs leave
+// [Config.Codec] nil, which means MessagePack. Only MessagePack keeps, in an Update,
+// the fields that a newer release of the program has written and this one does not
+// know. Implementations must be safe for concurrent use and must keep no reference
+// to the bytes or the value.
 //
 // # MessagePack
 //
-// A struct is a map keyed by field name. The msgpack tag names a field, else the
-// json tag: a field tagged `json:"-"` is not stored unless it has a msgpack tag.
-// A time comes back in UTC, without its monotonic clock reading, and a number in
-// an interface as int64, uint64 (above the range of int64) or the float type that
-// it was. A struct in an interface comes back as a map[string]any.
+// A struct is stored as a map from field names to values. The msgpack tag names a
+// field, or the json tag where there is no msgpack tag: a field tagged `json:"-"` is
+// not stored unless it has a msgpack tag too.
 //
-// Types with a method pair of msgpack's or MarshalBinary or MarshalText encode
-// themselves; their fields, those of structs that carry the option as_array, and
-// values in interfaces are taken as a whole when unknown fields are preserved.
+// A time comes back in UTC, without its monotonic clock reading. A whole number in
+// an interface comes back as int64, or as uint64 when it is too large for int64; a
+// float keeps its type. A struct in an interface comes back as a map[string]any.
+//
+// Types that have a pair of methods of the msgpack package, or MarshalBinary or
+// MarshalText and its counterpart, encode themselves.
+//
+// An Update replaces some values as a whole, with the fields in them that this
+// release does not know: types that encode themselves, structs with the msgpack
+// option as_array, and values in interfaces.
 type Codec interface {
-	// Marshal encodes v, a pointer to the user's type.
+	// Marshal encodes v, a pointer to a T.
 	Marshal(v any) ([]byte, error)
 
-	// Unmarshal decodes data into v, a pointer to a zero value of the user's
-	// type.
+	// Unmarshal decodes data into v, a pointer to a zero T.
 	Unmarshal(data []byte, v any) error
 }
 
-// A record is one MessagePack array:
+// A record is one MessagePack array, plain or sealed:
 //
-//	[format, ID, revision, created-at, idle timeout, deadline, subject, data]  plain
-//	[format, ID, revision, created-at, idle timeout, deadline, sealed]         sealed
+//	[format, ID, revision, created-at, idle timeout, deadline, subject, data]
+//	[format, ID, revision, created-at, idle timeout, deadline, sealed]
 //
-// ID and revision are binaries of 16 and 8 bytes, created-at milliseconds since
-// 1970 in 8 bytes, the idle timeout milliseconds, -1 for none, or nil for the
-// configured one; the deadline is milliseconds since 1970 or nil, and the subject
-// a string or nil. Data is the encoded value itself under MessagePack, and a
-// binary under another Codec. Sealed is a binary: nonce and AES-256-GCM ciphertext
-// of what follows the deadline in a plain record, with all that precedes it as
-// additional data.
+// Its elements are:
+//   - ID and revision: binaries of 16 and 8 bytes.
+//   - Created-at: milliseconds since 1970, in 8 bytes.
+//   - Idle timeout: milliseconds, -1 for none, or nil for the configured one.
+//   - Deadline: milliseconds since 1970, or nil for none.
+//   - Subject: a string, or nil for none.
+//   - Data: the encoded value itself under MessagePack, and a binary under another
+//     Codec.
+//   - Sealed: a binary with the nonce and the AES-256-GCM ciphertext of subject and
+//     data. The elements before it are the additional data.
 const (
 	formatMsgpack byte = iota + 1
 	formatCodec
@@ -66,8 +74,8 @@ const (
 const (
 	idLen = 16
 
-	// A revision is compared only with the others of one session, so 64 bits make
-	// taking one write for another a matter of 1 in 2^64 for each comparison.
+	// A revision is compared only with revisions of the same session. With 64 random
+	// bits, one comparison takes two writes for the same one with probability 2^-64.
 	revisionLen = 8
 
 	idStart       = 4
@@ -77,11 +85,12 @@ const (
 	sealOverhead = 12 + 16 // nonce and tag
 )
 
+// A recordHeader is what a record says of its session, beside the data.
 type recordHeader struct {
 	id        string        // canonical, lower case
 	createdAt time.Time     // whole milliseconds, UTC
-	idle      time.Duration // the session's own idle timeout; 0: it has none of its own; noIdle: it lives until its deadline
-	deadline  time.Time     // when the session ends whatever its use, whole milliseconds, UTC; zero: never
+	idle      time.Duration // the session's own idle timeout; 0: the configured one; jwt.NoIdle: it lives until its deadline
+	deadline  time.Time     // when the session ends however much it is used, whole milliseconds, UTC; zero: never
 	subject   string
 }
 
@@ -190,8 +199,8 @@ func (s *serializer) useType(t reflect.Type) (reasons []string) {
 	return reasons
 }
 
-// encode makes a record with a new revision of h and v, a *T. The unknown fields
-// of prev, the session's record before, live on in it; prev may be nil.
+// encode makes a record of h and v, a *T, with a new revision. It takes over the
+// unknown fields of prev, the session's record so far; prev may be nil.
 func (s *serializer) encode(h recordHeader, v any, prev []byte) ([]byte, error) {
 	var prevData []byte
 	if prev != nil && s.shape != nil && s.shape.Keeps() {
@@ -250,7 +259,8 @@ type buffer struct{ bytes []byte }
 
 var buffers = sync.Pool{New: func() any { return new(buffer) }}
 
-// release gives the buffer back unless one large session made it large.
+// release gives the buffer back. A buffer that a large session has made large is left
+// to the garbage collector.
 func (b *buffer) release() {
 	if cap(b.bytes) <= 64<<10 {
 		buffers.Put(b)
@@ -274,10 +284,9 @@ func (s *serializer) rewrite(prev []byte, newID string) ([]byte, error) {
 }
 
 // decode reads a record into v, a pointer to a zero T, or only its header when v
-// is nil. It answers [ErrCorrupt]
-// for what cannot be read, without a word of the data, and [ErrStoreUnavailable]
-// for another session's record: the store mixed up its replies, and the session
-// may well be there.
+// is nil. It returns [ErrCorrupt], without a word of the data, when the record cannot
+// be read. It returns [ErrStoreUnavailable] when the record is another session's: the
+// store mixed up its replies, and the session may well be there.
 func (s *serializer) decode(id string, record []byte, v any) (recordHeader, error) {
 	if revisionOf(record) == nil {
 		return recordHeader{}, corrupt("it does not begin as a record does")
@@ -470,8 +479,9 @@ func (s *serializer) appendHead(dst []byte, h recordHeader) ([]byte, error) {
 	return binary.BigEndian.AppendUint64(append(dst, 0xcf), uint64(max(0, h.deadline.UnixMilli()))), nil
 }
 
-// finish makes a record that is the caller's own of a head and a tail in one
-// buffer, if it is small enough.
+// finish makes a record of a buffer that holds its head and its tail. The record
+// shares no memory with the buffer. It returns [ErrTooLarge] when the record is too
+// large.
 func (s *serializer) finish(buf []byte, head int) ([]byte, error) {
 	record, err := s.seal(buf, head)
 	if err != nil {
@@ -484,8 +494,7 @@ func (s *serializer) finish(buf []byte, head int) ([]byte, error) {
 	return record, nil
 }
 
-// seal returns a copy of buf whose bytes from head on are sealed if there are
-// keys.
+// seal returns a copy of buf. If there are keys, its bytes from head on are sealed.
 func (s *serializer) seal(buf []byte, head int) ([]byte, error) {
 	if len(s.seals) == 0 {
 		return bytes.Clone(buf), nil
@@ -525,7 +534,7 @@ func appendBinaryHeader(dst []byte, n int) []byte {
 	}
 }
 
-// parseID reads the canonical, lower-case form of a UUID alone.
+// parseID reads a UUID in its canonical form in lower case, and refuses every other.
 func parseID(id string) (b [idLen]byte, err error) {
 	if len(id) == 36 && id[8] == '-' && id[13] == '-' && id[18] == '-' && id[23] == '-' && !strings.ContainsAny(id, "ABCDEF") {
 		var digits [2 * idLen]byte

@@ -41,6 +41,7 @@ type Account struct {
 	Cart      []cartItem        `json:"cart"`
 }
 
+// AnAccount returns an Account with something in every field.
 func AnAccount() Account {
 	return Account{
 		UserID:    81723,
@@ -119,17 +120,17 @@ func everyFormat[T any](tb testing.TB) map[string]*serializer {
 func TestRecordRoundTrip(t *testing.T) {
 	headers := map[string]recordHeader{
 		"all set":                aHeader(),
-		"no subject, no idle":    recordHeader{id: idA, createdAt: createdAt},
-		"lives until exp":        recordHeader{id: idA, createdAt: createdAt, idle: jwt.NoIdle, subject: "x"},
-		"subject of 40 bytes":    recordHeader{id: idA, createdAt: createdAt, idle: time.Hour, subject: strings.Repeat("s", 40)},
-		"subject of 300 bytes":   recordHeader{id: idA, createdAt: createdAt, idle: time.Hour, subject: strings.Repeat("s", 300)},
-		"subject of 70 KB":       recordHeader{id: idA, createdAt: createdAt, idle: time.Hour, subject: strings.Repeat("s", 70_000)},
-		"subject of any bytes":   recordHeader{id: idA, createdAt: createdAt, idle: time.Hour, subject: "\xff\x00{}:"},
-		"longest idle timeout":   recordHeader{id: idA, createdAt: createdAt, idle: 9_223_372_036_854 * time.Millisecond},
-		"idle of a millisecond":  recordHeader{id: idA, createdAt: createdAt, idle: time.Millisecond},
-		"deadline":               recordHeader{id: idA, createdAt: createdAt, idle: 90 * time.Minute, subject: "ada", deadline: createdAt.Add(time.Hour)},
-		"created at 1970":        recordHeader{id: idA, createdAt: time.UnixMilli(0).UTC()},
-		"created in the year 9k": recordHeader{id: idA, createdAt: time.Date(9000, 1, 1, 0, 0, 0, 0, time.UTC)},
+		"no subject, no idle":    {id: idA, createdAt: createdAt},
+		"lives until exp":        {id: idA, createdAt: createdAt, idle: jwt.NoIdle, subject: "x"},
+		"subject of 40 bytes":    {id: idA, createdAt: createdAt, idle: time.Hour, subject: strings.Repeat("s", 40)},
+		"subject of 300 bytes":   {id: idA, createdAt: createdAt, idle: time.Hour, subject: strings.Repeat("s", 300)},
+		"subject of 70 KB":       {id: idA, createdAt: createdAt, idle: time.Hour, subject: strings.Repeat("s", 70_000)},
+		"subject of any bytes":   {id: idA, createdAt: createdAt, idle: time.Hour, subject: "\xff\x00{}:"},
+		"longest idle timeout":   {id: idA, createdAt: createdAt, idle: 9_223_372_036_854 * time.Millisecond},
+		"idle of a millisecond":  {id: idA, createdAt: createdAt, idle: time.Millisecond},
+		"deadline":               {id: idA, createdAt: createdAt, idle: 90 * time.Minute, subject: "ada", deadline: createdAt.Add(time.Hour)},
+		"created at 1970":        {id: idA, createdAt: time.UnixMilli(0).UTC()},
+		"created in the year 9k": {id: idA, createdAt: time.Date(9000, 1, 1, 0, 0, 0, 0, time.UTC)},
 	}
 	for format, s := range everyFormat[Account](t) {
 		s.maxSize = 128 << 10
@@ -177,12 +178,12 @@ func TestHeaderIsRoundedToMilliseconds(t *testing.T) {
 func TestEncodeRefusesHeader(t *testing.T) {
 	s := plain[Account](t)
 	for name, h := range map[string]recordHeader{
-		"empty ID":      recordHeader{createdAt: createdAt},
-		"upper-case ID": recordHeader{id: strings.ToUpper(idA), createdAt: createdAt},
-		"ID in braces":  recordHeader{id: "{" + idA + "}", createdAt: createdAt},
-		"no dashes":     recordHeader{id: strings.ReplaceAll(idA, "-", "0"), createdAt: createdAt},
-		"not hex":       recordHeader{id: "g" + idA[1:], createdAt: createdAt},
-		"before 1970":   recordHeader{id: idA, createdAt: time.Time{}},
+		"empty ID":      {createdAt: createdAt},
+		"upper-case ID": {id: strings.ToUpper(idA), createdAt: createdAt},
+		"ID in braces":  {id: "{" + idA + "}", createdAt: createdAt},
+		"no dashes":     {id: strings.ReplaceAll(idA, "-", "0"), createdAt: createdAt},
+		"not hex":       {id: "g" + idA[1:], createdAt: createdAt},
+		"before 1970":   {id: idA, createdAt: time.Time{}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if record, err := s.encode(h, new(Account), nil); err == nil {
@@ -471,27 +472,27 @@ func TestTooLarge(t *testing.T) {
 	}
 }
 
-type node struct{ Next *node }
+type linked struct{ Next *linked }
 
 func TestTooDeep(t *testing.T) {
-	chain := func(depth int) *node {
-		n := &node{}
+	chain := func(depth int) *linked {
+		n := &linked{}
 		for range depth - 1 {
-			n = &node{Next: n}
+			n = &linked{Next: n}
 		}
 		return n
 	}
-	cycle := &node{}
+	cycle := &linked{}
 	cycle.Next = cycle
 	for _, maxSize := range []int{64 << 20, 64 << 10} {
-		s := serializerOf[node](t, serializerConfig{maxSize: maxSize})
-		for name, v := range map[string]*node{"65 levels": chain(65), "a cycle": cycle, "a long chain": chain(1_000_000)} {
+		s := serializerOf[linked](t, serializerConfig{maxSize: maxSize})
+		for name, v := range map[string]*linked{"65 levels": chain(65), "a cycle": cycle, "a long chain": chain(1_000_000)} {
 			if _, err := s.encode(aHeader(), v, nil); !errors.Is(err, ErrTooLarge) || !strings.Contains(err.Error(), "64 levels") {
 				t.Errorf("%s: error %v, want ErrTooLarge that speaks of levels", name, err)
 			}
 		}
 		deepest := chain(64)
-		if got := decode[node](t, s, encode(t, s, aHeader(), deepest, nil)); !reflect.DeepEqual(&got, deepest) {
+		if got := decode[linked](t, s, encode(t, s, aHeader(), deepest, nil)); !reflect.DeepEqual(&got, deepest) {
 			t.Error("64 levels: decoded another chain")
 		}
 	}

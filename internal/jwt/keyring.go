@@ -220,8 +220,8 @@ func (k *key) try() error {
 	return nil
 }
 
-// pssVerifier takes the place of jwx's, which lets a salt of any length pass. It is
-// as long as the hash (RFC 7518 §3.5).
+// pssVerifier takes the place of jwx's, which accepts a salt of any length. The salt
+// must be as long as the hash (RFC 7518 §3.5).
 type pssVerifier crypto.Hash
 
 func (p pssVerifier) Verify(signed, signature []byte, public any) error {
@@ -247,8 +247,8 @@ func (t *Keyring) Verify(token string) (*Token, error) {
 }
 
 // open returns the payload of a JWS in compact form (RFC 7515 §7.1) whose signature
-// verifies. jwx's own parsers take much that is not such a token; here jwx sees
-// nothing but the signature and what was signed.
+// verifies. jwx's own parsers accept more than this form, so jwx sees nothing but the
+// signature and what was signed.
 func (t *Keyring) open(token string) (payload string, err error) {
 	if len(token) > maxTokenLen {
 		return "", invalidToken("too long")
@@ -339,8 +339,8 @@ func (t *Keyring) readHeader(segment string) (alg, kid string, err error) {
 	return alg, kid, nil
 }
 
-// CheckTime compares a token with the clock. It costs a few nanoseconds and belongs
-// before every use.
+// CheckTime compares a token with the clock. It costs a few nanoseconds: call it before
+// every use. Errors match [ErrInvalid].
 func (t *Keyring) CheckTime(v *Token, now time.Time) error {
 	early := now.Add(-t.skew).UnixNano()
 	late := now.Add(t.skew).UnixNano()

@@ -13,13 +13,14 @@ func (sh *Shape) Keeps() bool { return sh.keeps }
 // Carry appends fresh, the encoding of a value, to dst, and adds the fields that
 // prev, an earlier encoding, has and the shape does not: another release wrote
 // them. A field that the shape has comes from fresh alone, so what was emptied
-// stays empty. Both encodings have passed [Shape.Check]: it panics when one of them
-// is not MessagePack.
+// stays empty. Both encodings must have passed [Shape.Check]: Carry panics when one of
+// them is not MessagePack.
 //
-// Values meet their predecessors by field name, by map key, by array index. An
-// element of a slice meets the one of equal content, and else, when the slice has as
-// many elements as before, the one of the same index. Nothing is carried inside
-// types that encode themselves, interfaces, and structs written as arrays.
+// The predecessor of a value is found by field name, by map key, or by array index. The
+// predecessor of a slice's element is the element of equal content. Where there is
+// none, it is the element of the same index if the slice has as many elements as
+// before. Nothing is carried inside types that encode themselves, interfaces, and
+// structs written as arrays.
 func (sh *Shape) Carry(dst, fresh, prev []byte) []byte {
 	for sh.kind == shapePointer {
 		sh = sh.elem

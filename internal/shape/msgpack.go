@@ -26,9 +26,9 @@ var (
 	ErrDecoder = errors.New("the MessagePack decoder or a type's own refused it")
 )
 
-// Append appends the encoding of v, whose type is the shape's, to dst. It stops when
-// dst would be longer than limit. It returns [ErrLimit], [ErrDepth], or what a method
-// of the value returned, or says what could not be read back: that is not written.
+// Append appends the encoding of v, whose type is the shape's, to dst. Errors are
+// [ErrLimit] when dst would become longer than limit, [ErrDepth], and whatever a method
+// of the value returns. It is an error too when the encoding could not be read back.
 func (sh *Shape) Append(dst []byte, v reflect.Value, limit int) ([]byte, error) {
 	e := encoders.Get().(*encodeBuffer)
 	e.buf, e.start, e.limit = dst, len(dst), limit
@@ -49,9 +49,9 @@ func (sh *Shape) Append(dst []byte, v reflect.Value, limit int) ([]byte, error) 
 	}
 }
 
-// Check reports what is wrong with data, which is to be one value of the shape, and
-// whether it holds fields that the shape does not have. It takes linear time, and
-// allocates nothing but an error. The error holds nothing of the data.
+// Check returns an error when data is not exactly one value of the shape, and reports
+// whether data holds fields that the shape does not have. It takes linear time, and
+// allocates nothing but the error. The error holds nothing of the data.
 func (sh *Shape) Check(data []byte) (unknown bool, err error) {
 	scan := Scanner{Data: data}
 	if err := scan.all(sh); err != nil {
@@ -117,8 +117,9 @@ func (e *encodeBuffer) WriteByte(c byte) error {
 	return nil
 }
 
-// room ends the encoding of a value that leads back to itself long before the
-// stack does, by looking for depth whenever the buffer has doubled.
+// room reports whether n more bytes may be written. It measures the depth whenever the
+// buffer has doubled: so the encoding of a value that leads back to itself ends long
+// before the stack is used up.
 func (e *encodeBuffer) room(n int) error {
 	size := len(e.buf) + n
 	if size <= min(e.limit, e.next) {

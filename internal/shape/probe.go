@@ -75,8 +75,8 @@ func roundTrip(v reflect.Value, sh *Shape) (reflect.Value, error) {
 	return got, nil
 }
 
-// sampleOf finds a value that a type's own methods accept: zero, or a small one
-// of an enumeration that does not begin at zero.
+// sampleOf finds a value that a type's own methods accept: the zero value, or a small
+// one, as in enumerations that do not begin at zero.
 func sampleOf(sh *Shape) reflect.Value {
 	for n := range 4 {
 		v := reflect.New(sh.typ).Elem()
@@ -96,7 +96,7 @@ func sampleOf(sh *Shape) reflect.Value {
 }
 
 // populate fills v. It reports false when v needs a value of a type that accepts
-// none of the samples: nothing can be said about v then.
+// none of the samples: then v cannot be tested.
 func (p *prober) populate(v reflect.Value, sh *Shape, depth int) bool {
 	if sample, own := p.samples[sh]; own {
 		if sample.IsValid() {
@@ -169,8 +169,9 @@ func ProbeCodec(t reflect.Type, marshal func(any) ([]byte, error), unmarshal fun
 	return nil
 }
 
-// difference is reflect.DeepEqual that says where. It does not look into types
-// that encode themselves: whether those are faithful is their own business.
+// difference compares like reflect.DeepEqual and returns the path of what differs, or
+// "". It does not look into types that encode themselves: whether those are faithful
+// is their own business.
 func difference(a, b reflect.Value, path string, own func(reflect.Type) bool) string {
 	t := a.Type()
 	if own(t) || t.Kind() == reflect.Pointer && own(t.Elem()) {
@@ -219,9 +220,9 @@ func difference(a, b reflect.Value, path string, own func(reflect.Type) bool) st
 
 var sampleTime = time.Date(2021, 2, 3, 4, 5, 6, 0, time.UTC)
 
-// fill sets what it can of any value: not what is tagged "-", and not inside
-// types with methods that encode them, in whatever format, since not every value
-// need be one of theirs.
+// fill sets what it can of any value. It leaves out what is tagged "-". It also leaves
+// out types with methods that encode them in any format: such a type may accept only
+// some values.
 func fill(v reflect.Value, depth int) {
 	t := v.Type()
 	if t == timeType {

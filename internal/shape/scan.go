@@ -64,9 +64,10 @@ type Scanner struct {
 	at *shapeField
 }
 
-// Next reads one token and, of a string, every byte. How many elements a map or
-// an array declares is for the caller to walk: each takes a byte at least, so
-// that a walk ends with the data whatever is declared.
+// Next reads one token, with every byte of a string, a binary or an extension. It does
+// not read the elements of an array or a map, and does not compare the declared number
+// with what is there. Each element takes at least one byte, so a caller that reads them
+// one by one ends with the data, whatever number is declared.
 func (s *Scanner) Next() (Token, error) {
 	if s.Pos >= len(s.Data) {
 		return Token{}, errShort
@@ -352,9 +353,9 @@ func checkNumber(sh *Shape, tok Token) error {
 	return nil
 }
 
-// checkStruct also refuses a field that is there twice, of which the decoder
-// would keep the last. In a Go map the last one of two equal keys wins: to find
-// them takes memory.
+// checkStruct also refuses a field that is there twice: the decoder would keep the
+// last one. Equal keys of a Go map are not looked for, since that takes memory: there
+// the last one wins.
 func (s *Scanner) checkStruct(sh *Shape, tok Token, depth int) error {
 	array := tok.Form == FormArray && sh.asArray && tok.N == uint64(len(sh.fields))
 	if tok.Form != FormMap && !array {

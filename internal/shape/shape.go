@@ -9,8 +9,8 @@
 //   - [Shape.Carry] keeps the fields that another release of the program wrote and
 //     this one does not know.
 //
-// [ProbeCodec] is what New is for values that another encoder stores. A [Scanner]
-// reads MessagePack of any shape token by token.
+// [ProbeCodec] looks at a type that another encoder stores. A [Scanner] reads
+// MessagePack of any shape, token by token.
 package shape
 
 import (
@@ -76,9 +76,8 @@ type shapeField struct {
 	zero   []byte // the canonical form of the zero value; nil when it has none
 }
 
-// lookup finds the field that a name in a record stands for, or nil. Names come
-// in the encoder's order as a rule: expected is the index in fields where to look
-// first.
+// lookup finds the field that a name stands for, or nil. As a rule names come in the
+// encoder's order: expected is the index in fields where to look first.
 func (sh *Shape) lookup(name []byte, expected *int) *shapeField {
 	if i := *expected; i < len(sh.fields) && string(name) == sh.fields[i].name {
 		*expected = i + 1
@@ -110,7 +109,7 @@ type Mistake struct {
 func (m Mistake) String() string { return m.Path + ": " + m.Reason }
 
 // A schema builds shapes and collects everything about a type that would not
-// survive the way into a record and back.
+// survive the way into an encoding and back.
 type schema struct {
 	shapes   map[reflect.Type]*Shape
 	mistakes []Mistake
@@ -276,8 +275,8 @@ func (b *schema) own(sh *Shape, enc, dec selfEncoding, path string) {
 	}
 }
 
-// stableKey reports whether equal keys are equal after decoding. Times,
-// interfaces and pointers are not, and a NaN is not even before.
+// stableKey reports whether keys that are equal are still equal after decoding.
+// Times, interfaces and pointers are not. A NaN does not equal itself to begin with.
 func stableKey(t reflect.Type) bool {
 	if t == timeType {
 		return false
@@ -345,9 +344,9 @@ type fieldName struct {
 	field *shapeField
 }
 
-// structFields does what msgpack's getFields does: which fields are written, in
-// which order, and under which names they are read. It refuses what that
-// function drops or overrides.
+// structFields finds out what msgpack's getFields finds out: which fields are written,
+// in which order, and under which names they are read. It refuses the fields that
+// getFields drops or overrides.
 func (b *schema) structFields(t reflect.Type, path string) (list []shapeField, names []fieldName) {
 	taken := map[string]bool{}
 	take := func(name, where string, of int, f *shapeField) {
@@ -449,10 +448,10 @@ func parseTag(sf reflect.StructField) *tagparser.Tag {
 	return tagparser.Parse(text)
 }
 
-// settle gives a decoded value the form that it has on every machine: times are
-// in UTC, where the decoder makes them local; whole numbers in interfaces are
-// int64, or uint64 where that is too small, where the decoder chooses a type by
-// the number.
+// settle gives a decoded value a form that does not depend on the machine or on the
+// numbers: times are in UTC, where the decoder makes them local; whole numbers in
+// interfaces are int64, or uint64 when they are too large for int64, where the decoder
+// chooses the smallest type.
 func settle(v reflect.Value, sh *Shape) {
 	if !sh.settles {
 		return
