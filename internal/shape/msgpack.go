@@ -30,15 +30,16 @@ var (
 // [ErrLimit] when dst would become longer than limit, [ErrDepth], and whatever a method
 // of the value returns. It is an error too when the encoding could not be read back.
 func (sh *Shape) Append(dst []byte, v reflect.Value, limit int) ([]byte, error) {
+	start := len(dst)
 	e := encoders.Get().(*encodeBuffer)
-	e.buf, e.start, e.limit = dst, len(dst), limit
+	e.buf, e.start, e.limit = dst, start, limit
 	err := e.encode(v)
 	dst, e.buf = e.buf, nil
 	encoders.Put(e)
 	if err != nil {
 		return dst, err
 	}
-	scan := Scanner{Data: dst[e.start:]}
+	scan := Scanner{Data: dst[start:]}
 	switch err := scan.all(sh); err {
 	case nil:
 		return dst, nil

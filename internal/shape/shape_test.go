@@ -633,6 +633,28 @@ func TestAppendObeysItsLimit(t *testing.T) {
 
 // A value must not change when the encoding that it is from does, or another is
 // encoded or decoded.
+// Encoders are pooled: what one goroutine appends is checked behind its own prefix,
+// whatever the others append meanwhile.
+func TestAppendByManyAtOnce(t *testing.T) {
+	sh := newShape[account](t)
+	want := encode(t, sh, new(anAccount()), nil)
+	var wg sync.WaitGroup
+	for i := range 8 {
+		prefix := bytes.Repeat([]byte{0xc0}, 100*i)
+		wg.Go(func() {
+			for range 500 {
+				a := anAccount()
+				got, err := sh.Append(bytes.Clone(prefix), reflect.ValueOf(&a).Elem(), 1<<16)
+				if err != nil || !bytes.Equal(got[len(prefix):], want) {
+					t.Errorf("%x, %v; not %x", got, err, want)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
 func TestDecodedSharesNoMemory(t *testing.T) {
 	type blobs struct {
 		S  string
