@@ -1,0 +1,284 @@
+package echosession_test
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"regexp"
+	"runtime"
+	"runtime/debug"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"unicode/utf8"
+)
+
+const costsFile = "docs/costs.md"
+
+// The tables are between these lines of the file.
+const (
+	costsBegin = "<!-- from here on written by go test -run TestCosts -update . -->\n"
+	costsEnd   = "<!-- to here -->\n"
+)
+
+type costKey struct{ operation, variant, client string }
+
+// costTables are the tables of costs.
+type costTables struct {
+	goVersion string
+	cells     map[costKey]cost
+	file      string // what they were read from
+}
+
+func (t costTables) clone() costTables {
+	t.cells = maps.Clone(t.cells)
+	return t
+}
+
+// measure measures every operation through a client. allocations says that they
+// can be compared.
+func (t costTables) measure(tb *testing.T, client costClient, allocations bool) {
+	runs, warmup := 5, 1
+	if !allocations {
+		runs = 2
+	}
+	defer debug.SetGCPercent(debug.SetGCPercent(-1))
+	for _, variant := range variants {
+		runtime.GC()
+		r := newRig(tb, client, variant)
+		for _, op := range operations {
+			if op.indexed && !r.indexed {
+				continue
+			}
+			for range warmup {
+				r.run(op)
+			}
+			measured := r.run(op)
+			for range runs - 1 {
+				again := r.run(op)
+				// A map that grows or a pool that is empty comes on top now and then.
+				measured.allocs = min(measured.allocs, again.allocs)
+				if again.allocs = measured.allocs; again != measured {
+					tb.Errorf("%s, %s, %s: one run costs %+v, another %+v", op.name, variant, client.name, measured, again)
+				}
+			}
+			r.clean()
+			k := costKey{op.name, variant, client.name}
+			if !allocations {
+				measured.allocs = t.cells[k].allocs
+			}
+			t.cells[k] = measured
+		}
+	}
+}
+
+// wire is a cost without its allocations.
+func (c cost) wire() cost {
+	c.allocs = 0
+	return c
+}
+
+// fields are the cells of a row that tell of the wire.
+func (c cost) fields() []string {
+	return []string{c.commands, strconv.Itoa(c.trips), strconv.Itoa(c.sent), strconv.Itoa(c.received)}
+}
+
+// eachRow calls f for every row that a table can have, with the variant that the
+// row is left out for when nothing differs: itself for the first of an operation.
+func eachRow(f func(operation, variant, base string)) {
+	for _, op := range operations {
+		base := variants[0]
+		if op.indexed {
+			base = "subject"
+		}
+		f(op.name, base, base)
+		for _, variant := range variants {
+			if variant != base && (!op.indexed || variant == "all three") {
+				f(op.name, variant, base)
+			}
+		}
+	}
+}
+
+var (
+	wireHeads   = []string{"commands", "trips", "sent", "received"}
+	costHeads   = slices.Concat([]string{"operation", "with"}, wireHeads, costClients)
+	clientHeads = slices.Concat([]string{"operation", "with", "client"}, wireHeads)
+)
+
+// String returns the tables as Markdown.
+func (t costTables) String() string {
+	all, clients := [][]string{costHeads}, [][]string{clientHeads}
+	eachRow(func(operation, variant, base string) {
+		differs := variant == base
+		for _, client := range costClients {
+			if t.cells[costKey{operation, variant, client}] != t.cells[costKey{operation, base, client}] {
+				differs = true
+			}
+		}
+		if !differs {
+			return
+		}
+		usual := t.cells[costKey{operation, variant, plainClient}]
+		row := append([]string{operation, variant}, usual.fields()...)
+		for _, client := range costClients {
+			c := t.cells[costKey{operation, variant, client}]
+			row = append(row, strconv.Itoa(c.allocs))
+			if client != "memory" && c.wire() != usual.wire() {
+				clients = append(clients, append([]string{operation, variant, client}, c.fields()...))
+			}
+		}
+		all = append(all, row)
+	})
+	return "\nAllocations of " + t.goVersion + ":\n\n" + markdown(all) +
+		"\nWhat else goes over the wire through some clients:\n\n" + markdown(clients) + "\n"
+}
+
+// markdown returns a table. Its columns are as wide as their contents, and those of
+// numbers have room for one digit more, so that few changes move a column.
+func markdown(rows [][]string) string {
+	var b strings.Builder
+	rows = slices.Insert(slices.Clone(rows), 1, nil)
+	for i, head := range rows[0] {
+		rule := "---"
+		if _, err := strconv.Atoi(rows[2][i]); err == nil {
+			rule = "--:"
+		}
+		rows[1] = append(rows[1], rule)
+		_ = head
+	}
+	for _, row := range rows {
+		for i, text := range row {
+			width := 6
+			for _, other := range rows {
+				width = max(width, utf8.RuneCountInString(other[i]))
+			}
+			fill := strings.Repeat(" ", width-utf8.RuneCountInString(text))
+			switch {
+			case text == "---" || text == "--:":
+				text = strings.Replace(text, "-", strings.Repeat("-", 1+len(fill)), 1)
+			case rows[1][i] == "--:":
+				text = fill + text
+			default:
+				text += fill
+			}
+			b.WriteString("| " + text + " ")
+		}
+		b.WriteString("|\n")
+	}
+	return b.String()
+}
+
+// readCosts reads the tables.
+func readCosts(tb testing.TB) costTables {
+	tb.Helper()
+	b, err := os.ReadFile(costsFile)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	t := costTables{cells: make(map[costKey]cost), file: string(b)}
+	_, text, ok := strings.Cut(t.file, costsBegin)
+	text, _, end := strings.Cut(text, costsEnd)
+	if !ok || !end {
+		tb.Fatalf("%s has not the lines between which the tables stand:\n%s%s", costsFile, costsBegin, costsEnd)
+	}
+	t.goVersion = regexp.MustCompile(`go\d+\.\d+`).FindString(text)
+
+	rows := make(map[string][]string)
+	for line := range strings.Lines(text) {
+		cells := cellsOf(line)
+		switch len(cells) {
+		case len(costHeads):
+			rows[strings.Join(cells[:2], "|")] = cells[2:]
+		case len(clientHeads):
+			rows[strings.Join(cells[:3], "|")] = cells[3:]
+		}
+	}
+	eachRow(func(operation, variant, base string) {
+		row, ok := rows[operation+"|"+variant]
+		for i, client := range costClients {
+			k := costKey{operation, variant, client}
+			switch wire, other := rows[strings.Join([]string{operation, variant, client}, "|")]; {
+			case !ok: // like the base, or not there at all
+				t.cells[k] = t.cells[costKey{operation, base, client}]
+			case other:
+				t.cells[k] = parseCost(wire, row[len(wireHeads)+i])
+			default:
+				t.cells[k] = parseCost(row, row[len(wireHeads)+i])
+			}
+		}
+	})
+	return t
+}
+
+// parseCost reads a cost. What is no number is 0, and found to differ.
+func parseCost(wire []string, allocs string) (c cost) {
+	c.commands = wire[0]
+	c.trips, _ = strconv.Atoi(wire[1])
+	c.sent, _ = strconv.Atoi(wire[2])
+	c.received, _ = strconv.Atoi(wire[3])
+	c.allocs, _ = strconv.Atoi(allocs)
+	return c
+}
+
+// cellsOf returns the cells of a table's line.
+func cellsOf(line string) []string {
+	cells := strings.Split(strings.Trim(strings.TrimSpace(line), "|"), "|")
+	for i := range cells {
+		cells[i] = strings.TrimSpace(cells[i])
+	}
+	return cells
+}
+
+// text is the file with these tables in it.
+func (t costTables) text() string {
+	head, rest, _ := strings.Cut(t.file, costsBegin)
+	_, tail, _ := strings.Cut(rest, costsEnd)
+	return head + costsBegin + t.String() + costsEnd + tail
+}
+
+func (t costTables) write(tb testing.TB) {
+	tb.Helper()
+	if err := os.WriteFile(costsFile, []byte(t.text()), 0o666); err != nil {
+		tb.Fatal(err)
+	}
+}
+
+// compare fails tb when the file has other tables.
+func (t costTables) compare(tb testing.TB) {
+	tb.Helper()
+	text := t.text()
+	if text == t.file {
+		return
+	}
+	tb.Errorf("costs differ from %s:\n%s\nIf that is meant: go test -run TestCosts -update . and say why in the commit.",
+		costsFile, difference(t.file, text))
+}
+
+// difference returns the lines in which two texts differ, whatever the widths of
+// columns.
+func difference(want, got string) string {
+	normal := func(text string) (lines []string) {
+		for line := range strings.Lines(text) {
+			lines = append(lines, strings.Join(cellsOf(line), " | "))
+		}
+		return lines
+	}
+	wanted, gotten := normal(want), normal(got)
+	var b strings.Builder
+	for _, line := range wanted {
+		if !slices.Contains(gotten, line) {
+			fmt.Fprintln(&b, "want", line)
+		}
+	}
+	for _, line := range gotten {
+		if !slices.Contains(wanted, line) {
+			fmt.Fprintln(&b, "got ", line)
+		}
+	}
+	if b.Len() == 0 {
+		return "only the layout differs"
+	}
+	return b.String()
+}

@@ -1,0 +1,212 @@
+package echosession_test
+
+import (
+	"errors"
+	"flag"
+	"net/http"
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"github.com/echosession/echosession"
+)
+
+var update = flag.Bool("update", false, "write the tables of docs/costs.md anew")
+
+// Every operation costs what docs/costs.md says, through every kind of client: so
+// a change that makes one dearer or cheaper shows it.
+func TestCosts(t *testing.T) {
+	want := readCosts(t)
+	unlike := unlikeTheTables(want.goVersion)
+	if unlike != "" {
+		t.Logf("allocations are not compared: %s", unlike)
+	}
+	got := want.clone()
+	if unlike == "" {
+		got.goVersion = goVersion()
+	}
+	// Nothing but what is measured runs, and pools keep what they have.
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	redisAnswered := false
+	t.Run("memory", func(t *testing.T) { got.measure(t, memoryClient(), unlike == "") })
+	t.Run("redis", func(t *testing.T) {
+		for _, client := range redisClients(t) {
+			got.measure(t, client, unlike == "")
+		}
+		redisAnswered = true
+	})
+	switch {
+	case t.Failed():
+	case *update && unlike != "":
+		t.Errorf("-update writes allocations, too, and they are not to be had: %s", unlike)
+	case *update && !redisAnswered:
+		t.Error("-update needs a redis-server")
+	case *update:
+		got.write(t)
+	default:
+		got.compare(t)
+	}
+}
+
+// operations are what is measured, in the order of the tables.
+var operations = []operation{
+	{name: "a request that asks for no session", run: func(r *rig) error {
+		return r.request("", func(echo.Context) error { return nil })
+	}},
+	{name: "`Get`, no token", run: func(r *rig) error {
+		return r.get("", echosession.ErrNoToken)
+	}},
+	{name: "`Get`, forged token", run: func(r *rig) error {
+		token := r.session().Token()
+		return r.get(token[:len(token)-40]+"forged"+token[len(token)-34:], echosession.ErrInvalidToken)
+	}},
+	{name: "`Get`, session gone", run: func(r *rig) error {
+		sess := r.session()
+		token := sess.Token()
+		r.must(sess.Destroy(r.ctx))
+		return r.get(token, echosession.ErrSessionGone)
+	}},
+	{name: "`Get`, token new to the process", run: func(r *rig) error {
+		return r.get(r.session().Token(), nil)
+	}},
+	{name: "`Get`, touch due", run: func(r *rig) error {
+		token := r.opened(1)
+		r.clock.Advance(2 * time.Minute)
+		return r.get(token, nil)
+	}},
+	{name: "`Get`, no touch due", run: func(r *rig) error {
+		return r.get(r.opened(1), nil)
+	}},
+	{name: "`Get`, no touch due, once more", run: func(r *rig) error {
+		return r.get(r.opened(3), nil)
+	}},
+	{name: "`Get`, rotated token", run: func(r *rig) error {
+		return r.get(r.rotated(), nil)
+	}},
+	{name: "`Get`, second in a request", run: func(r *rig) error {
+		h := r.handler(func(c echo.Context) error {
+			first, err := r.m.Get(c)
+			r.must(err)
+			return r.measure(func() error {
+				second, err := r.m.Get(c)
+				if second != first {
+					return errors.New("it returns another handle")
+				}
+				return err
+			})
+		})
+		return h(r.context(r.opened(1)))
+	}},
+	{name: "`Require`, no touch due", run: func(r *rig) error {
+		reached := false
+		err := r.request(r.opened(1), r.m.Require()(func(echo.Context) error { reached = true; return nil }))
+		if !reached {
+			return errors.New("it refuses the request")
+		}
+		return err
+	}},
+	{name: "`Require`, no token", run: func(r *rig) error {
+		err := r.request("", r.m.Require()(func(echo.Context) error { return nil }))
+		if answer, ok := errors.AsType[*echo.HTTPError](err); !ok || answer.Code != http.StatusUnauthorized {
+			return errors.New("it does not refuse the request")
+		}
+		return nil
+	}},
+	{name: "`Data`", run: func(r *rig) error {
+		return r.within(r.opened(1), nil, func(sess *accountSession) error { r.data = sess.Data(); return nil })
+	}},
+	{name: "`Data`, once more", run: func(r *rig) error {
+		return r.within(r.opened(1), func(sess *accountSession) { r.data = sess.Data() },
+			func(sess *accountSession) error { r.data = sess.Data(); return nil })
+	}},
+	{name: "`MarshalJSON`", run: func(r *rig) error {
+		return r.within(r.opened(1), nil, func(sess *accountSession) (err error) { _, err = sess.MarshalJSON(); return err })
+	}},
+	{name: "`Claims`", run: func(r *rig) error {
+		return r.within(r.opened(1), nil, func(sess *accountSession) error { r.claims = sess.Claims(); return nil })
+	}},
+	{name: "`Create`", run: func(r *rig) error {
+		return r.within("", nil, func(sess *accountSession) error { return r.create(sess) })
+	}},
+	{name: "`Create` over a live session", run: func(r *rig) error {
+		return r.within(r.opened(1), nil, func(sess *accountSession) error { return r.create(sess) })
+	}},
+	{name: "`Update`", run: func(r *rig) error {
+		return r.within(r.opened(1), nil, func(sess *accountSession) error { return sess.Update(r.ctx, countUp) })
+	}},
+	{name: "`Update`, another came first", run: func(r *rig) error {
+		return r.within(r.opened(1), func(sess *accountSession) {
+			other, err := r.back.Open(r.ctx, sess.Token())
+			r.must(err)
+			r.must(other.Update(r.ctx, countUp))
+		}, func(sess *accountSession) error { return sess.Update(r.ctx, countUp) })
+	}},
+	{name: "`Touch`", run: func(r *rig) error {
+		return r.within(r.opened(1), nil, func(sess *accountSession) error { return sess.Touch(r.ctx) })
+	}},
+	{name: "`Reload`", run: func(r *rig) error {
+		return r.within(r.opened(1), nil, func(sess *accountSession) error { return sess.Reload(r.ctx) })
+	}},
+	{name: "`Rotate`", run: func(r *rig) error {
+		return r.within(r.opened(1), nil, func(sess *accountSession) error { _, err := sess.Rotate(r.ctx); return err })
+	}},
+	{name: "`Destroy`", run: func(r *rig) error {
+		return r.within(r.opened(1), nil, func(sess *accountSession) error { return sess.Destroy(r.ctx) })
+	}},
+	{name: "`Destroy`, rotated token", run: func(r *rig) error {
+		return r.within(r.rotated(), nil, func(sess *accountSession) error { return sess.Destroy(r.ctx) })
+	}},
+	{name: "`Manager.Create`", run: func(r *rig) error {
+		return r.measure(func() error { _, err := r.m.Create(r.ctx, anAccount(), r.opts...); return err })
+	}},
+	{name: "`Manager.Open`, touch due", run: func(r *rig) error {
+		token := r.opened(1)
+		r.clock.Advance(2 * time.Minute)
+		return r.open(token)
+	}},
+	{name: "`Manager.Open`, no touch due", run: func(r *rig) error {
+		return r.open(r.opened(1))
+	}},
+	{name: "`Manager.List` of two", indexed: true, run: func(r *rig) error {
+		r.session()
+		r.session()
+		return r.measure(func() error {
+			list, err := r.m.List(r.ctx, r.subject)
+			return errors.Join(err, wantTwo(len(list)))
+		})
+	}},
+	{name: "`Manager.RevokeSubject` of two", indexed: true, run: func(r *rig) error {
+		r.session()
+		r.session()
+		return r.measure(func() error {
+			n, err := r.m.RevokeSubject(r.ctx, r.subject)
+			return errors.Join(err, wantTwo(n))
+		})
+	}},
+	{name: "`Manager.All` of two", run: func(r *rig) error {
+		r.clean()
+		r.session()
+		r.session()
+		return r.measure(func() error {
+			n := 0
+			for _, err := range r.m.All(r.ctx) {
+				if err != nil {
+					return err
+				}
+				n++
+			}
+			return wantTwo(n)
+		})
+	}},
+}
+
+func countUp(a *account) error { a.UserID++; return nil }
+
+func wantTwo(n int) error {
+	if n != 2 {
+		return errors.New("it does not find the two sessions")
+	}
+	return nil
+}
