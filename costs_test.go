@@ -72,15 +72,17 @@ var operations = []operation{
 		return r.get(r.session().Token(), nil)
 	}},
 	{name: "`Get`, touch due", run: func(r *rig) error {
-		token := r.opened(1)
+		token := r.opened()
 		r.clock.Advance(2 * time.Minute)
 		return r.get(token, nil)
 	}},
 	{name: "`Get`, no touch due", run: func(r *rig) error {
-		return r.get(r.opened(1), nil)
+		return r.get(r.opened(), nil)
 	}},
-	{name: "`Get`, no touch due, once more", run: func(r *rig) error {
-		return r.get(r.opened(3), nil)
+	{name: "`Get`, the first since a touch", run: func(r *rig) error {
+		token := r.session().Token()
+		r.openUnmeasured(token, 1)
+		return r.get(token, nil)
 	}},
 	{name: "`Get`, rotated token", run: func(r *rig) error {
 		return r.get(r.rotated(), nil)
@@ -97,11 +99,11 @@ var operations = []operation{
 				return err
 			})
 		})
-		return h(r.context(r.opened(1)))
+		return h(r.context(r.opened()))
 	}},
 	{name: "`Require`, no touch due", run: func(r *rig) error {
 		reached := false
-		err := r.request(r.opened(1), r.m.Require()(func(echo.Context) error { reached = true; return nil }))
+		err := r.request(r.opened(), r.m.Require()(func(echo.Context) error { reached = true; return nil }))
 		if !reached {
 			return errors.New("it refuses the request")
 		}
@@ -115,45 +117,45 @@ var operations = []operation{
 		return nil
 	}},
 	{name: "`Data`", run: func(r *rig) error {
-		return r.within(r.opened(1), nil, func(sess *accountSession) error { r.data = sess.Data(); return nil })
+		return r.within(r.opened(), nil, func(sess *accountSession) error { r.data = sess.Data(); return nil })
 	}},
 	{name: "`Data`, once more", run: func(r *rig) error {
-		return r.within(r.opened(1), func(sess *accountSession) { r.data = sess.Data() },
+		return r.within(r.opened(), func(sess *accountSession) { r.data = sess.Data() },
 			func(sess *accountSession) error { r.data = sess.Data(); return nil })
 	}},
 	{name: "`MarshalJSON`", run: func(r *rig) error {
-		return r.within(r.opened(1), nil, func(sess *accountSession) (err error) { _, err = sess.MarshalJSON(); return err })
+		return r.within(r.opened(), nil, func(sess *accountSession) (err error) { _, err = sess.MarshalJSON(); return err })
 	}},
 	{name: "`Claims`", run: func(r *rig) error {
-		return r.within(r.opened(1), nil, func(sess *accountSession) error { r.claims = sess.Claims(); return nil })
+		return r.within(r.opened(), nil, func(sess *accountSession) error { r.claims = sess.Claims(); return nil })
 	}},
 	{name: "`Create`", run: func(r *rig) error {
 		return r.within("", nil, func(sess *accountSession) error { return r.create(sess) })
 	}},
 	{name: "`Create` over a live session", run: func(r *rig) error {
-		return r.within(r.opened(1), nil, func(sess *accountSession) error { return r.create(sess) })
+		return r.within(r.opened(), nil, func(sess *accountSession) error { return r.create(sess) })
 	}},
 	{name: "`Update`", run: func(r *rig) error {
-		return r.within(r.opened(1), nil, func(sess *accountSession) error { return sess.Update(r.ctx, countUp) })
+		return r.within(r.opened(), nil, func(sess *accountSession) error { return sess.Update(r.ctx, countUp) })
 	}},
 	{name: "`Update`, another came first", run: func(r *rig) error {
-		return r.within(r.opened(1), func(sess *accountSession) {
+		return r.within(r.opened(), func(sess *accountSession) {
 			other, err := r.back.Open(r.ctx, sess.Token())
 			r.must(err)
 			r.must(other.Update(r.ctx, countUp))
 		}, func(sess *accountSession) error { return sess.Update(r.ctx, countUp) })
 	}},
 	{name: "`Touch`", run: func(r *rig) error {
-		return r.within(r.opened(1), nil, func(sess *accountSession) error { return sess.Touch(r.ctx) })
+		return r.within(r.opened(), nil, func(sess *accountSession) error { return sess.Touch(r.ctx) })
 	}},
 	{name: "`Reload`", run: func(r *rig) error {
-		return r.within(r.opened(1), nil, func(sess *accountSession) error { return sess.Reload(r.ctx) })
+		return r.within(r.opened(), nil, func(sess *accountSession) error { return sess.Reload(r.ctx) })
 	}},
 	{name: "`Rotate`", run: func(r *rig) error {
-		return r.within(r.opened(1), nil, func(sess *accountSession) error { _, err := sess.Rotate(r.ctx); return err })
+		return r.within(r.opened(), nil, func(sess *accountSession) error { _, err := sess.Rotate(r.ctx); return err })
 	}},
 	{name: "`Destroy`", run: func(r *rig) error {
-		return r.within(r.opened(1), nil, func(sess *accountSession) error { return sess.Destroy(r.ctx) })
+		return r.within(r.opened(), nil, func(sess *accountSession) error { return sess.Destroy(r.ctx) })
 	}},
 	{name: "`Destroy`, rotated token", run: func(r *rig) error {
 		return r.within(r.rotated(), nil, func(sess *accountSession) error { return sess.Destroy(r.ctx) })
@@ -162,12 +164,12 @@ var operations = []operation{
 		return r.measure(func() error { _, err := r.m.Create(r.ctx, anAccount(), r.opts...); return err })
 	}},
 	{name: "`Manager.Open`, touch due", run: func(r *rig) error {
-		token := r.opened(1)
+		token := r.opened()
 		r.clock.Advance(2 * time.Minute)
 		return r.open(token)
 	}},
 	{name: "`Manager.Open`, no touch due", run: func(r *rig) error {
-		return r.open(r.opened(1))
+		return r.open(r.opened())
 	}},
 	{name: "`Manager.List` of two", indexed: true, run: func(r *rig) error {
 		r.session()
