@@ -28,8 +28,8 @@ import (
 	"github.com/echosession/echosession/internal/redistest"
 )
 
-// An operation is something whose cost is in the tables. run prepares it, hands it
-// to [rig.measure] once, and returns an error when it did not do its work.
+// An operation is something whose cost is in the tables. Its run prepares it, hands it
+// to rig.measure once, and returns an error when it did not do its work.
 type operation struct {
 	name    string
 	indexed bool // it needs SubjectIndex
@@ -81,8 +81,6 @@ type costClient struct {
 	masters []*redis.Client
 }
 
-const touchAge = 90 * time.Minute // seven digits of milliseconds, also when some have passed
-
 func newRig(t testing.TB, client costClient, variant string) *rig {
 	t.Helper()
 	r := &rig{t: t, ctx: context.Background(), clock: newClock(), echo: echo.New(), tap: client.tap}
@@ -92,7 +90,8 @@ func newRig(t testing.TB, client costClient, variant string) *rig {
 	keyspace := "{" + newKeyspace()[:20] + "}:"
 	configure := func(cfg echosession.Config) echosession.Config {
 		cfg.Keyspace, cfg.Secret, cfg.Now = keyspace, testSecret, r.clock.Now
-		cfg.MaxAge, cfg.StoreTimeout = touchAge, 30*time.Second
+		// Seven digits of milliseconds, also when some have passed.
+		cfg.MaxAge, cfg.StoreTimeout = 90*time.Minute, patience
 		cfg.SubjectIndex = r.indexed
 		if variant == "sealed" || variant == "all three" {
 			cfg.EncryptionKeys = [][]byte{key(1)}
@@ -124,8 +123,8 @@ func newRig(t testing.TB, client costClient, variant string) *rig {
 	return r
 }
 
-// fillCache makes m remember so many tokens that its maps are there. The context
-// that is over keeps the store out of it.
+// fillCache makes m remember tokens, so that it has its maps when it is measured. The
+// context that is over keeps the store out of it.
 func (r *rig) fillCache() {
 	elsewhere := newManager[account](r.t, echosession.Config{
 		Store: echosession.NewMemoryStore(), Secret: testSecret, Now: r.clock.Now, SubjectIndex: r.indexed,
@@ -221,7 +220,7 @@ func (r *rig) open(token string) error {
 	})
 }
 
-// create measures nothing by itself: it is part of an operation.
+// create calls Create on a handle.
 func (r *rig) create(sess *accountSession) error {
 	_, err := sess.Create(r.ctx, anAccount(), r.opts...)
 	return err
@@ -289,6 +288,8 @@ var costClients = []string{"memory", "plain", "no deadlines", "pipelined", "cach
 
 const plainClient = "plain"
 
+const patience = 30 * time.Second
+
 // redisClients starts servers of their own: All sees every key of a server.
 func redisClients(t *testing.T) []costClient {
 	server := redistest.Start(t)
@@ -300,10 +301,11 @@ func redisClients(t *testing.T) []costClient {
 		back := of.Client(t)
 		return costClient{name, echosession.Config{Client: make(tap)}, echosession.Config{Client: back}, tap, []*redis.Client{back}}
 	}
+	// A pool of one: the commands of an operation share a connection that is there. The
+	// patience keeps a busy machine from making a client ask twice.
 	tapped := func(tap *wiretap, opts ...func(*redis.Options)) *redis.Client {
 		return server.Client(t, append(opts, func(o *redis.Options) {
-			o.Dialer, o.PoolSize = tap.dial, 1
-			o.ReadTimeout, o.WriteTimeout, o.PoolTimeout = time.Minute, time.Minute, time.Minute
+			o.Dialer, o.PoolSize, o.ReadTimeout = tap.dial, 1, patience
 		})...)
 	}
 	clients := []costClient{
@@ -315,8 +317,7 @@ func redisClients(t *testing.T) []costClient {
 		one("caching", server, func(tap *wiretap) echosession.RedisClient { return tapped(tap, cached) }),
 		one("failover", sentinel.Primary(t), func(tap *wiretap) echosession.RedisClient {
 			return sentinel.FailoverClient(t, func(o *redis.FailoverOptions) {
-				o.Dialer, o.PoolSize = tap.dial, 1
-				o.ReadTimeout, o.WriteTimeout, o.PoolTimeout = time.Minute, time.Minute, time.Minute
+				o.Dialer, o.PoolSize, o.ReadTimeout = tap.dial, 1, patience
 			})
 		}),
 	}
@@ -324,8 +325,7 @@ func redisClients(t *testing.T) []costClient {
 	clustered := costClient{
 		name: "cluster",
 		config: echosession.Config{Client: cluster.Client(t, func(o *redis.ClusterOptions) {
-			o.Dialer, o.PoolSize = tap.dial, 1
-			o.ReadTimeout, o.WriteTimeout, o.PoolTimeout = time.Minute, time.Minute, time.Minute
+			o.Dialer, o.PoolSize, o.ReadTimeout = tap.dial, 1, patience
 		})},
 		back: echosession.Config{Client: cluster.Client(t)},
 		tap:  tap,
@@ -386,7 +386,7 @@ func (w *wiretap) start() {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for _, c := range w.conns {
+	for _, c := range w.conns { // with room, so that to listen allocates nothing
 		c.sent, c.received, c.turns, c.asked = c.sent[:0], c.received[:0], c.turns[:0], false
 	}
 }
@@ -535,11 +535,19 @@ func unlikeTheTables(version string) string {
 	case runtime.GOARCH != "amd64" && runtime.GOARCH != "arm64":
 		return "the tables are of amd64 and arm64, this is " + runtime.GOARCH
 	}
+	// Pools forget, or less is inlined.
+	if flag := builtWith("-race", "-msan", "-asan", "-cover", "-gcflags"); flag != "" {
+		return "built with " + flag
+	}
+	return ""
+}
+
+// builtWith returns the first of the flags that this program was built with, or "".
+func builtWith(flags ...string) string {
 	info, _ := debug.ReadBuildInfo()
 	for _, setting := range info.Settings {
-		switch setting.Key {
-		case "-race", "-msan", "-asan", "-cover", "-gcflags":
-			return "built with " + setting.Key // pools forget, or less is inlined
+		if slices.Contains(flags, setting.Key) {
+			return setting.Key
 		}
 	}
 	return ""

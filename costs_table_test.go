@@ -61,9 +61,9 @@ func (t costTables) measure(tb *testing.T, client costClient, allocations bool) 
 	}
 }
 
-// measureOne measures an operation until it allocates as little as the tables say,
-// which it mostly does at once. A map that grows or a pool that is empty comes on top
-// now and then.
+// measureOne returns the least that an operation allocates: now and then a map that
+// grows or a pool that is empty comes on top. It looks until it has seen what the
+// tables say, which is at once as a rule. What goes over the wire is always the same.
 func (t costTables) measureOne(r *rig, op operation, k costKey, allocations bool) cost {
 	r.run(op) // fills pools, and loads scripts
 	measured := r.run(op)
@@ -88,8 +88,8 @@ func (c cost) fields() []string {
 	return []string{c.commands, strconv.Itoa(c.trips), strconv.Itoa(c.sent), strconv.Itoa(c.received)}
 }
 
-// eachRow calls f for every row that a table can have, with the variant that the
-// row is left out for when nothing differs: itself for the first of an operation.
+// eachRow calls f for every row that the first table can have. A row is left out
+// when it is like the one of the same operation with base.
 func eachRow(f func(operation, variant, base string)) {
 	for _, op := range operations {
 		base := variants[0]
@@ -115,13 +115,10 @@ var (
 func (t costTables) String() string {
 	all, clients := [][]string{costHeads}, [][]string{clientHeads}
 	eachRow(func(operation, variant, base string) {
-		differs := variant == base
-		for _, client := range costClients {
-			if t.cells[costKey{operation, variant, client}] != t.cells[costKey{operation, base, client}] {
-				differs = true
-			}
+		same := func(client string) bool {
+			return t.cells[costKey{operation, variant, client}] == t.cells[costKey{operation, base, client}]
 		}
-		if !differs {
+		if variant != base && !slices.ContainsFunc(costClients, func(client string) bool { return !same(client) }) {
 			return
 		}
 		usual := t.cells[costKey{operation, variant, plainClient}]
@@ -135,39 +132,41 @@ func (t costTables) String() string {
 		}
 		all = append(all, row)
 	})
-	return "\nAllocations of " + t.goVersion + ":\n\n" + markdown(all) +
-		"\nWhat else goes over the wire through some clients:\n\n" + markdown(clients) + "\n"
+	return "\nAllocations with " + t.goVersion + ", on amd64 and arm64:\n\n" + markdown(all) +
+		"\nWhere another client than the plain one sends something else:\n\n" + markdown(clients) + "\n"
 }
 
-// markdown returns a table. Its columns are as wide as their contents, and those of
-// numbers have room for one digit more, so that few changes move a column.
+// markdown returns a table. The columns of numbers are wider than they must be, so
+// that a number that gets a digit more moves nothing.
 func markdown(rows [][]string) string {
-	var b strings.Builder
-	rows = slices.Insert(slices.Clone(rows), 1, nil)
-	for i, head := range rows[0] {
-		rule := "---"
-		if _, err := strconv.Atoi(rows[2][i]); err == nil {
-			rule = "--:"
+	const numberWidth = 6
+	words := []string{"operation", "with", "client", "commands"}
+	widths := make([]int, len(rows[0]))
+	for i := range widths {
+		widths[i] = numberWidth
+		for _, row := range rows {
+			widths[i] = max(widths[i], utf8.RuneCountInString(row[i]))
 		}
-		rows[1] = append(rows[1], rule)
-		_ = head
 	}
-	for _, row := range rows {
+	var b strings.Builder
+	for n, row := range rows {
 		for i, text := range row {
-			width := 6
-			for _, other := range rows {
-				width = max(width, utf8.RuneCountInString(other[i]))
+			if slices.Contains(words, rows[0][i]) {
+				fmt.Fprintf(&b, "| %-*s ", widths[i], text)
+			} else {
+				fmt.Fprintf(&b, "| %*s ", widths[i], text)
 			}
-			fill := strings.Repeat(" ", width-utf8.RuneCountInString(text))
-			switch {
-			case text == "---" || text == "--:":
-				text = strings.Replace(text, "-", strings.Repeat("-", 1+len(fill)), 1)
-			case rows[1][i] == "--:":
-				text = fill + text
-			default:
-				text += fill
+		}
+		b.WriteString("|\n")
+		if n > 0 {
+			continue
+		}
+		for i, head := range row {
+			line := []byte(strings.Repeat("-", widths[i]))
+			if !slices.Contains(words, head) {
+				line[len(line)-1] = ':'
 			}
-			b.WriteString("| " + text + " ")
+			fmt.Fprintf(&b, "| %s ", line)
 		}
 		b.WriteString("|\n")
 	}
@@ -203,8 +202,9 @@ func readCosts(tb testing.TB) costTables {
 		row, ok := rows[operation+"|"+variant]
 		for i, client := range costClients {
 			k := costKey{operation, variant, client}
-			switch wire, other := rows[strings.Join([]string{operation, variant, client}, "|")]; {
-			case !ok: // like the base, or not there at all
+			wire, other := rows[strings.Join([]string{operation, variant, client}, "|")]
+			switch {
+			case !ok: // left out, or missing
 				t.cells[k] = t.cells[costKey{operation, base, client}]
 			case other:
 				t.cells[k] = parseCost(wire, row[len(wireHeads)+i])
