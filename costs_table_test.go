@@ -260,29 +260,43 @@ func (t costTables) compare(tb testing.TB) {
 		costsFile, difference(t.file, text))
 }
 
-// difference returns the lines in which two texts differ, whatever the widths of
+// difference returns the rows in which two texts differ, whatever the widths of
 // columns.
 func difference(want, got string) string {
-	normal := func(text string) (lines []string) {
+	rows := func(text string) (order []string, byKey map[string]string) {
+		byKey = make(map[string]string)
 		for line := range strings.Lines(text) {
-			lines = append(lines, strings.Join(cellsOf(line), " | "))
+			cells := cellsOf(line)
+			key := strings.TrimRight(line, "\n")
+			switch {
+			case strings.HasPrefix(cells[0], "---"):
+				continue
+			case len(cells) == len(costHeads):
+				key = strings.Join(cells[:2], " | ")
+			case len(cells) == len(clientHeads):
+				key = strings.Join(cells[:3], " | ")
+			}
+			order, byKey[key] = append(order, key), strings.Join(cells, " | ")
 		}
-		return lines
+		return order, byKey
 	}
-	wanted, gotten := normal(want), normal(got)
+	wantOrder, wanted := rows(want)
+	gotOrder, gotten := rows(got)
 	var b strings.Builder
-	for _, line := range wanted {
-		if !slices.Contains(gotten, line) {
-			fmt.Fprintln(&b, "want", line)
+	for _, key := range wantOrder {
+		if line, ok := gotten[key]; !ok {
+			fmt.Fprintf(&b, "want %s\ngot  no such row\n", wanted[key])
+		} else if line != wanted[key] {
+			fmt.Fprintf(&b, "want %s\ngot  %s\n", wanted[key], line)
 		}
 	}
-	for _, line := range gotten {
-		if !slices.Contains(wanted, line) {
-			fmt.Fprintln(&b, "got ", line)
+	for _, key := range gotOrder {
+		if _, ok := wanted[key]; !ok {
+			fmt.Fprintf(&b, "want no such row\ngot  %s\n", gotten[key])
 		}
 	}
 	if b.Len() == 0 {
 		return "only the layout differs"
 	}
-	return b.String()
+	return "     " + strings.Join(costHeads, " | ") + "\n" + b.String()
 }

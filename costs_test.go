@@ -6,7 +6,10 @@ import (
 	"flag"
 	"net/http"
 	"net/http/httptest"
+	"reflect"
 	"runtime"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -51,6 +54,30 @@ func TestCosts(t *testing.T) {
 		got.write(t)
 	default:
 		got.compare(t)
+	}
+}
+
+// Every method that takes a context talks to the store, and so has its cost in the
+// tables.
+func TestEveryOperationHasItsCosts(t *testing.T) {
+	takesContext := 0
+	for prefix, typ := range map[string]reflect.Type{
+		"":         reflect.TypeFor[*accountSession](),
+		"Manager.": reflect.TypeFor[*echosession.Manager[account]](),
+	} {
+		for method := range typ.Methods() {
+			if method.Type.NumIn() < 2 || method.Type.In(1) != reflect.TypeFor[context.Context]() {
+				continue
+			}
+			takesContext++
+			name := "`" + prefix + method.Name + "`"
+			if !slices.ContainsFunc(operations, func(op operation) bool { return strings.HasPrefix(op.name, name) }) {
+				t.Errorf("nothing measures %s; add it to the operations", name)
+			}
+		}
+	}
+	if takesContext < 11 {
+		t.Errorf("only %d methods take a context", takesContext)
 	}
 }
 
