@@ -282,13 +282,13 @@ func memoryClient() costClient {
 	return costClient{name: "memory", config: echosession.Config{Store: store}, back: echosession.Config{Store: store}}
 }
 
-// costClients names the kinds of clients. The second is the one whose commands
-// stand in the first table.
+// costClients names what sessions can be kept in, one column each.
 var costClients = []string{"memory", "plain", "no deadlines", "pipelined", "caching", "failover", "cluster"}
 
-const plainClient = "plain"
-
-const patience = 30 * time.Second
+const (
+	plainClient = "plain" // whose commands are in the first table
+	patience    = 30 * time.Second
+)
 
 // redisClients starts servers of their own: All sees every key of a server.
 func redisClients(t *testing.T) []costClient {
@@ -296,10 +296,10 @@ func redisClients(t *testing.T) []costClient {
 	sentinel := redistest.StartSentinel(t, 0, 1)
 	cluster := redistest.StartCluster(t, 3, 0)
 
-	one := func(name string, of *redistest.Server, make func(*wiretap) echosession.RedisClient) costClient {
+	one := func(name string, of *redistest.Server, client func(*wiretap) echosession.RedisClient) costClient {
 		tap := newWiretap(t, of.Addr())
 		back := of.Client(t)
-		return costClient{name, echosession.Config{Client: make(tap)}, echosession.Config{Client: back}, tap, []*redis.Client{back}}
+		return costClient{name, echosession.Config{Client: client(tap)}, echosession.Config{Client: back}, tap, []*redis.Client{back}}
 	}
 	// A pool of one: the commands of an operation share a connection that is there. The
 	// patience keeps a busy machine from making a client ask twice.
