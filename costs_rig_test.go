@@ -94,7 +94,7 @@ func newRig(t testing.TB, client costClient, variant string) *rig {
 		cfg.MaxAge, cfg.StoreTimeout = 90*time.Minute, patience
 		cfg.SubjectIndex = r.indexed
 		if variant == "sealed" || variant == "all three" {
-			cfg.EncryptionKeys = [][]byte{key(1)}
+			cfg.EncryptionKeys = [][]byte{bytes.Repeat([]byte{1}, 32)}
 		}
 		if r.cookie {
 			cfg.Cookie = &echosession.Cookie{Persistent: true}
