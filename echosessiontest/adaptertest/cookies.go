@@ -161,6 +161,7 @@ func (s suite[C, M]) testPrivate(t *testing.T) {
 		{"before Create", []step{public, create, write}, ok("done", private, newCookie)},
 		{"after Create", []step{create, public, write}, ok("done", private, newCookie)},
 		{"after Create, with a status", []step{create, public, status(204)}, response(204, "", private, newCookie)},
+		{"after Create, without a word", []step{create, public}, response(200, "", private, newCookie)},
 		{"after Create, with an error", []step{create, public, fails(echosession.ErrConflict)},
 			failure(409, "the session was changed by another request", private, newCookie)},
 		{"between Create and Create", []step{create, public, create, public, write}, ok("done", private, newCookie)},

@@ -30,6 +30,7 @@ func (s suite[C, M]) testPanic(t *testing.T) {
 	})
 	recovered := func(header ...string) string { return response(500, "recovered", append(header, textType)...) }
 	quiet, loud := s.handler(inOrder(panics)), s.handler(inOrder(create, panics))
+	careless := s.handler(inOrder(create, header("Cache-Control", "public"), panics))
 
 	site.check(s.Serve(quiet, install), exchange{"no answer", "GET /x", ""})
 	site.check(s.Serve(loud, install), exchange{"no answer after Create", "POST /x", ""})
@@ -39,6 +40,11 @@ func (s suite[C, M]) testPanic(t *testing.T) {
 		exchange{"after Create, recovered before the middleware", "POST /x", recovered(private, newCookie)})
 	site.check(s.Serve(loud, install, recovering),
 		exchange{"after Create, recovered behind the middleware", "POST /x", recovered(private, newCookie)})
+	site.check(s.Serve(careless, recovering, install),
+		exchange{"after Create and Cache-Control, recovered before the middleware", "POST /x", recovered(private, newCookie)})
+	site.check(s.Serve(careless, install, recovering),
+		exchange{"after Create and Cache-Control, recovered behind the middleware", "POST /x", recovered(private, newCookie)})
+
 	var kept *echosession.Session[User]
 	keep := func(_ http.ResponseWriter, _ *http.Request, sess *echosession.Session[User]) error {
 		kept = sess
