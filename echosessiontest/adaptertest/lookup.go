@@ -118,7 +118,9 @@ func (s suite[C, M]) testBodies(t *testing.T) {
 		tail := `","accessToken":"` + site.tokens["ada"] + `"}`
 		return `{"a":"` + strings.Repeat("a", size-len(`{"a":"`)-len(tail)) + tail
 	}
-	hashed := func(text string) string { return fmt.Sprintf("%d bytes with hash %x <nil>", len(text), sha256.Sum256([]byte(text))) }
+	hashed := func(text string) string {
+		return fmt.Sprintf("%d bytes with hash %x <nil>", len(text), sha256.Sum256([]byte(text)))
+	}
 	whole, over := large(1<<20), large(1<<20+1)
 	after := s.serveUsers(site, echoBody)
 	site.check(after,

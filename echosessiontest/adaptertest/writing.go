@@ -45,14 +45,14 @@ func (s suite[C, M]) testPanic(t *testing.T) {
 	site.check(s.Serve(careless, install, recovering),
 		exchange{"after Create and Cache-Control, recovered behind the middleware", "POST /x", recovered(private, newCookie)})
 
-	var kept *echosession.Session[User]
+	kept := make(chan *echosession.Session[User], 1)
 	keep := func(_ http.ResponseWriter, _ *http.Request, sess *echosession.Session[User]) error {
-		kept = sess
+		kept <- sess
 		return nil
 	}
 	site.check(s.Serve(s.handler(inOrder(keep, panics)), recovering, install),
 		exchange{"that ends the request", "GET /x\n" + adaCookie, recovered()})
-	if _, err := kept.Rotate(t.Context()); !errors.Is(err, echosession.ErrRequestOver) {
+	if _, err := (<-kept).Rotate(t.Context()); !errors.Is(err, echosession.ErrRequestOver) {
 		t.Errorf("Rotate after the panic: %v", err)
 	}
 }
@@ -134,9 +134,9 @@ func (s suite[C, M]) testHijack(t *testing.T) {
 		_, err = fmt.Fprint(conn, "the handler's own words for ", nameOrReason(sess))
 		return err
 	}
-	var afterwards error
+	afterwards := make(chan error, 1)
 	createAfterwards := func(w http.ResponseWriter, r *http.Request, sess *echosession.Session[User]) error {
-		afterwards = create(w, r, sess)
+		afterwards <- create(w, r, sess)
 		return nil
 	}
 	want := "the handler's own words for "
@@ -149,8 +149,8 @@ func (s suite[C, M]) testHijack(t *testing.T) {
 		return
 	}
 	site.check(s.serveUsers(site, inOrder(hijack, createAfterwards)), exchange{"before Create", "POST /x", want + noToken})
-	if !errors.Is(afterwards, echosession.ErrRequestOver) {
-		t.Errorf("Create after Hijack: %v", afterwards)
+	if err := <-afterwards; !errors.Is(err, echosession.ErrRequestOver) {
+		t.Errorf("Create after Hijack: %v", err)
 	}
 }
 
@@ -180,30 +180,30 @@ func (s suite[C, M]) testEarlyHints(t *testing.T) {
 // testLateUse checks sessions that a handler leaves behind.
 func (s suite[C, M]) testLateUse(t *testing.T) {
 	site := newSite(t, withCookie)
-	var mu sync.Mutex
-	var kept *echosession.Session[User]
-	handler := s.handler(func(w http.ResponseWriter, r *http.Request, sess *echosession.Session[User]) error {
-		mu.Lock()
-		defer mu.Unlock()
-		if kept == nil {
-			kept = sess
-			return write(w, r, sess)
-		}
-		_, created := kept.Create(r.Context(), User{"eve"})
-		_, rotated := kept.Rotate(r.Context())
-		_, err := fmt.Fprint(w, kept.Data().Name, "; ", sentinel(created), "; ", sentinel(rotated), "; ", sentinel(kept.Destroy(r.Context())))
+	left := make(chan *echosession.Session[User], 1)
+	leave := func(w http.ResponseWriter, r *http.Request, sess *echosession.Session[User]) error {
+		left <- sess
+		return write(w, r, sess)
+	}
+	useOther := func(w http.ResponseWriter, r *http.Request, _ *echosession.Session[User]) error {
+		other := <-left
+		_, created := other.Create(r.Context(), User{"eve"})
+		_, rotated := other.Rotate(r.Context())
+		destroyed := other.Destroy(r.Context())
+		left <- other
+		_, err := fmt.Fprint(w, other.Data().Name, "; ", sentinel(created), "; ", sentinel(rotated), "; ", sentinel(destroyed))
 		return err
-	})
-	site.check(s.Serve(handler, s.Users.Middleware(site.users)),
-		exchange{"the session's own request", "POST /x\n" + adaCookie, ok("done")},
-		exchange{"within the next request", "POST /x\nAuthorization: Bearer {bob}",
-			ok("ada; " + requestOver + "; " + requestOver + "; " + requestOver)})
-	if _, err := kept.Create(t.Context(), User{"eve"}); !errors.Is(err, echosession.ErrRequestOver) {
+	}
+	site.check(s.serveUsers(site, leave), exchange{"the session's own request", "POST /x\n" + adaCookie, ok("done")})
+	site.check(s.serveUsers(site, useOther), exchange{"within another request", "POST /x\nAuthorization: Bearer {bob}",
+		ok("ada; " + requestOver + "; " + requestOver + "; " + requestOver)})
+	sess := <-left
+	if _, err := sess.Create(t.Context(), User{"eve"}); !errors.Is(err, echosession.ErrRequestOver) {
 		t.Errorf("Create outside of a request: %v", err)
 	}
-	err := kept.Update(t.Context(), func(u *User) error { u.Name = "Ada"; return nil })
-	if err != nil || kept.Data().Name != "Ada" {
-		t.Errorf("Update outside of a request: %v, and the name is %q", err, kept.Data().Name)
+	err := sess.Update(t.Context(), func(u *User) error { u.Name = "Ada"; return nil })
+	if err != nil || sess.Data().Name != "Ada" {
+		t.Errorf("Update outside of a request: %v, and the name is %q", err, sess.Data().Name)
 	}
 }
 
