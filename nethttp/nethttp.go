@@ -56,7 +56,9 @@ func WithErrorHandler(handle func(w http.ResponseWriter, r *http.Request, err er
 // route does nothing more.
 //
 // The handler gets a ResponseWriter that has Flush, Hijack and ReadFrom, and an
-// Unwrap for [http.ResponseController].
+// Unwrap for [http.ResponseController]. Put [http.TimeoutHandler] in front of
+// Middleware: behind it, it has a header of its own, which replaces the cookie
+// where the handler sets another one, and it answers while the handler still runs.
 //
 // It panics on a Manager whose Config sets Skipper or ErrorHandler: they are Echo
 // v4's, and would have no effect here.
@@ -193,6 +195,7 @@ func writeError(w http.ResponseWriter, r *http.Request, status int, message stri
 		w.WriteHeader(status)
 		return
 	}
+	w.Header().Del("Content-Length") // that of what the handler meant to write
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	_ = json.NewEncoder(w).Encode(map[string]string{"message": message}) // the client may have hung up

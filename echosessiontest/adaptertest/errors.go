@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/echosession/echosession"
@@ -81,6 +82,10 @@ func (s suite[C, M]) testReturned(t *testing.T) {
 		})
 	}
 
+	site.check(s.serveUsers(site, func(w http.ResponseWriter, _ *http.Request, _ *echosession.Session[User]) error {
+		_, err := io.Copy(w, iotest.ErrReader(echosession.ErrConflict))
+		return err
+	}), exchange{"of a copy that wrote nothing", "GET /x", conflict})
 	site.check(s.Serve(s.handler(whoami)),
 		exchange{"of Get without the middleware", "GET /x", foreign})
 	site.check(s.Serve(func(c C) error { _, err := s.Staff.Get(c); return err }, s.Users.Middleware(site.users)),
