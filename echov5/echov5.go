@@ -73,7 +73,7 @@ func Middleware[T any](cfg echosession.Config, opts ...Option) echo.MiddlewareFu
 // v4's, and would have no effect here.
 func Install[T any](m *echosession.Manager[T], opts ...Option) echo.MiddlewareFunc {
 	if fields := m.EchoV4Fields(); len(fields) > 0 {
-		panic(fmt.Sprintf("echov5: Config.%s is for Echo v4; use echov5.WithSkipper and echov5.WithErrorHandler",
+		panic(fmt.Sprintf("echov5: Echo v4 alone honours Config.%s; use echov5.WithSkipper and echov5.WithErrorHandler",
 			strings.Join(fields, " and Config.")))
 	}
 	var o options

@@ -64,7 +64,7 @@ func WithErrorHandler(handle func(w http.ResponseWriter, r *http.Request, err er
 // v4's, and would have no effect here.
 func Middleware[T any](m *echosession.Manager[T], opts ...Option) func(http.Handler) http.Handler {
 	if fields := m.EchoV4Fields(); len(fields) > 0 {
-		panic(fmt.Sprintf("nethttp: Config.%s is for Echo v4; use nethttp.WithSkipper and nethttp.WithErrorHandler",
+		panic(fmt.Sprintf("nethttp: Echo v4 alone honours Config.%s; use nethttp.WithSkipper and nethttp.WithErrorHandler",
 			strings.Join(fields, " and Config.")))
 	}
 	var o options
