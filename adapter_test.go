@@ -3,6 +3,7 @@ package echosession_test
 import (
 	"io"
 	"net/http"
+	"slices"
 	"testing"
 
 	"github.com/labstack/echo/v4"
@@ -64,3 +65,49 @@ func adapterSessions[T any]() adaptertest.Sessions[T, echo.Context, echo.Middlew
 		},
 	}
 }
+
+// TestExampleAdapter checks the adapter that authors of others copy.
+func TestExampleAdapter(t *testing.T) {
+	adaptertest.Run(t, adaptertest.Adapter[*Context, Middleware]{
+		Serve: func(handler func(*Context) error, middleware ...Middleware) http.Handler {
+			h := Handler(handler)
+			for _, m := range slices.Backward(middleware) {
+				h = m(h)
+			}
+			mux := http.NewServeMux()
+			mux.Handle("/{token}", h)
+			return mux
+		},
+		Around: func(around func(http.ResponseWriter, *http.Request, func(*http.Request) error) error) Middleware {
+			return func(next Handler) Handler {
+				return func(c *Context) error {
+					return around(controlled{c.Writer}, c.Request, func(r *http.Request) error {
+						c.Request = r
+						return next(c)
+					})
+				}
+			}
+		},
+		Request: func(c *Context) *http.Request { return c.Request },
+		Writer:  func(c *Context) http.ResponseWriter { return controlled{c.Writer} },
+		Users:   exampleSessions[adaptertest.User](),
+		Staff:   exampleSessions[adaptertest.Staff](),
+
+		BlindToFlush: true,
+	})
+}
+
+func exampleSessions[T any]() adaptertest.Sessions[T, *Context, Middleware] {
+	return adaptertest.Sessions[T, *Context, Middleware]{
+		Middleware: Install[T],
+		Require: func(m *echosession.Manager[T], opts ...echosession.RequireOption) Middleware {
+			return Require[T](append([]echosession.RequireOption{echosession.RequestKey(m.RequestKey()), m.Only()}, opts...)...)
+		},
+		Get: Get[T],
+	}
+}
+
+// controlled is the example's Writer for a ResponseController.
+type controlled struct{ *Writer }
+
+func (w controlled) Unwrap() http.ResponseWriter { return w.ResponseWriter }

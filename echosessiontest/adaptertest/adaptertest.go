@@ -53,7 +53,8 @@ type Adapter[C, M any] struct {
 	// Request returns the request that the handler sees.
 	Request func(C) *http.Request
 
-	// Writer returns the writer that the handler writes to.
+	// Writer returns the writer that the handler writes to. The suite flushes and
+	// hijacks it with an [http.ResponseController].
 	Writer func(C) http.ResponseWriter
 
 	// Users and Staff are the same functions of the adapter, for two types.
