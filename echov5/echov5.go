@@ -9,7 +9,9 @@
 // Session can do.
 //
 // A program that uses this package has Echo v4 as an indirect requirement, because
-// the two lines of package echosession itself are for Echo v4.
+// the two lines of package echosession itself are for Echo v4. Echo v4 takes some
+// 1,500 kB of its binary: 19.1 MB instead of 17.6 MB in a program with one handler,
+// on linux/amd64, linked with -s -w.
 //
 // [Echo v5]: https://echo.labstack.com
 package echov5
