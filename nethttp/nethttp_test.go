@@ -18,6 +18,9 @@ import (
 
 type User struct{ Name string }
 
+// key is a key of what a test puts into contexts.
+type key struct{}
+
 func newConfig() echosession.Config {
 	return echosession.Config{Store: echosession.NewMemoryStore(), Secret: make([]byte, 32), Cookie: &echosession.Cookie{}}
 }
@@ -88,7 +91,7 @@ func TestBodyReachesAHandlerBehindWithContext(t *testing.T) {
 		}
 	})
 	between := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		inner.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), "k", "v")))
+		inner.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), key{}, "v")))
 	})
 	r := httptest.NewRequest("POST", "/", strings.NewReader(body))
 	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
