@@ -7,11 +7,12 @@
 // test:
 //
 //	func TestAdapter(t *testing.T) {
-//		adaptertest.Run(t, adaptertest.Adapter[*chi.Context, chi.Middleware]{ ... })
+//		adaptertest.Run(t, adaptertest.Adapter[*web.Context, web.Middleware]{ ... })
 //	}
 //
-// The tests of Echo v4 (adapter_test.go), Echo v5 (echov5/echov5_test.go) and
-// net/http (nethttp/nethttp_test.go) in this module show three such descriptions.
+// The tests of this module show such descriptions: adapter_test.go for Echo v4 and
+// for the example of [echosession.Exchange], echov5/echov5_test.go for Echo v5 and
+// nethttp/adapter_test.go for net/http.
 //
 // What the suite expects of errors is Echo's form of them: a JSON object whose
 // message is that of the [echosession.Answer], followed by a line feed, with
