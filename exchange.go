@@ -8,7 +8,7 @@ import (
 
 // An Exchange is one HTTP request and its answer, as a web framework shows them.
 // Whoever writes an adapter for a framework implements it; handlers never meet it.
-// The package example shows a whole adapter.
+// The example shows a whole adapter. Package echosessiontest/adaptertest checks one.
 //
 // An adapter calls [Manager.Bind] when a request arrives, keeps the [Binding]
 // where the handler's Get finds it, calls [Binding.Release] when the handler has

@@ -74,8 +74,13 @@ func (h *handle) open(ctx context.Context, token string, value any) error {
 // release is [Binding.Release].
 func (h *handle) release() {
 	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.private && h.exchange != nil && !h.exchange.Committed() {
+		// The framework may send this header without a word of the handler, and
+		// then knows no "before".
+		markPrivate(h.exchange.Header())
+	}
 	h.exchange = nil
-	h.mu.Unlock()
 }
 
 // current returns what stands behind the handle, or nil.

@@ -1,7 +1,9 @@
 // Package echosessiontest helps to test handlers that use sessions. Make a
 // [Harness], give a request a session with [Harness.Authorize], and hand the
-// request to your Echo instance, to [Harness.Run] or, with
-// [Harness.NewContext], to a handler itself.
+// request to your server with [Harness.Serve]. That works with every framework.
+//
+// For handlers of Echo v4 there is a shorter way: hand the request to
+// [Harness.Run] or, with [Harness.NewContext], to a handler itself.
 package echosessiontest
 
 import (
@@ -83,33 +85,36 @@ func (h *Harness[T]) Authorize(r *http.Request, data T, opts ...echosession.Crea
 func (h *Harness[T]) NewContext(r *http.Request) (echo.Context, *httptest.ResponseRecorder) {
 	rec := httptest.NewRecorder()
 	c := echo.New().NewContext(r, rec)
-	// The middleware closes the session when its handler returns, so that waits.
-	ready, end, ended := make(chan struct{}), make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(ended)
-		_ = h.Manager.Middleware()(func(echo.Context) error {
-			close(ready)
-			<-end
-			return nil
-		})(c)
-	}()
-	<-ready
-	h.tb.Cleanup(func() {
-		close(end)
-		<-ended
-	})
+	b := h.Manager.Bind(exchange{c})
+	h.tb.Cleanup(b.Release)
+	c.Set(h.Manager.RequestKey(), b)
 	return c, rec
 }
+
+// exchange shows an Echo context as an Exchange.
+type exchange struct{ c echo.Context }
+
+func (x exchange) Request() *http.Request   { return x.c.Request() }
+func (x exchange) Header() http.Header      { return x.c.Response().Header() }
+func (x exchange) Committed() bool          { return x.c.Response().Committed }
+func (x exchange) BeforeHeader(f func())    { x.c.Response().Before(f) }
+func (x exchange) Param(name string) string { return x.c.Param(name) }
 
 // Run answers r with handler behind the Manager's middleware and then those given,
 // as a server does: errors have their HTTP form.
 func (h *Harness[T]) Run(handler echo.HandlerFunc, r *http.Request, middleware ...echo.MiddlewareFunc) *httptest.ResponseRecorder {
-	rec := httptest.NewRecorder()
 	e := echo.New()
 	e.Use(h.Manager.Middleware())
 	e.Use(middleware...)
 	e.Any("/*", handler)
-	e.ServeHTTP(rec, r)
+	return h.Serve(e, r)
+}
+
+// Serve answers r with handler: a server of any framework, whose middleware for the
+// Manager is already installed.
+func (h *Harness[T]) Serve(handler http.Handler, r *http.Request) *httptest.ResponseRecorder {
+	rec := httptest.NewRecorder()
+	handler.ServeHTTP(rec, r)
 	return rec
 }
 

@@ -105,6 +105,47 @@ func TestNewContext(t *testing.T) {
 			t.Errorf("after the test: %v", err)
 		}
 	})
+	t.Run("the middleware leaves it alone", func(t *testing.T) {
+		h := echosessiontest.New[User](t)
+		r := newRequest()
+		h.Authorize(r, User{Name: "Ada"})
+		c, rec := h.NewContext(r)
+		if err := h.Manager.Middleware()(showName)(c); err != nil || rec.Body.String() != "Ada" {
+			t.Errorf("%q, %v", rec.Body, err)
+		}
+		if sess, err := echosession.Get[User](c); err != nil || sess.Destroy(t.Context()) != nil {
+			t.Errorf("the session ended with the middleware: %v", err)
+		}
+	})
+	t.Run("an answer with the cookie is private", func(t *testing.T) {
+		h := echosessiontest.New[User](t, func(cfg *echosession.Config) { cfg.Cookie = &echosession.Cookie{} })
+		c, rec := h.NewContext(newRequest())
+		sess, err := echosession.Get[User](c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := sess.Create(t.Context(), User{}); err != nil {
+			t.Fatal(err)
+		}
+		c.Response().Header().Set("Cache-Control", "public")
+		if err := c.NoContent(http.StatusNoContent); err != nil || rec.Header().Get("Cache-Control") != "private, no-store" {
+			t.Errorf("%v, %v", rec.Header(), err)
+		}
+		if _, err := sess.Create(t.Context(), User{}); !errors.Is(err, echosession.ErrRequestOver) {
+			t.Errorf("after the header: %v", err)
+		}
+	})
+	t.Run("a parameter of the path", func(t *testing.T) {
+		h := echosessiontest.New[User](t, func(cfg *echosession.Config) { cfg.TokenLookup = "param:token" })
+		r := newRequest()
+		made := h.Authorize(r, User{Name: "Ada"})
+		c, rec := h.NewContext(r)
+		c.SetParamNames("token")
+		c.SetParamValues(made.Token())
+		if err := showName(c); err != nil || rec.Body.String() != "Ada" {
+			t.Errorf("%q, %v", rec.Body, err)
+		}
+	})
 	t.Run("no goroutine outlives the test", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) { // which waits for all of them
 			h := echosessiontest.New[User](t)

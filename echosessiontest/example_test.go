@@ -12,6 +12,7 @@ import (
 
 	"github.com/echosession/echosession"
 	"github.com/echosession/echosession/echosessiontest"
+	"github.com/echosession/echosession/nethttp"
 )
 
 type User struct {
@@ -43,11 +44,38 @@ func Example() {
 
 	r := httptest.NewRequest(http.MethodPost, "/visit", nil)
 	h.Authorize(r, User{Name: "Ada"})
-	rec := httptest.NewRecorder()
-	e.ServeHTTP(rec, r)
+	rec := h.Serve(e, r)
 	fmt.Print(rec.Code, " ", rec.Body)
 	// Output:
 	// 200 {"name":"Ada","visits":1}
+}
+
+// ExampleHarness_Serve tests a handler of net/http. With Echo v5 the server is an
+// Echo that has echov5.Install(h.Manager).
+func ExampleHarness_Serve() {
+	t := newT()
+	defer t.end()
+
+	h := echosessiontest.New[User](t)
+	mux := http.NewServeMux()
+	mux.Handle("GET /name", nethttp.HandlerFunc(func(w http.ResponseWriter, r *http.Request) error {
+		sess, err := nethttp.Get[User](r)
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintln(w, sess.Data().Name)
+		return err
+	}))
+	server := nethttp.Middleware(h.Manager)(mux)
+
+	r := httptest.NewRequest(http.MethodGet, "/name", nil)
+	h.Authorize(r, User{Name: "Ada"})
+	fmt.Print(h.Serve(server, r).Body)
+	h.Store.FailNext(1, nil)
+	fmt.Print(h.Serve(server, r).Body)
+	// Output:
+	// Ada
+	// {"message":"the service is temporarily unavailable"}
 }
 
 func ExampleHarness_NewContext() {

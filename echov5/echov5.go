@@ -9,7 +9,9 @@
 // Session can do.
 //
 // A program that uses this package has Echo v4 as an indirect requirement, because
-// the two lines of package echosession itself are for Echo v4.
+// the two lines of package echosession itself are for Echo v4. Echo v4 takes some
+// 1,500 kB of its binary: 19.1 MB instead of 17.6 MB in a program with one handler,
+// on linux/amd64, linked with -s -w.
 //
 // [Echo v5]: https://echo.labstack.com
 package echov5
@@ -73,7 +75,7 @@ func Middleware[T any](cfg echosession.Config, opts ...Option) echo.MiddlewareFu
 // v4's, and would have no effect here.
 func Install[T any](m *echosession.Manager[T], opts ...Option) echo.MiddlewareFunc {
 	if fields := m.EchoV4Fields(); len(fields) > 0 {
-		panic(fmt.Sprintf("echov5: Config.%s is for Echo v4; use echov5.WithSkipper and echov5.WithErrorHandler",
+		panic(fmt.Sprintf("echov5: Echo v4 alone honours Config.%s; use echov5.WithSkipper and echov5.WithErrorHandler",
 			strings.Join(fields, " and Config.")))
 	}
 	var o options
@@ -86,17 +88,18 @@ func Install[T any](m *echosession.Manager[T], opts ...Option) echo.MiddlewareFu
 			if o.skipper != nil && o.skipper(c) {
 				return next(c)
 			}
+			x := exchangeOf(c)
 			installed, err := m.Installed(c.Get(key))
 			switch {
 			case err != nil:
-				return answer(m, c, err, o.errorHandler)
+				return answer(m, x, err, o.errorHandler)
 			case installed:
 				return next(c)
 			}
-			b := m.Bind(exchange{c})
+			b := m.Bind(x)
 			c.Set(key, b)
 			defer b.Release()
-			return answer(m, c, next(c), o.errorHandler)
+			return answer(m, x, next(c), o.errorHandler)
 		}
 	}
 }
@@ -133,28 +136,46 @@ func Require[T any](opts ...echosession.RequireOption) echo.MiddlewareFunc {
 	}
 }
 
-// exchange shows an Echo context as an Exchange. When a middleware replaces the
-// response by a writer without Unwrap, nobody can say when the header is sent.
-type exchange struct{ c *echo.Context }
+// exchange shows an Echo context as an Exchange.
+type exchange struct {
+	c *echo.Context
+
+	// installed is the response of the time when the middleware ran. It speaks for
+	// a writer that has taken its place and has no Unwrap.
+	installed *echo.Response
+}
+
+func exchangeOf(c *echo.Context) exchange {
+	r, _ := echo.UnwrapResponse(c.Response())
+	return exchange{c, r}
+}
 
 func (x exchange) Request() *http.Request   { return x.c.Request() }
 func (x exchange) Header() http.Header      { return x.c.Response().Header() }
 func (x exchange) Param(name string) string { return x.c.Param(name) }
 
 func (x exchange) Committed() bool {
-	r, err := echo.UnwrapResponse(x.c.Response())
-	return err == nil && r.Committed
+	r := x.response()
+	return r != nil && r.Committed
 }
 
 func (x exchange) BeforeHeader(f func()) {
-	if r, err := echo.UnwrapResponse(x.c.Response()); err == nil {
+	if r := x.response(); r != nil {
 		r.Before(f)
 	}
 }
 
+// response returns the Response behind the writer of the answer, or nil.
+func (x exchange) response() *echo.Response {
+	if r, err := echo.UnwrapResponse(x.c.Response()); err == nil {
+		return r
+	}
+	return x.installed
+}
+
 // answer gives an error of package echosession its HTTP form. An error that has a
 // form already, because a handler or another instance gave it one, keeps it.
-func answer[T any](m *echosession.Manager[T], c *echo.Context, err error, handle func(*echo.Context, error) error) error {
+func answer[T any](m *echosession.Manager[T], x exchange, err error, handle func(*echo.Context, error) error) error {
 	if err == nil {
 		return nil
 	}
@@ -163,12 +184,12 @@ func answer[T any](m *echosession.Manager[T], c *echo.Context, err error, handle
 		return err
 	}
 	a, ours := m.Answer(err)
-	if !ours || (exchange{c}).Committed() {
+	if !ours || x.Committed() {
 		return err
 	}
 	if handle != nil {
-		return handle(c, err)
+		return handle(x.c, err)
 	}
-	a.AddTo(c.Response().Header())
+	a.AddTo(x.Header())
 	return echo.NewHTTPError(a.Status, a.Message).Wrap(err)
 }

@@ -47,7 +47,6 @@ func (x *exchange) commit() {
 	for _, f := range x.before {
 		f()
 	}
-	x.before = nil
 }
 
 // WriteHeader implements [http.ResponseWriter]. An informational header (1xx) is
@@ -68,8 +67,13 @@ func (x *exchange) Write(p []byte) (int, error) {
 // ReadFrom implements [io.ReaderFrom], so that the server can send a file without
 // copying it through the program.
 func (x *exchange) ReadFrom(r io.Reader) (int64, error) {
+	sent := x.committed
 	x.commit()
-	return io.Copy(x.ResponseWriter, r)
+	n, err := io.Copy(x.ResponseWriter, r)
+	if n == 0 {
+		x.committed = sent // nothing was written, so no header either
+	}
+	return n, err
 }
 
 // FlushError sends what is buffered, the header first. [http.ResponseController]

@@ -14,7 +14,9 @@
 // Session can do.
 //
 // A program that uses this package has Echo v4 as an indirect requirement, because
-// the two lines of package echosession itself are for Echo v4.
+// the two lines of package echosession itself are for Echo v4. Echo v4 takes some
+// 1,800 kB of its binary: 18.8 MB instead of 17.0 MB in a program with one handler,
+// on linux/amd64, linked with -s -w.
 package nethttp
 
 import (
@@ -56,13 +58,15 @@ func WithErrorHandler(handle func(w http.ResponseWriter, r *http.Request, err er
 // route does nothing more.
 //
 // The handler gets a ResponseWriter that has Flush, Hijack and ReadFrom, and an
-// Unwrap for [http.ResponseController].
+// Unwrap for [http.ResponseController]. Put [http.TimeoutHandler] in front of
+// Middleware: behind it, it has a header of its own, which replaces the cookie
+// where the handler sets another one, and it answers while the handler still runs.
 //
 // It panics on a Manager whose Config sets Skipper or ErrorHandler: they are Echo
 // v4's, and would have no effect here.
 func Middleware[T any](m *echosession.Manager[T], opts ...Option) func(http.Handler) http.Handler {
 	if fields := m.EchoV4Fields(); len(fields) > 0 {
-		panic(fmt.Sprintf("nethttp: Config.%s is for Echo v4; use nethttp.WithSkipper and nethttp.WithErrorHandler",
+		panic(fmt.Sprintf("nethttp: Echo v4 alone honours Config.%s; use nethttp.WithSkipper and nethttp.WithErrorHandler",
 			strings.Join(fields, " and Config.")))
 	}
 	var o options
@@ -193,6 +197,7 @@ func writeError(w http.ResponseWriter, r *http.Request, status int, message stri
 		w.WriteHeader(status)
 		return
 	}
+	w.Header().Del("Content-Length") // that of what the handler meant to write
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	_ = json.NewEncoder(w).Encode(map[string]string{"message": message}) // the client may have hung up
