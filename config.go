@@ -168,11 +168,13 @@ func (c *compiler) useKeys() {
 	for i, key := range keys {
 		signing[i] = jwt.SigningKey(key)
 	}
-	var err error
-	c.engine.tokens, err = jwt.New(jwt.Config{
+	tokens, mistakes := jwt.New(jwt.Config{
 		Keys: signing, WithKid: len(cfg.Keys) > 0, Issuer: cfg.Issuer, Audience: cfg.Audience, Skew: cfg.ClockSkew,
 	})
-	c.errs = append(c.errs, err)
+	for _, m := range mistakes {
+		c.bad(m.Field, "%s", m.Reason)
+	}
+	c.engine.tokens = tokens
 }
 
 func (c *compiler) checkLifetimes() {
@@ -230,14 +232,11 @@ func (c *compiler) useRecords(t reflect.Type) {
 	if cfg.AllowPlaintext && len(cfg.EncryptionKeys) == 0 {
 		c.bad("AllowPlaintext", "it goes with EncryptionKeys; without them every record is plaintext")
 	}
-	encryptionKeys := cfg.EncryptionKeys
-	if err := new(serializer).useKeys(encryptionKeys); err != nil {
-		c.wrong("EncryptionKeys", err)
-		encryptionKeys = nil // what follows is about T
-	}
-	s, err := newSerializer(t, serializerConfig{
-		codec: cfg.Codec, encryptionKeys: encryptionKeys, allowPlaintext: cfg.AllowPlaintext, maxSize: cfg.MaxRecordSize,
+	s, mistakes := newSerializer(t, serializerConfig{
+		codec: cfg.Codec, encryptionKeys: cfg.EncryptionKeys, allowPlaintext: cfg.AllowPlaintext, maxSize: cfg.MaxRecordSize,
 	})
-	c.wrong(fieldT, err)
+	for _, m := range mistakes {
+		c.errs = append(c.errs, &m)
+	}
 	c.engine.serializer = s
 }

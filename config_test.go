@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"go/ast"
 	"go/parser"
@@ -13,6 +14,7 @@ import (
 	"math/big"
 	"net/http"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -256,6 +258,17 @@ func TestNewNamesEveryMistakeAtOnce(t *testing.T) {
 	}
 	if got, want := strings.Count(err.Error(), "\n")+1, len(fields)+1; got != want {
 		t.Errorf("%d mistakes, not %d, in\n%v", got, want, err)
+	}
+	var named []string
+	for _, err := range err.(interface{ Unwrap() []error }).Unwrap() {
+		mistake, ok := errors.AsType[*echosession.ConfigError](err)
+		if !ok {
+			t.Fatalf("%v is a %T", err, err)
+		}
+		named = append(named, mistake.Field)
+	}
+	if want := append(fields, "T"); !slices.Equal(slices.Sorted(slices.Values(named)), slices.Sorted(slices.Values(want))) {
+		t.Errorf("the fields of the ConfigErrors are %q, not %q", named, want)
 	}
 	for _, secret := range []string{"the secret is short", "the encryption key"} {
 		if strings.Contains(err.Error(), secret) {

@@ -14,7 +14,7 @@ import (
 // is closed. It may be copied.
 type Cookie struct {
 	// Name is the cookie's name. Default "__Host-session", and "session" with
-	// Insecure, because browsers take the prefix of secure cookies alone.
+	// Insecure, because browsers accept the prefix only on secure cookies.
 	Name string
 
 	// Path is the path that the cookie is sent to. Default "/".
@@ -28,12 +28,13 @@ type Cookie struct {
 	// Default http.SameSiteLaxMode.
 	SameSite http.SameSite
 
-	// Persistent lets the cookie outlive the browser, for as long as the session
-	// lives: [Get] renews it as often as it restarts the idle timeout, and
-	// [Session.Touch] does. Default false.
+	// Persistent lets the cookie outlive the browser, until the session ends. [Get]
+	// renews it whenever it restarts the idle timeout, and so does [Session.Touch].
+	// Default false.
 	Persistent bool
 
-	// Insecure sends the cookie over plain HTTP too. It is for development alone.
+	// Insecure lets browsers send the cookie over plain HTTP. It is for development
+	// only. Default false.
 	Insecure bool
 }
 
@@ -95,7 +96,7 @@ func (c *Cookie) clear(h http.Header) {
 }
 
 func (c *Cookie) write(h http.Header, value string, maxAge int) {
-	// The last word counts: one answer names a cookie once (RFC 6265 §4.1.1).
+	// An answer names a cookie once (RFC 6265 §4.1.1): the last value counts.
 	h["Set-Cookie"] = slices.DeleteFunc(h["Set-Cookie"], func(line string) bool {
 		return strings.HasPrefix(line, c.Name+"=")
 	})

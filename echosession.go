@@ -13,15 +13,18 @@
 // record is in the store. Put [Require] before routes that need one.
 //
 // [Session.Data] returns a copy of the struct, and [Session.Update] is the only
-// way to change what is stored. It is atomic: of two requests that update one
-// session at the same time neither loses its change.
+// way to change what is stored. It is atomic: when two requests update one session
+// at the same time, both changes are kept.
 //
-// A session ends when it has not been used for [Config.MaxAge], at the time that
-// its token's exp claim says, or at once with [Session.Destroy] and
+// A session ends when it has not been used for [Config.MaxAge], at the time in the
+// exp claim of its token, or at once with [Session.Destroy] and
 // [Manager.RevokeSubject].
 //
-// A store that cannot answer is an error ([ErrStoreUnavailable], answered with
-// 503) and never taken for a missing session.
+// When the store cannot answer, that is an error ([ErrStoreUnavailable], answered
+// with 503). It is never taken for a missing session.
+//
+// Package echov5 has the same two lines for Echo v5, and package nethttp for
+// net/http. [Exchange] is what an adapter for another framework implements.
 //
 // [Echo]: https://echo.labstack.com
 package echosession
@@ -92,7 +95,7 @@ type Config struct {
 
 	// Keys are the signing keys instead of Secret. The first one signs, all of
 	// them verify. To replace a key, deploy the new one at the end, then at the
-	// front, and then without the old one: the README says when.
+	// front, and then without the old one: docs/keys.md says when.
 	Keys []SigningKey
 
 	// Issuer is the iss claim of the tokens. When it is set, tokens with another iss
@@ -230,9 +233,11 @@ func Middleware[T any](cfg Config) echo.MiddlewareFunc {
 	return m.Middleware()
 }
 
-// Middleware installs a session in each request for [Get] to find. It looks at
-// nothing, talks to no store and rejects no request: the first Get does that, so
-// a route that never asks for its session pays nothing for it.
+// Middleware installs a session in each request for [Get] to find. It does no I/O
+// and rejects no request: the first Get reads the session, so a route that never
+// asks for its session pays nothing for it. Installing the same Manager twice on a
+// route does nothing more. Two Managers on one route need different
+// [Config.RequestKey]s, or every request is answered with [ErrNotInstalled].
 //
 // It also gives the errors of this package that handlers return their HTTP form,
 // see [Config.ErrorHandler].
@@ -258,12 +263,13 @@ func (m *Manager[T]) Middleware() echo.MiddlewareFunc {
 
 // Get returns the session of a request.
 //
-// That there is none is not an error: then [Session.Exists] is false and
-// [Session.Reason] says why. An error means that the question could not be
-// answered ([ErrStoreUnavailable]) or not be asked ([ErrNotInstalled],
-// [ErrTypeMismatch]); a handler returns it as it is.
+// A missing session is not an error: then [Session.Exists] is false and
+// [Session.Reason] says why. Get fails only when it could not find out, because
+// the store is down ([ErrStoreUnavailable]) or the middleware is missing or was
+// installed with another type ([ErrNotInstalled], [ErrTypeMismatch]). Return that
+// error from the handler.
 //
-// The first Get of a request reads the session from the store, the others return
+// The first Get of a request reads the session from the store; later ones return
 // the same handle. A requestKey names one of several instances, see
 // [Config.RequestKey].
 func Get[T any](c echo.Context, requestKey ...string) (*Session[T], error) {
@@ -274,16 +280,17 @@ func Get[T any](c echo.Context, requestKey ...string) (*Session[T], error) {
 	return find[T](c.Get(key), key, nil)
 }
 
-// Get is the function [Get] for the sessions of this Manager.
+// Get is the function [Get] for the sessions of this Manager alone: for those of
+// another Manager it returns [ErrNotInstalled].
 func (m *Manager[T]) Get(c echo.Context) (*Session[T], error) {
 	key := m.RequestKey()
 	return find[T](c.Get(key), key, m.engine)
 }
 
-// Require is middleware for groups and routes that need a live session of the
-// instance with the default [Config.RequestKey]. A request without one does not
-// reach the handler: it is answered with 401, or as its [Session.Reason] demands.
-// It goes behind [Middleware].
+// Require is middleware for groups and routes that need a live session. A request
+// without one does not reach the handler: it is answered with 401, or as its
+// [Session.Reason] demands. It goes behind [Middleware], and looks under the default
+// [Config.RequestKey] unless [RequestKey] names another.
 func Require[T any](opts ...RequireOption) echo.MiddlewareFunc {
 	key := RequestKeyOf(opts...)
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
@@ -300,7 +307,8 @@ func Require[T any](opts ...RequireOption) echo.MiddlewareFunc {
 	}
 }
 
-// Require is the function [Require] for the sessions of this Manager.
+// Require is the function [Require] for the sessions of this Manager alone: those
+// of another Manager are answered with [ErrNotInstalled].
 func (m *Manager[T]) Require(opts ...RequireOption) echo.MiddlewareFunc {
 	return Require[T](append([]RequireOption{RequestKey(m.RequestKey()), m.Only()}, opts...)...)
 }
@@ -314,7 +322,7 @@ func (x exchange) Committed() bool          { return x.c.Response().Committed }
 func (x exchange) BeforeHeader(f func())    { x.c.Response().Before(f) }
 func (x exchange) Param(name string) string { return x.c.Param(name) }
 
-// answer gives the errors of this package their HTTP form. One that has a form
+// answer gives the errors of this package their HTTP form. An error that has a form
 // already, because a handler or another instance gave it one, keeps it.
 func (m *Manager[T]) answer(c echo.Context, err error) error {
 	if err == nil {

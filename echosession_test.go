@@ -1,6 +1,7 @@
 package echosession_test
 
 import (
+	"bufio"
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
@@ -9,7 +10,9 @@ import (
 	"errors"
 	"fmt"
 	"hash"
+	"io"
 	"net/http"
+	"net/http/httptest"
 	"regexp"
 	"strings"
 	"testing"
@@ -387,164 +390,6 @@ func TestKeyspace(t *testing.T) {
 	})
 }
 
-func TestEveryUseRestartsTheLifetime(t *testing.T) {
-	eachStore(t, func(t *testing.T, cfg echosession.Config) {
-		if cfg.Client == nil {
-			t.Skip("the memory store has no keys")
-		}
-		cfg.MaxAge, cfg.TouchInterval = time.Hour, echosession.TouchAlways
-		m := newManager[User](t, cfg)
-		token := newToken(t, m, "Ada")
-		sess := open(t, m, token)
-		keyspace := m.Effective().Keyspace
-		for name, use := range map[string]func() error{
-			"Open":   func() error { _, err := m.Open(t.Context(), token); return err },
-			"Update": func() error { return sess.Update(t.Context(), func(u *User) error { return nil }) },
-			"Touch":  func() error { return sess.Touch(t.Context()) },
-			"Reload": func() error { return sess.Reload(t.Context()) },
-		} {
-			key := keyspace + sess.ID()
-			if err := storeOf(t, cfg).Touch(t.Context(), echosession.Ref{ID: sess.ID()}, time.Minute); err != nil {
-				t.Fatal(err)
-			}
-			if err := use(); err != nil {
-				t.Fatal(name, err)
-			}
-			if life := pttl(t, cfg.Client, key); life > time.Hour || life < 59*time.Minute {
-				t.Errorf("after %s it lives for %v", name, life)
-			}
-		}
-	})
-}
-
-func TestASessionThatIsNotUsedEnds(t *testing.T) {
-	eachClockedStore(t, func(t *testing.T, cfg echosession.Config, clock *clock) {
-		cfg.MaxAge, cfg.TouchInterval = 20*time.Minute, echosession.TouchAlways
-		m := newManager[User](t, cfg)
-		token := newToken(t, m, "Ada")
-		for range 5 {
-			clock.Advance(19 * time.Minute)
-			if sess := open(t, m, token); !sess.Exists() {
-				t.Fatal(sess.Reason())
-			}
-		}
-		clock.Advance(20 * time.Minute)
-		if sess := open(t, m, token); !errors.Is(sess.Reason(), echosession.ErrSessionGone) {
-			t.Error(sess.Reason())
-		}
-	})
-	t.Run("redis keeps the time", func(t *testing.T) {
-		eachStore(t, func(t *testing.T, cfg echosession.Config) {
-			cfg.MaxAge = 300 * time.Millisecond
-			m := newManager[User](t, cfg)
-			s := newServer(t, m.Middleware())
-			route(s, m, "/", func(c echo.Context, sess *echosession.Session[User]) error {
-				return c.String(http.StatusOK, outcome(sess))
-			})
-			sess, err := m.Create(t.Context(), User{Name: "Ada"})
-			if err != nil {
-				t.Fatal(err)
-			}
-			created := time.Now()
-			// Looking at the store is no use.
-			for stored(t, cfg, sess.ID()) {
-				if time.Since(created) > 10*time.Second {
-					t.Fatal("it does not end")
-				}
-				time.Sleep(10 * time.Millisecond)
-			}
-			if lived := time.Since(created); lived < 250*time.Millisecond {
-				t.Errorf("it lived for %v", lived)
-			}
-			if a := s.get(t, "/", sess.Token()); a.body != "gone" {
-				t.Error(a.body)
-			}
-		})
-	})
-}
-
-func TestTheCallersExpSupersedesTheIdleTimeout(t *testing.T) {
-	eachClockedStore(t, func(t *testing.T, cfg echosession.Config, clock *clock) {
-		cfg.MaxAge = time.Hour
-		m := newManager[User](t, cfg)
-		for name, exp := range map[string]any{
-			"time":    clock.Now().Add(72 * time.Hour),
-			"seconds": clock.Now().Add(72 * time.Hour).Unix(),
-		} {
-			sess, err := m.Create(t.Context(), User{}, echosession.WithClaims(echosession.Claims{"exp": exp}))
-			if err != nil {
-				t.Fatal(name, err)
-			}
-			end := clock.Now().Add(72 * time.Hour)
-			if !sess.ExpiresAt().Equal(end) || sess.Claims()["exp"] != float64(end.Unix()) {
-				t.Errorf("%s: ExpiresAt %v, exp %v", name, sess.ExpiresAt(), sess.Claims()["exp"])
-			}
-			clock.Advance(71 * time.Hour) // without any use
-			used := open(t, m, sess.Token())
-			if !used.Exists() {
-				t.Fatal(name, used.Reason())
-			}
-			if err := used.Update(t.Context(), func(u *User) error { u.Count++; return nil }); err != nil {
-				t.Error(name, err)
-			}
-			if _, err := used.Rotate(t.Context()); err != nil {
-				t.Error(name, err)
-			}
-			clock.Advance(time.Hour)
-			for _, token := range []string{sess.Token(), used.Token()} {
-				if late := open(t, m, token); late.Exists() {
-					t.Errorf("%s: it outlasts its exp", name)
-				}
-			}
-			if stored(t, cfg, used.ID()) {
-				t.Errorf("%s: the record outlasts its exp", name)
-			}
-			clock.Advance(-72 * time.Hour)
-		}
-	})
-	eachStore(t, func(t *testing.T, cfg echosession.Config) {
-		if cfg.Client == nil {
-			t.Skip("the memory store has no keys")
-		}
-		cfg.MaxAge, cfg.TouchInterval = time.Hour, echosession.TouchAlways
-		m := newManager[User](t, cfg)
-		for name, tt := range map[string]struct {
-			opts []echosession.CreateOption
-			in   time.Duration
-		}{
-			"longer than MaxAge":       {nil, 72 * time.Hour},
-			"shorter than MaxAge":      {nil, 10 * time.Minute},
-			"shorter than its own":     {[]echosession.CreateOption{echosession.WithMaxAge(5 * time.Hour)}, 2 * time.Hour},
-			"its own is shorter still": {[]echosession.CreateOption{echosession.WithMaxAge(time.Minute)}, 2 * time.Hour},
-		} {
-			exp := time.Now().Add(tt.in)
-			sess, err := m.Create(t.Context(), User{}, append(tt.opts, echosession.WithClaims(echosession.Claims{"exp": exp}))...)
-			if err != nil {
-				t.Fatal(name, err)
-			}
-			want := tt.in
-			if name == "its own is shorter still" {
-				want = time.Minute
-			}
-			key := m.Effective().Keyspace + sess.ID()
-			for step, use := range map[string]func() error{
-				"Create": func() error { return nil },
-				"Open":   func() error { _, err := m.Open(t.Context(), sess.Token()); return err },
-				"Update": func() error { return sess.Update(t.Context(), func(*User) error { return nil }) },
-				"Touch":  func() error { return sess.Touch(t.Context()) },
-			} {
-				if err := use(); err != nil {
-					t.Fatal(name, step, err)
-				}
-				left := pttl(t, cfg.Client, key)
-				if left > time.Until(exp) && left > want || left > want || left < want-10*time.Second {
-					t.Errorf("%s, %s: the key lives for %v, want %v", name, step, left, want)
-				}
-			}
-		}
-	})
-}
-
 func TestWithoutAGoodTokenTheHandlerGetsAnEmptySession(t *testing.T) {
 	eachStore(t, func(t *testing.T, cfg echosession.Config) {
 		m := newManager[User](t, cfg)
@@ -566,62 +411,6 @@ func TestWithoutAGoodTokenTheHandlerGetsAnEmptySession(t *testing.T) {
 			}
 		}
 	})
-}
-
-func TestReservedClaims(t *testing.T) {
-	for name, tt := range map[string]struct {
-		change   func(*echosession.Config)
-		reserved []string
-		free     []string
-	}{
-		"plain":    {func(*echosession.Config) {}, []string{"jti", "iat", "idle"}, []string{"iss", "aud", "role"}},
-		"issuer":   {func(c *echosession.Config) { c.Issuer = "us" }, []string{"jti", "iat", "idle", "iss"}, []string{"aud"}},
-		"audience": {func(c *echosession.Config) { c.Audience = []string{"api"} }, []string{"jti", "iat", "idle", "aud"}, []string{"iss"}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			fake := newFakeRedis(t)
-			m := newManager[User](t, mistaken(func(c *echosession.Config) {
-				c.Store, c.Client = nil, fake
-				tt.change(c)
-			}))
-			for _, claim := range tt.reserved {
-				for _, value := range []any{newID(), 1, nil} {
-					_, err := m.Create(t.Context(), User{}, echosession.WithClaims(echosession.Claims{claim: value}))
-					if !errors.Is(err, echosession.ErrReservedClaim) || !strings.Contains(err.Error(), claim) {
-						t.Errorf("%s: %v", claim, err)
-					}
-				}
-			}
-			if n := fake.count(""); n != 0 {
-				t.Errorf("%d commands", n)
-			}
-			for _, claim := range tt.free {
-				sess, err := m.Create(t.Context(), User{}, echosession.WithClaims(echosession.Claims{claim: "mine"}))
-				if err != nil || sess.Claims()[claim] != "mine" {
-					t.Errorf("%s: %v", claim, err)
-				}
-			}
-		})
-	}
-}
-
-func TestSubjectTwice(t *testing.T) {
-	m := newManager[User](t, mistaken(func(*echosession.Config) {}))
-	sub := echosession.WithClaims(echosession.Claims{"sub": "ada"})
-	if sess, err := m.Create(t.Context(), User{}, sub); err != nil || sess.Subject() != "ada" {
-		t.Error(err)
-	}
-	if sess, err := m.Create(t.Context(), User{}, sub, echosession.WithSubject("ada")); err != nil || sess.Subject() != "ada" {
-		t.Error(err)
-	}
-	if _, err := m.Create(t.Context(), User{}, sub, echosession.WithSubject("eve")); !errors.Is(err, echosession.ErrReservedClaim) {
-		t.Error(err)
-	}
-	for _, subject := range []string{strings.Repeat("x", 1<<10+1), "\xff"} {
-		if _, err := m.Create(t.Context(), User{}, echosession.WithSubject(subject)); err == nil {
-			t.Errorf("a subject of %d bytes is taken", len(subject))
-		}
-	}
 }
 
 func TestADestroyedSessionStaysDestroyed(t *testing.T) {
@@ -694,4 +483,148 @@ func TestRequireFreshPanicsUnderASecond(t *testing.T) {
 		}
 	}()
 	echosession.Fresh(time.Second - 1)
+}
+
+func TestGet(t *testing.T) {
+	fake := newFakeRedis(t)
+	m := newManager[User](t, echosession.Config{Client: fake, Secret: testSecret})
+	other := newManager[int](t, echosession.Config{Client: fake, Secret: testSecret, RequestKey: "other"})
+	skipping := newManager[User](t, echosession.Config{
+		Client: fake, Secret: testSecret, RequestKey: "skipping", Skipper: func(echo.Context) bool { return true },
+	})
+	token := newToken(t, m, "Ada")
+	if _, err := m.Open(t.Context(), token); err != nil { // the touch is done
+		t.Fatal(err)
+	}
+	s := newServer(t, m.Middleware(), other.Middleware(), skipping.Middleware())
+	s.GET("/never-asks", func(c echo.Context) error { return c.NoContent(http.StatusOK) })
+	s.GET("/", func(c echo.Context) error {
+		first, err := m.Get(c)
+		if err != nil {
+			t.Error(err)
+		}
+		for name, get := range map[string]func() (*echosession.Session[User], error){
+			"again":           func() (*echosession.Session[User], error) { return m.Get(c) },
+			"by the function": func() (*echosession.Session[User], error) { return echosession.Get[User](c) },
+			"by the key":      func() (*echosession.Session[User], error) { return echosession.Get[User](c, "session") },
+		} {
+			if sess, err := get(); sess != first || err != nil {
+				t.Errorf("%s: another handle, %v", name, err)
+			}
+		}
+		for name, tt := range map[string]struct {
+			get  func() error
+			want error
+		}{
+			"another type":         {func() error { _, err := echosession.Get[int](c); return err }, echosession.ErrTypeMismatch},
+			"another type, by key": {func() error { _, err := echosession.Get[User](c, "other"); return err }, echosession.ErrTypeMismatch},
+			"a pointer":            {func() error { _, err := echosession.Get[*User](c); return err }, echosession.ErrTypeMismatch},
+			"another key":          {func() error { _, err := echosession.Get[User](c, "nowhere"); return err }, echosession.ErrNotInstalled},
+			"skipped":              {func() error { _, err := skipping.Get(c); return err }, echosession.ErrNotInstalled},
+			"a value of the handler's": {func() error {
+				c.Set("mine", "value")
+				_, err := echosession.Get[User](c, "mine")
+				return err
+			}, echosession.ErrNotInstalled},
+		} {
+			if err := tt.get(); !errors.Is(err, tt.want) {
+				t.Errorf("%s: %v, want %v", name, err, tt.want)
+			}
+		}
+		if _, ok := c.Get("session").(*echosession.Session[User]); ok {
+			t.Error("echo.Context.Get gets around Get")
+		}
+		return c.NoContent(http.StatusOK)
+	})
+	before := fake.count("")
+	s.get(t, "/never-asks", token)
+	if n := fake.count("") - before; n != 0 {
+		t.Errorf("a route that never asks: %d commands", n)
+	}
+	s.get(t, "/", token)
+	if n := fake.count("") - before; n != 1 {
+		t.Errorf("all the Gets of a request: %d commands", n)
+	}
+
+	bare := newServer(t)
+	bare.GET("/", func(c echo.Context) error { _, err := m.Get(c); return err })
+	bare.GET("/required", func(c echo.Context) error { t.Error("let in"); return nil }, m.Require())
+	for _, path := range []string{"/", "/required"} {
+		if a := bare.get(t, path, token); a.StatusCode != http.StatusInternalServerError || a.message(t) != "Internal Server Error" {
+			t.Errorf("without the middleware, %s: %d %s", path, a.StatusCode, a.body)
+		}
+	}
+}
+
+func TestStreamsAreUntouched(t *testing.T) {
+	eachStore(t, func(t *testing.T, cfg echosession.Config) {
+		cfg.Cookie = &echosession.Cookie{}
+		m := newManager[User](t, cfg)
+		s := newServer(t, m.Middleware())
+		received := make(chan struct{})
+		route(s, m, "/events", func(c echo.Context, sess *echosession.Session[User]) error {
+			w := c.Response()
+			w.Header().Set("Content-Type", "text/event-stream")
+			fmt.Fprint(w, "data: first\n\n")
+			w.Flush()
+			<-received // the client has the first event while the handler runs
+			if err := sess.Update(c.Request().Context(), func(u *User) error { u.Count++; return nil }); err != nil {
+				return err
+			}
+			fmt.Fprintf(w, "data: %d\n\n", sess.Data().Count)
+			w.Flush()
+			return nil
+		})
+		route(s, m, "/upgrade", func(c echo.Context, sess *echosession.Session[User]) error {
+			conn, buf, err := c.Response().Hijack()
+			if err != nil {
+				return err
+			}
+			defer conn.Close()
+			if err := sess.Touch(c.Request().Context()); err != nil {
+				return err
+			}
+			fmt.Fprintf(buf, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n%s", sess.Data().Name)
+			return buf.Flush()
+		})
+		token := newToken(t, m, "Ada")
+
+		resp, err := http.DefaultClient.Do(s.request(t, "GET", "/events", "", "Authorization", "Bearer "+token))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		events := bufio.NewReader(resp.Body)
+		if line, err := events.ReadString('\n'); line != "data: first\n" {
+			t.Fatal(line, err)
+		}
+		close(received)
+		if rest, err := io.ReadAll(events); string(rest) != "\ndata: 1\n\n" {
+			t.Errorf("%q, %v", rest, err)
+		}
+
+		r := s.request(t, "GET", "/upgrade", "", "Authorization", "Bearer "+token, "Connection", "Upgrade", "Upgrade", "x")
+		resp, err = http.DefaultTransport.RoundTrip(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		if body, err := io.ReadAll(resp.Body); resp.StatusCode != http.StatusSwitchingProtocols || string(body) != "Ada" {
+			t.Errorf("%d %q, %v", resp.StatusCode, body, err)
+		}
+	})
+}
+
+func TestResponseWriterIsNotWrapped(t *testing.T) {
+	m := newManager[User](t, mistaken(func(c *echosession.Config) { c.Cookie = &echosession.Cookie{} }))
+	e := echo.New()
+	e.Use(m.Middleware())
+	w := httptest.NewRecorder()
+	e.GET("/", func(c echo.Context) error {
+		if c.Response().Writer != http.ResponseWriter(w) {
+			t.Errorf("the handler gets a %T", c.Response().Writer)
+		}
+		return nil
+	})
+	e.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", nil))
 }

@@ -37,7 +37,7 @@ const (
 	// maxCreates bounds how many IDs are tried for a new session.
 	maxCreates = 3
 
-	// maxConflicts bounds how often a write that others came before tries again.
+	// maxConflicts bounds the attempts of a write that meets other writers.
 	maxConflicts = 64
 
 	// maxRotations bounds the chain of rotated sessions that is followed.
@@ -229,6 +229,14 @@ func (e *engine) failed(op string, err error) error {
 	return err
 }
 
+// createParams are what the options of Create say.
+type createParams struct {
+	subject string
+	claims  Claims
+	maxAge  time.Duration
+	limited bool // maxAge was given
+}
+
 // create stores a new session with the data that v points to.
 func (e *engine) create(ctx context.Context, v any, p createParams) (*live, error) {
 	now := e.cfg.Now()
@@ -273,9 +281,10 @@ func (e *engine) create(ctx context.Context, v any, p createParams) (*live, erro
 	}
 }
 
-// insert stores a new session under a new ID. After a lost reply it asks what
-// became of it; again says that it is not there: it never was, or was revoked
-// meanwhile. To store that one again could bring it back, so another ID is due.
+// insert stores a new session under a new ID. After a lost reply it looks whether the
+// session is there. again says that it is not: it was never stored, or was revoked
+// meanwhile. Storing the same session again could undo a revocation, so the next
+// attempt takes another ID.
 func (e *engine) insert(ctx context.Context, v any, p jwt.Params) (l *live, again bool, err error) {
 	if l, err = e.issue(p); err != nil {
 		return nil, false, err
@@ -354,9 +363,9 @@ func (e *engine) update(ctx context.Context, l *live, decoded any, fresh func() 
 // or by a rotation under another one. When another writer came first, it reads the
 // session again and prepare makes another successor.
 func (e *engine) replace(ctx context.Context, op string, l *live, prepare func(old *live) (*live, error)) (*live, error) {
-	old := *l
+	old := l
 	for attempt := range maxConflicts {
-		next, err := prepare(&old)
+		next, err := prepare(old)
 		if err != nil {
 			return nil, err
 		}
@@ -379,9 +388,11 @@ func (e *engine) replace(ctx context.Context, op string, l *live, prepare func(o
 			return nil, e.failed(op, err)
 		}
 		time.Sleep(backoff(attempt))
-		if err := e.read(context.WithoutCancel(ctx), &old, true, nil); err != nil {
+		again := *old
+		if err := e.read(context.WithoutCancel(ctx), &again, true, nil); err != nil {
 			return nil, err
 		}
+		old = &again
 	}
 	return nil, fmt.Errorf("%w: %d attempts", ErrConflict, maxConflicts)
 }
@@ -446,8 +457,8 @@ func (e *engine) rotate(ctx context.Context, l *live) (*live, error) {
 	var now time.Time
 	next, err := e.replace(ctx, "rotate", l, func(old *live) (*live, error) {
 		if old.ref != old.via {
-			// Its new token is on its way to the client. To rotate it again would
-			// make that one invalid, and would let a stolen old token earn a new one.
+			// The successor's token is on its way to the client. Rotating again would
+			// make that token invalid, and would let a stolen old token earn a new one.
 			return nil, fmt.Errorf("%w: it was rotated already", ErrSessionGone)
 		}
 		now = e.cfg.Now()
@@ -483,8 +494,8 @@ func (e *engine) destroy(ctx context.Context, l *live) error {
 	return nil
 }
 
-// discard takes back a session that nobody got to know. If it fails, the session
-// expires.
+// discard deletes a session whose token was not handed out. If that fails, the
+// session expires.
 func (e *engine) discard(ctx context.Context, l *live) {
 	_ = e.destroy(ctx, l)
 }

@@ -14,9 +14,9 @@ import (
 	"github.com/echosession/echosession/internal/jwt"
 )
 
-// Every error of this package matches one of these sentinels with [errors.Is].
-// None of them carries a token, a session ID or a store's own words into an
-// answer: see [Config.ErrorHandler] for how they reach a client.
+// Every error of this package matches one of these sentinels with [errors.Is]; a
+// mistake in a Config is a [*ConfigError]. No token, no session ID and no word of the
+// store reaches a client: [Manager.Answer] says what does.
 var (
 	// ErrNoToken is the [Session.Reason] of a request that carries no token.
 	ErrNoToken = errors.New("echosession: the request carries no token")
@@ -31,8 +31,8 @@ var (
 	// audience.
 	ErrInvalidToken = jwt.ErrInvalid // "echosession: invalid token"
 
-	// ErrSessionGone says that the token is good and the session is not there any
-	// more: it expired, was destroyed or revoked, or was rotated away.
+	// ErrSessionGone says that the token is good and that its session has ended: it
+	// expired, was destroyed or revoked, or was rotated away.
 	ErrSessionGone = errors.New("echosession: the session is gone")
 
 	// ErrCorrupt says that the stored record cannot be read: it holds another
@@ -44,17 +44,17 @@ var (
 	// unsafe method whose token came in a cookie. See [Config.TrustedOrigins].
 	ErrCrossOrigin = errors.New("echosession: cross-origin request with a session cookie")
 
-	// ErrNoSession is returned by a method that needs a live session when there is
-	// none. The [Session.Reason] is wrapped beside it.
+	// ErrNoSession is returned by a method that needs a live session, where no live
+	// session stands behind the handle. The [Session.Reason] is wrapped beside it.
 	ErrNoSession = errors.New("echosession: no live session")
 
-	// ErrNotFresh is returned by [Require] with [Fresh] when the login is too
-	// long ago (RFC 9470).
+	// ErrNotFresh is returned by [Require] with [Fresh] when the session was created
+	// too long ago (RFC 9470).
 	ErrNotFresh = errors.New("echosession: the login is too long ago")
 
 	// ErrConflict is returned by [Session.Update] and [Session.Rotate] when other
-	// writers came first at every attempt, and by a [Store] whose record is not
-	// the one that was to be replaced.
+	// writers came first at every attempt, and by a [Store] that holds another record
+	// than the one to be replaced.
 	ErrConflict = errors.New("echosession: the session was changed by another writer")
 
 	// ErrReservedClaim is returned when a caller passes a claim that the package
@@ -66,20 +66,21 @@ var (
 	ErrTooLarge = errors.New("echosession: the session data is too large")
 
 	// ErrStoreUnavailable says that the store could not answer: it timed out,
-	// refused, is full, is loading or is failing over. It never means that there
-	// is no session.
+	// refused, is full, is loading or is failing over. It says nothing about whether
+	// the session is there.
 	ErrStoreUnavailable = errors.New("echosession: the session store is unavailable")
 
-	// ErrIndeterminate says that the reply to a write was lost: it may have been
-	// applied or not. It matches [ErrStoreUnavailable] too.
+	// ErrIndeterminate says that the reply to a write was lost: the write may have
+	// been applied or not. It also matches [ErrStoreUnavailable].
 	ErrIndeterminate = fmt.Errorf("echosession: outcome of the write unknown: %w", ErrStoreUnavailable)
 
-	// ErrNotReplicated says that a write was applied, but that fewer replicas
-	// than [Config.WaitReplicas] confirmed it in time: a failover may undo it. It
-	// matches [ErrIndeterminate] and [ErrStoreUnavailable] too.
+	// ErrNotReplicated says that a write was applied, but that fewer replicas than
+	// [Config.WaitReplicas] confirmed it in time: a failover may undo it. It also
+	// matches [ErrIndeterminate] and [ErrStoreUnavailable].
 	ErrNotReplicated = fmt.Errorf("echosession: the write reached too few replicas: %w", ErrIndeterminate)
 
-	// ErrNotInstalled is returned by [Get] on a route without the middleware.
+	// ErrNotInstalled is returned by [Get] on a route without the middleware, or with
+	// the middleware of another Manager.
 	ErrNotInstalled = errors.New("echosession: the middleware is not installed on this route")
 
 	// ErrTypeMismatch is returned by [Get] when the middleware was installed with
@@ -90,8 +91,8 @@ var (
 	// handler has returned.
 	ErrRequestOver = errors.New("echosession: the request is over")
 
-	// ErrNotFound is returned by a [Store] that holds nothing under a [Ref]. It
-	// does not leave the package: users see [ErrSessionGone].
+	// ErrNotFound is returned by a [Store] that holds nothing under a [Ref]. Users of
+	// a Manager see [ErrSessionGone] instead.
 	ErrNotFound = errors.New("echosession: record not found")
 )
 

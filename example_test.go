@@ -30,7 +30,7 @@ func ask(e *echo.Echo, method, path, token string) string {
 
 // newExampleManager returns a Manager for the examples about its methods.
 func newExampleManager() *echosession.Manager[User] {
-	m, err := echosession.New[User](echosession.Config{
+	sessions, err := echosession.New[User](echosession.Config{
 		Store:        echosession.NewMemoryStore(),
 		Secret:       testSecret,
 		SubjectIndex: true,
@@ -38,7 +38,7 @@ func newExampleManager() *echosession.Manager[User] {
 	if err != nil {
 		panic(err)
 	}
-	return m
+	return sessions
 }
 
 func Example() {
@@ -47,12 +47,12 @@ func Example() {
 		Visits int    `json:"visits"`
 	}
 
-	secret := make([]byte, 32) // from your configuration
-	rand.Read(secret)
+	secret := make([]byte, 32)
+	rand.Read(secret) // in production, it comes from your configuration
 
 	e := echo.New()
 	e.Use(echosession.Middleware[User](echosession.Config{
-		Store:  echosession.NewMemoryStore(), // or Client: redis.NewClient(…)
+		Store:  echosession.NewMemoryStore(), // or Client: rdb
 		Secret: secret,
 	}))
 
@@ -112,9 +112,9 @@ func ExampleMiddleware() {
 }
 
 func ExampleGet() {
-	m := newExampleManager()
+	sessions := newExampleManager()
 	e := echo.New()
-	e.Use(m.Middleware())
+	e.Use(sessions.Middleware())
 	e.GET("/", func(c echo.Context) error {
 		sess, err := echosession.Get[User](c)
 		if err != nil {
@@ -126,7 +126,7 @@ func ExampleGet() {
 		return c.String(http.StatusOK, "Hello, "+sess.Data().Name+".")
 	})
 
-	sess, err := m.Create(context.Background(), User{Name: "Ada"})
+	sess, err := sessions.Create(context.Background(), User{Name: "Ada"})
 	if err != nil {
 		panic(err)
 	}
@@ -138,15 +138,15 @@ func ExampleGet() {
 }
 
 func ExampleRequire() {
-	m := newExampleManager()
+	sessions := newExampleManager()
 	e := echo.New()
-	e.Use(m.Middleware())
+	e.Use(sessions.Middleware())
 	private := e.Group("/private", echosession.Require[User]())
 	private.GET("/orders", func(c echo.Context) error {
 		return c.String(http.StatusOK, "three orders")
 	})
 
-	sess, err := m.Create(context.Background(), User{Name: "Ada"})
+	sess, err := sessions.Create(context.Background(), User{Name: "Ada"})
 	if err != nil {
 		panic(err)
 	}
@@ -159,7 +159,7 @@ func ExampleRequire() {
 
 func ExampleFresh() {
 	now := time.Now()
-	m, err := echosession.New[User](echosession.Config{
+	sessions, err := echosession.New[User](echosession.Config{
 		Store:  echosession.NewMemoryStore(),
 		Secret: testSecret,
 		Now:    func() time.Time { return now },
@@ -168,12 +168,12 @@ func ExampleFresh() {
 		panic(err)
 	}
 	e := echo.New()
-	e.Use(m.Middleware())
+	e.Use(sessions.Middleware())
 	e.DELETE("/account", func(c echo.Context) error {
 		return c.NoContent(http.StatusNoContent)
 	}, echosession.Require[User](echosession.Fresh(5*time.Minute)))
 
-	sess, err := m.Create(context.Background(), User{Name: "Ada"})
+	sess, err := sessions.Create(context.Background(), User{Name: "Ada"})
 	if err != nil {
 		panic(err)
 	}
@@ -209,9 +209,9 @@ func ExampleSession_Update() {
 }
 
 func ExampleSession_Create() {
-	m := newExampleManager()
+	sessions := newExampleManager()
 	login := func(c echo.Context) error {
-		sess, err := m.Get(c)
+		sess, err := sessions.Get(c)
 		if err != nil {
 			return err
 		}
@@ -230,7 +230,7 @@ func ExampleSession_Create() {
 	}
 
 	e := echo.New()
-	e.Use(m.Middleware())
+	e.Use(sessions.Middleware())
 	e.POST("/login", login)
 	fmt.Println(ask(e, "POST", "/login", ""))
 	fmt.Println(ask(e, "POST", "/login?remember=me", ""))
@@ -240,11 +240,11 @@ func ExampleSession_Create() {
 }
 
 func ExampleSession_Destroy() {
-	m := newExampleManager()
+	sessions := newExampleManager()
 	e := echo.New()
-	e.Use(m.Middleware())
+	e.Use(sessions.Middleware())
 	e.POST("/logout", func(c echo.Context) error {
-		sess, err := m.Get(c)
+		sess, err := sessions.Get(c)
 		if err != nil {
 			return err
 		}
@@ -254,12 +254,12 @@ func ExampleSession_Destroy() {
 		return c.NoContent(http.StatusNoContent)
 	})
 
-	sess, err := m.Create(context.Background(), User{Name: "Ada"})
+	sess, err := sessions.Create(context.Background(), User{Name: "Ada"})
 	if err != nil {
 		panic(err)
 	}
 	fmt.Println(ask(e, "POST", "/logout", sess.Token()))
-	fmt.Println(ask(e, "POST", "/logout", sess.Token())) // to log out twice is fine
+	fmt.Println(ask(e, "POST", "/logout", sess.Token())) // a second logout is no error
 	fmt.Println(sess.Reload(context.Background()))
 	// Output:
 	// 204
@@ -269,40 +269,40 @@ func ExampleSession_Destroy() {
 
 func ExampleSession_Rotate() {
 	ctx := context.Background()
-	m := newExampleManager()
-	sess, err := m.Create(ctx, User{Name: "Ada"})
+	sessions := newExampleManager()
+	sess, err := sessions.Create(ctx, User{Name: "Ada"})
 	if err != nil {
 		panic(err)
 	}
 
 	id := sess.ID()
-	token, err := sess.Rotate(ctx) // the client goes on with this one
+	token, err := sess.Rotate(ctx) // from now on the client sends this token
 	if err != nil {
 		panic(err)
 	}
-	rotated, err := m.Open(ctx, token)
+	sess, err = sessions.Open(ctx, token)
 	if err != nil {
 		panic(err)
 	}
-	fmt.Println(rotated.ID() != id, rotated.Data().Name)
+	fmt.Println(sess.ID() != id, sess.Data().Name)
 	// Output:
 	// true Ada
 }
 
 func ExampleManager_List() {
 	ctx := context.Background()
-	m := newExampleManager()
+	sessions := newExampleManager()
 	for _, device := range []string{"phone", "laptop"} {
-		if _, err := m.Create(ctx, User{Name: "Ada on a " + device}, echosession.WithSubject("user-17")); err != nil {
+		if _, err := sessions.Create(ctx, User{Name: "Ada on a " + device}, echosession.WithSubject("user-17")); err != nil {
 			panic(err)
 		}
 	}
 
-	sessions, err := m.List(ctx, "user-17")
+	list, err := sessions.List(ctx, "user-17")
 	if err != nil {
 		panic(err)
 	}
-	for _, sess := range sessions {
+	for _, sess := range list {
 		fmt.Println(sess.Data().Name)
 	}
 	// Output:
@@ -312,21 +312,23 @@ func ExampleManager_List() {
 
 func ExampleManager_RevokeSubject() {
 	ctx := context.Background()
-	m := newExampleManager()
-	var current *echosession.Session[User]
-	for range 3 {
-		sess, err := m.Create(ctx, User{Name: "Ada"}, echosession.WithSubject("user-17"))
+	sessions := newExampleManager()
+	login := func() *echosession.Session[User] {
+		sess, err := sessions.Create(ctx, User{Name: "Ada"}, echosession.WithSubject("user-17"))
 		if err != nil {
 			panic(err)
 		}
-		current = sess
+		return sess
 	}
+	login()
+	login()
+	sess := login()
 
-	// Everywhere else.
-	n, err := m.RevokeSubject(ctx, current.Subject(), current.ID())
+	// Everywhere else: every session of the subject except this one.
+	n, err := sessions.RevokeSubject(ctx, sess.Subject(), sess.ID())
 	fmt.Println(n, err)
 	// Everywhere.
-	n, err = m.RevokeSubject(ctx, "user-17")
+	n, err = sessions.RevokeSubject(ctx, sess.Subject())
 	fmt.Println(n, err)
 	// Output:
 	// 2 <nil>
@@ -335,17 +337,17 @@ func ExampleManager_RevokeSubject() {
 
 func ExampleManager_All() {
 	ctx := context.Background()
-	m := newExampleManager()
+	sessions := newExampleManager()
 	for range 3 {
-		if _, err := m.Create(ctx, User{Cart: []string{"apple"}}); err != nil {
+		if _, err := sessions.Create(ctx, User{Cart: []string{"apple"}}); err != nil {
 			panic(err)
 		}
 	}
 
 	apples := 0
-	for sess, err := range m.All(ctx) {
+	for sess, err := range sessions.All(ctx) {
 		if errors.Is(err, echosession.ErrCorrupt) {
-			continue // one record; the visit goes on
+			continue // this record cannot be read; the visit continues
 		}
 		if err != nil {
 			panic(err)
@@ -359,18 +361,18 @@ func ExampleManager_All() {
 
 func ExampleManager_Open() {
 	ctx := context.Background()
-	m := newExampleManager()
-	// authorize finds the user of a token from gRPC metadata, or from the first
-	// message of a WebSocket.
+	sessions := newExampleManager()
+	// authorize returns the user to whom a token belongs. The token comes from gRPC
+	// metadata, or from the first message of a WebSocket.
 	authorize := func(ctx context.Context, token string) (User, error) {
-		sess, err := m.Open(ctx, token)
+		sess, err := sessions.Open(ctx, token)
 		if err != nil {
 			return User{}, err // the store is down
 		}
 		return sess.Data(), sess.Reason()
 	}
 
-	sess, err := m.Create(ctx, User{Name: "Ada"})
+	sess, err := sessions.Create(ctx, User{Name: "Ada"})
 	if err != nil {
 		panic(err)
 	}
@@ -387,7 +389,7 @@ func ExampleManager_Open() {
 	// echosession: the session is gone
 }
 
-// New names all mistakes at once.
+// New reports all mistakes at once.
 func ExampleNew_incorrect() {
 	_, err := echosession.New[User](echosession.Config{
 		Secret:        []byte("password"),
@@ -405,9 +407,9 @@ func ExampleNew_incorrect() {
 	// echosession: Config.Cookie: SameSite=None needs a secure cookie; drop Insecure or take http.SameSiteLaxMode
 }
 
-// To replace a signing key without logging anyone out takes three deploys. While
-// one goes out, instances of the one before are still running: each accepts what
-// the other signs.
+// Three deploys replace a signing key, and nobody is logged out. During a deploy,
+// instances of the previous deploy still run: old and new instances accept each
+// other's tokens.
 func ExampleConfig_keys() {
 	oldSecret, newSecret := make([]byte, 32), make([]byte, 32)
 	rand.Read(oldSecret)
@@ -419,13 +421,14 @@ func ExampleConfig_keys() {
 		{oldKey},         // before
 		{oldKey, newKey}, // 1: the new key verifies
 		{newKey, oldKey}, // 2: the new key signs
-		{newKey},         // 3: no token of the old key is left
+		{newKey},         // 3: every token of the old key has expired
 	}
 	for _, keys := range deploys {
 		_, err := echosession.New[User](echosession.Config{
 			Store: echosession.NewMemoryStore(),
 			Keys:  keys,
-			// So long after deploy 2 the last token of the old key has expired.
+			// Before deploy 3, wait this long after deploy 2: by then the last token of
+			// the old key has expired.
 			AbsoluteTimeout: 30 * 24 * time.Hour,
 		})
 		fmt.Println(keys[0].ID, err)
@@ -437,8 +440,9 @@ func ExampleConfig_keys() {
 	// 2026 <nil>
 }
 
-// Encryption is turned on with AllowPlaintext, which goes when no plain record is
-// left. Then a key is replaced as a signing key is.
+// Turn encryption on with AllowPlaintext, and remove AllowPlaintext when no plain
+// record is left. Later, replace an encryption key in the same three steps as a
+// signing key.
 func ExampleConfig_encryption() {
 	oldKey, newKey := make([]byte, 32), make([]byte, 32)
 	rand.Read(oldKey)
@@ -449,7 +453,7 @@ func ExampleConfig_encryption() {
 		{EncryptionKeys: [][]byte{oldKey}},
 		{EncryptionKeys: [][]byte{oldKey, newKey}}, // 1: the new key opens
 		{EncryptionKeys: [][]byte{newKey, oldKey}}, // 2: the new key seals
-		{EncryptionKeys: [][]byte{newKey}},         // 3: no record of the old key is left
+		{EncryptionKeys: [][]byte{newKey}},         // 3: no record is sealed with the old key
 	}
 	for _, cfg := range deploys {
 		cfg.Store, cfg.Secret = echosession.NewMemoryStore(), testSecret
@@ -465,28 +469,28 @@ func ExampleConfig_encryption() {
 }
 
 func ExampleConfig_sentinel() {
-	client := redis.NewFailoverClient(&redis.FailoverOptions{
+	rdb := redis.NewFailoverClient(&redis.FailoverOptions{
 		MasterName:            "sessions",
 		SentinelAddrs:         []string{"sentinel-1:26379", "sentinel-2:26379", "sentinel-3:26379"},
 		ContextTimeoutEnabled: true,
 	})
 	e := echo.New()
-	e.Use(echosession.Middleware[User](echosession.Config{Client: client, Secret: testSecret}))
+	e.Use(echosession.Middleware[User](echosession.Config{Client: rdb, Secret: testSecret}))
 }
 
 func ExampleConfig_cluster() {
-	client := redis.NewClusterClient(&redis.ClusterOptions{
+	rdb := redis.NewClusterClient(&redis.ClusterOptions{
 		Addrs:                 []string{"redis-1:6379", "redis-2:6379", "redis-3:6379"},
 		ContextTimeoutEnabled: true,
-		ReadOnly:              true, // reads that restart no idle timeout go to replicas
+		ReadOnly:              true, // reads that do not restart the idle timeout go to replicas
 	})
 	e := echo.New()
-	e.Use(echosession.Middleware[User](echosession.Config{Client: client, Secret: testSecret}))
+	e.Use(echosession.Middleware[User](echosession.Config{Client: rdb, Secret: testSecret}))
 }
 
 func ExampleConfig_autoPipeline() {
-	client := redis.NewClient(&redis.Options{Addr: "redis:6379", ContextTimeoutEnabled: true})
-	pipeliner, err := client.AutoPipeline()
+	rdb := redis.NewClient(&redis.Options{Addr: "redis:6379", ContextTimeoutEnabled: true})
+	pipeliner, err := rdb.AutoPipeline()
 	if err != nil {
 		panic(err)
 	}
@@ -495,7 +499,7 @@ func ExampleConfig_autoPipeline() {
 }
 
 func ExampleConfig_clientSideCache() {
-	client := redis.NewClient(&redis.Options{
+	rdb := redis.NewClient(&redis.Options{
 		Addr:                  "redis:6379",
 		Protocol:              3,
 		ContextTimeoutEnabled: true,
@@ -505,11 +509,11 @@ func ExampleConfig_clientSideCache() {
 		},
 	})
 	e := echo.New()
-	e.Use(echosession.Middleware[User](echosession.Config{Client: client, Secret: testSecret}))
+	e.Use(echosession.Middleware[User](echosession.Config{Client: rdb, Secret: testSecret}))
 }
 
-// Instances side by side have a request key, a token name and, in one Redis, a
-// keyspace of their own.
+// Each of several instances has its own request key and its own token name. When
+// they share a Redis, each has its own keyspace, too.
 func ExampleConfig_instances() {
 	type Admin struct{ Name string }
 	admins, err := echosession.New[Admin](echosession.Config{
@@ -525,7 +529,7 @@ func ExampleConfig_instances() {
 	e := echo.New()
 	e.Use(newExampleManager().Middleware(), admins.Middleware())
 	e.GET("/", func(c echo.Context) error {
-		user, err := echosession.Get[User](c)
+		sess, err := echosession.Get[User](c)
 		if err != nil {
 			return err
 		}
@@ -533,7 +537,7 @@ func ExampleConfig_instances() {
 		if err != nil {
 			return err
 		}
-		return c.String(http.StatusOK, fmt.Sprint(user.Exists(), " ", admin.Exists()))
+		return c.String(http.StatusOK, fmt.Sprint(sess.Exists(), " ", admin.Exists()))
 	})
 	e.GET("/admin", func(c echo.Context) error {
 		return c.NoContent(http.StatusNoContent)

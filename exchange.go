@@ -115,7 +115,7 @@ func notFound(v any, requestKey string, t reflect.Type) error {
 		_, other := b.boundTo()
 		return fmt.Errorf("%w: request key %q holds sessions of %v, not of %v", ErrTypeMismatch, requestKey, other, t)
 	}
-	return fmt.Errorf("%w: nothing under request key %q; add e.Use(echosession.Middleware[%v](cfg))", ErrNotInstalled, requestKey, t)
+	return fmt.Errorf("%w: nothing under request key %q; install the Middleware for %v in front of this route", ErrNotInstalled, requestKey, t)
 }
 
 // resolve finds the session of the request at the first call.

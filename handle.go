@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"sync"
+	"time"
 )
 
 // A handle is the half of a [Session] that needs no T: which live session stands
@@ -20,7 +21,7 @@ type handle struct {
 	private  bool     // the answer is kept out of caches
 	err      error    // why it could not be answered
 	reason   error    // why there is no live session
-	live     *live    // nil when there is none
+	live     *live    // nil without a live session
 	value    any      // the decoded record, nil when handed out
 }
 
@@ -115,6 +116,13 @@ func (h *handle) take(l *live) any {
 	value := h.value
 	h.value = nil
 	return value
+}
+
+// A requirement is what the options of Require say.
+type requirement struct {
+	requestKey string
+	fresh      time.Duration // the greatest age, or 0
+	only       *engine       // whose sessions, or nil
 }
 
 // meets is [Session.Meets].

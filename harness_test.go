@@ -34,6 +34,11 @@ type User struct {
 	Cart  []string `json:"cart,omitempty"`
 }
 
+// account is larger: the data whose costs are measured.
+type account = echosession.Account
+
+var anAccount = echosession.AnAccount
+
 var testSecret = []byte("0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef")
 
 // eachStore runs a test over the memory store, the Redis store on the fake and

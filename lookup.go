@@ -191,7 +191,7 @@ func (s source) findInHeader(values []string) (string, error) {
 	return token, nil
 }
 
-// only returns the one value, or "" when there is none.
+// only returns the one value, or "" when values is empty.
 func only(values []string) (string, error) {
 	switch len(values) {
 	case 0:

@@ -20,7 +20,7 @@ import (
 )
 
 // lookupServer answers every request with "<name of the session>" or with why
-// there is none, and then with the length of the body that its handler reads.
+// no session was found, and then with the length of the body that its handler reads.
 func lookupServer(t testing.TB, change func(*echosession.Config)) (*server, *echosession.Manager[User]) {
 	t.Helper()
 	cfg := echosession.Config{Store: echosession.NewMemoryStore(), Secret: testSecret}
@@ -43,7 +43,7 @@ func lookupServer(t testing.TB, change func(*echosession.Config)) (*server, *ech
 	return s, m
 }
 
-// outcome is the name in a session, or why there is none.
+// outcome is the name in a session, or why there is no session.
 func outcome(sess *echosession.Session[User]) string {
 	for reason, word := range map[error]string{
 		echosession.ErrNoToken:        "none",

@@ -13,11 +13,11 @@ import (
 // for concurrent use. Make one with [New].
 type Manager[T any] struct{ engine *engine }
 
-// New returns a Manager, or an error that names every mistake in cfg and how to
-// mend it. It talks to no store.
+// New returns a Manager, or an error that joins a [*ConfigError] for every mistake
+// in cfg. It talks to no store.
 //
 // T is the struct that a session holds. New refuses a T that cannot be stored
-// without loss: one with channels, functions, interfaces other than any, or
+// without loss: a struct with channels, functions, interfaces other than any, or
 // unexported fields.
 func New[T any](cfg Config) (*Manager[T], error) {
 	e, err := newEngine(cfg, reflect.TypeFor[T]())
@@ -28,7 +28,7 @@ func New[T any](cfg Config) (*Manager[T], error) {
 }
 
 // Create makes a session outside of a request: in a job, a test or a gRPC
-// service. [Session.Token] is what its client gets. It returns the errors of
+// service. Give [Session.Token] to the client. It returns the errors of
 // [Session.Create].
 func (m *Manager[T]) Create(ctx context.Context, data T, opts ...CreateOption) (*Session[T], error) {
 	s := m.unbound()
@@ -38,10 +38,9 @@ func (m *Manager[T]) Create(ctx context.Context, data T, opts ...CreateOption) (
 	return s, nil
 }
 
-// Open returns the session of a token that came otherwise than in a request that
-// the middleware sees: over a WebSocket, or in gRPC metadata.
-//
-// As with [Get], a missing session is not an error: ask [Session.Exists].
+// Open returns the session of a token that did not come in an HTTP request: over a
+// WebSocket, or in gRPC metadata. As with [Get], a missing session is not an error:
+// ask [Session.Exists]. It returns [ErrStoreUnavailable].
 func (m *Manager[T]) Open(ctx context.Context, token string) (*Session[T], error) {
 	s := m.unbound()
 	if err := s.handle.open(ctx, token, new(T)); err != nil {
@@ -57,10 +56,10 @@ func (m *Manager[T]) unbound() *Session[T] {
 	return s
 }
 
-// List returns the live sessions of a subject, oldest first. They have no
-// [Session.Token] and no [Session.Claims], and can be read, updated, touched and
-// destroyed. A session whose record cannot be read is left out and logged. It
-// needs [Config.SubjectIndex].
+// List returns the live sessions of a subject, oldest first. They can be read,
+// updated, touched and destroyed, and have no [Session.Token] and no
+// [Session.Claims]. A session whose record cannot be read is left out and logged.
+// List needs [Config.SubjectIndex]. It returns [ErrStoreUnavailable].
 func (m *Manager[T]) List(ctx context.Context, subject string) ([]*Session[T], error) {
 	if err := m.engine.indexed(); err != nil {
 		return nil, err
@@ -80,13 +79,14 @@ func (m *Manager[T]) List(ctx context.Context, subject string) ([]*Session[T], e
 	return sessions, nil
 }
 
-// RevokeSubject destroys every session of a subject in one step, except those
-// with the IDs given, and returns how many there were. "Log out everywhere else"
-// is
+// RevokeSubject destroys every session of a subject in one step, except those with
+// the IDs given, and returns the number of sessions destroyed. "Log out everywhere
+// else" is
 //
-//	m.RevokeSubject(ctx, sess.Subject(), sess.ID())
+//	sessions.RevokeSubject(ctx, sess.Subject(), sess.ID())
 //
-// It needs [Config.SubjectIndex].
+// It needs [Config.SubjectIndex]. It returns [ErrStoreUnavailable] or
+// [ErrIndeterminate].
 func (m *Manager[_]) RevokeSubject(ctx context.Context, subject string, exceptIDs ...string) (int, error) {
 	if err := m.engine.indexed(); err != nil {
 		return 0, err
@@ -94,13 +94,13 @@ func (m *Manager[_]) RevokeSubject(ctx context.Context, subject string, exceptID
 	return m.engine.revoke(ctx, subject, exceptIDs)
 }
 
-// All visits every session of the keyspace, in no order and, while sessions are
-// being written, some of them perhaps twice. The sessions are like those of
-// [Manager.List]. A session whose record cannot be read is yielded as an error
-// that matches [ErrCorrupt], and the visit goes on; any other error ends it.
+// All visits every session of the keyspace, in no order. A session that is written
+// meanwhile may be visited twice. The sessions are like those of [Manager.List]. For
+// a record that cannot be read, All yields an error that matches [ErrCorrupt] and
+// goes on; any other error ends the visit.
 //
-// It walks the whole keyspace with SCAN, on every primary of a Cluster, and holds
-// a few hundred records at a time.
+// It walks the whole keyspace with SCAN, on every primary of a Cluster, and holds a
+// few hundred records at a time.
 func (m *Manager[T]) All(ctx context.Context) iter.Seq2[*Session[T], error] {
 	return func(yield func(*Session[T], error) bool) {
 		for entry, err := range m.engine.store.Scan(ctx) {
@@ -130,46 +130,33 @@ func (m *Manager[T]) listed(entry Entry) (*Session[T], error) {
 // A CreateOption is an option of [Session.Create] and [Manager.Create].
 type CreateOption func(*createParams)
 
-type createParams struct {
-	subject string
-	claims  Claims
-	maxAge  time.Duration
-	limited bool // maxAge was given
-}
-
 // WithSubject says whose session it is: the sub claim of the token. With
-// [Config.SubjectIndex] the session is found under it. At most 1 KiB of valid
-// UTF-8, with any characters.
+// [Config.SubjectIndex], [Manager.List] and [Manager.RevokeSubject] find the session
+// by it. At most 1 KiB of valid UTF-8, with any characters.
 func WithSubject(sub string) CreateOption {
 	return func(p *createParams) { p.subject = sub }
 }
 
-// WithClaims puts claims into the token, which its holder can read. The package
-// owns jti, iat and idle, and iss and aud where they are configured: they are
-// refused with [ErrReservedClaim]. A sub is the same as [WithSubject].
+// WithClaims puts claims into the token. Whoever holds the token can read them. The
+// package owns jti, iat and idle, and iss and aud where they are configured: a
+// caller's are refused with [ErrReservedClaim]. A sub is the same as [WithSubject].
 //
 // An exp (a time.Time, or a number of seconds since 1970) supersedes
-// [Config.MaxAge]: the session lives until then, used or not. With [WithMaxAge]
-// too, or with [Config.AbsoluteTimeout], the earliest ends it.
+// [Config.MaxAge]: the session lives until then, used or not. Together with
+// [WithMaxAge] or [Config.AbsoluteTimeout], the earliest of them ends the session.
 func WithClaims(c Claims) CreateOption {
 	return func(p *createParams) { p.claims = c }
 }
 
 // WithMaxAge sets this session's idle timeout instead of [Config.MaxAge], for
-// "remember me". It is part of the session: every process heeds it, whatever its
-// own Config says.
+// "remember me". At least a millisecond. It is part of the session: every process
+// heeds it, whatever the Config of that process says.
 func WithMaxAge(d time.Duration) CreateOption {
 	return func(p *createParams) { p.maxAge, p.limited = d, true }
 }
 
 // A RequireOption is an option of [Require] and [Manager.Require].
 type RequireOption func(requirement) requirement
-
-type requirement struct {
-	requestKey string
-	fresh      time.Duration
-	only       *engine
-}
 
 func requirementOf(opts []RequireOption) requirement {
 	r := requirement{requestKey: defaultRequestKey}

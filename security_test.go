@@ -1,13 +1,17 @@
 package echosession_test
 
 import (
+	"bytes"
 	"context"
+	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"net/http"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -15,9 +19,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/labstack/echo/v4"
+	"github.com/redis/go-redis/v9"
+
 	"github.com/echosession/echosession"
 	"github.com/echosession/echosession/internal/redistest"
-	"github.com/redis/go-redis/v9"
 )
 
 // Every test that SECURITY.md names is there.
@@ -412,4 +418,225 @@ func moving(t *testing.T, cluster *redistest.Cluster, m *echosession.Manager[Use
 	migration.Finish(t)
 	cluster.MigrateSlot(t, slot, from)
 	return err
+}
+
+// hostileTokens are what an attacker sends in place of a token. good is one that
+// he has.
+func hostileTokens(t *testing.T, good string) map[string]string {
+	t.Helper()
+	parts := strings.Split(good, ".")
+	header, payload, signature := parts[0], parts[1], parts[2]
+	encode := base64.RawURLEncoding.EncodeToString
+	claims := string(unb64(t, payload))
+	id := newID()
+	sign := func(header, payload string) string { return hs256(header, payload, testSecret) }
+	unsigned := func(header string) string { return encode([]byte(header)) + "." + payload + "." }
+	return map[string]string{
+		"a word":                       "token",
+		"dots":                         "..",
+		"two segments":                 header + "." + payload,
+		"four segments":                good + "." + signature,
+		"no signature":                 header + "." + payload + ".",
+		"no payload":                   header + ".." + signature,
+		"no header":                    "." + payload + "." + signature,
+		"alg none":                     unsigned(`{"alg":"none","typ":"JWT"}`),
+		"alg None, signed":             unsigned(`{"alg":"None"}`) + signature,
+		"alg of another key":           sign(`{"alg":"HS512","typ":"JWT"}`, claims),
+		"alg missing":                  sign(`{"typ":"JWT"}`, claims),
+		"alg twice":                    sign(`{"alg":"none","alg":"HS256"}`, claims),
+		"crit":                         sign(`{"alg":"HS256","crit":["x"],"x":1}`, claims),
+		"jku":                          sign(`{"alg":"HS256","jku":"https://evil.example/keys"}`, claims),
+		"jwk":                          sign(`{"alg":"HS256","jwk":{"kty":"oct","k":"AAAA"}}`, claims),
+		"kid that nobody has":          sign(`{"alg":"HS256","kid":"../../dev/null"}`, claims),
+		"another secret":               hs256(`{"alg":"HS256","typ":"JWT"}`, claims, []byte(strings.Repeat("x", 32))),
+		"empty secret":                 hs256(`{"alg":"HS256","typ":"JWT"}`, claims, nil),
+		"payload changed":              header + "." + encode([]byte(strings.Replace(claims, `"jti":"`, `"jti":"`+id[:1], 1))) + "." + signature,
+		"signature changed":            header + "." + payload + "." + encode(append([]byte{0}, unb64(t, signature)[1:]...)),
+		"signature cut":                good[:len(good)-4],
+		"padding":                      good + "=",
+		"a newline inside":             good[:len(good)-3] + "\n" + good[len(good)-3:],
+		"a NUL behind":                 good + "\x00",
+		"JSON serialization":           fmt.Sprintf(`{"payload":%q,"protected":%q,"signature":%q}`, payload, header, signature),
+		"no jti":                       sign(`{"alg":"HS256"}`, `{"iat":1}`),
+		"jti that is a key":            sign(`{"alg":"HS256"}`, `{"jti":"*"}`),
+		"jti that climbs":              sign(`{"alg":"HS256"}`, `{"jti":"../`+id[3:]+`"}`),
+		"jti in upper case":            sign(`{"alg":"HS256"}`, `{"jti":"`+strings.ToUpper(id)+`"}`),
+		"jti that is a number":         sign(`{"alg":"HS256"}`, `{"jti":1}`),
+		"jti that is no UUIDv4":        sign(`{"alg":"HS256"}`, `{"jti":"`+id[:14]+"1"+id[15:]+`"}`),
+		"two jti":                      sign(`{"alg":"HS256"}`, `{"jti":"`+id+`","jti":"`+newID()+`"}`),
+		"exp in the past":              sign(`{"alg":"HS256"}`, `{"jti":"`+id+`","exp":1}`),
+		"exp that is no number":        sign(`{"alg":"HS256"}`, `{"jti":"`+id+`","exp":"never"}`),
+		"exp beyond all bounds":        sign(`{"alg":"HS256"}`, `{"jti":"`+id+`","exp":1e999}`),
+		"nbf in the future":            sign(`{"alg":"HS256"}`, `{"jti":"`+id+`","nbf":9999999999}`),
+		"iat in the future":            sign(`{"alg":"HS256"}`, `{"jti":"`+id+`","iat":9999999999}`),
+		"negative idle":                sign(`{"alg":"HS256"}`, `{"jti":"`+id+`","idle":-1}`),
+		"payload that is an array":     sign(`{"alg":"HS256"}`, `[]`),
+		"payload with a tail":          sign(`{"alg":"HS256"}`, `{"jti":"`+id+`"}{}`),
+		"payload that nests deeply":    sign(`{"alg":"HS256"}`, `{"jti":"`+id+`","x":`+strings.Repeat("[", 1500)+strings.Repeat("]", 1499)+`}`),
+		"longer than 8 KiB":            sign(`{"alg":"HS256"}`, `{"jti":"`+id+`","x":"`+strings.Repeat("x", 8<<10)+`"}`),
+		"a token of another instance":  hs256(`{"alg":"HS256","kid":"a","typ":"JWT"}`, claims, []byte(strings.Repeat("a", 32))),
+		"an ID alone":                  id,
+		"nothing but bytes over ASCII": "\xff\xfe.\xfd.\xfc",
+	}
+}
+
+func TestHostileTokensCostNoCommandAndLookAlike(t *testing.T) {
+	fake := newFakeRedis(t)
+	m := newManager[User](t, echosession.Config{Client: fake, Secret: testSecret})
+	s := newServer(t, m.Middleware())
+	s.Any("/", func(c echo.Context) error { t.Error("let in"); return nil }, m.Require())
+	good := newToken(t, m, "Ada")
+	tokens := hostileTokens(t, good)
+	if len(tokens) < 30 {
+		t.Fatal(len(tokens))
+	}
+	before := fake.count("")
+	var want string
+	for name, token := range tokens {
+		// JSON carries the bytes that no header can.
+		quoted, err := json.Marshal(map[string]string{"accessToken": token})
+		if err != nil {
+			t.Fatal(err)
+		}
+		a := s.do(t, s.request(t, http.MethodPost, "/", string(quoted), "Content-Type", jsonType))
+		got := fmt.Sprint(a.StatusCode, a.Header.Get("WWW-Authenticate"), a.body)
+		if want == "" {
+			want = got
+		}
+		if a.StatusCode != http.StatusUnauthorized || got != want {
+			t.Errorf("%s: %s, want %s", name, got, want)
+		}
+		if sess, err := m.Open(t.Context(), token); err != nil || !errors.Is(sess.Reason(), echosession.ErrInvalidToken) {
+			t.Errorf("%s: %v, %v", name, sess.Reason(), err)
+		}
+	}
+	if n := fake.count("") - before; n != 0 {
+		t.Errorf("%d commands", n)
+	}
+}
+
+func TestARequestForAHostileRecord(t *testing.T) {
+	type tree struct {
+		Name     string
+		Children []tree
+		Any      any
+	}
+	eachStore(t, func(t *testing.T, cfg echosession.Config) {
+		log := new(logBuffer)
+		cfg.Logger = log.logger()
+		m := newManager[tree](t, cfg)
+		s := newServer(t, m.Middleware())
+		s.GET("/", func(c echo.Context) error { return c.NoContent(http.StatusOK) }, m.Require())
+		store := storeOf(t, cfg)
+		const secret = "the-data-of-somebody"
+		genuine := func() (*echosession.Session[tree], []byte) {
+			sess, err := m.Create(t.Context(), tree{Name: secret})
+			if err != nil {
+				t.Fatal(err)
+			}
+			record, err := store.Load(t.Context(), echosession.Ref{ID: sess.ID()}, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return sess, record
+		}
+		sess, record := genuine()
+		_, other := genuine()
+		// The data begins where the record of an empty tree differs.
+		head := bytes.LastIndex(record, []byte("\xc0\x83")) + 1
+		if head == 0 {
+			t.Fatalf("no data in % x", record)
+		}
+		with := func(data string) []byte { return append(bytes.Clone(record[:head]), data...) }
+		const deep = 60_000
+		invalid := s.get(t, "/", "bad")
+		for name, tt := range map[string]struct {
+			record []byte
+			status int
+		}{
+			"five bytes that ask for 4 Gi":        {[]byte("\xdf\xff\xff\xff\xff"), 401},
+			"the same as data":                    {with("\xdf\xff\xff\xff\xff"), 401},
+			"an array of 4 Gi":                    {with("\xdd\xff\xff\xff\xff"), 401},
+			"a string of 4 Gi":                    {with("\xdb\xff\xff\xff\xff"), 401},
+			"60,000 arrays":                       {bytes.Repeat([]byte{0x91}, deep), 401},
+			"60,000 arrays as data":               {with(strings.Repeat("\x91", deep)), 401},
+			"60,000 maps as data":                 {with(strings.Repeat("\x81", deep)), 401},
+			"a value of another type":             {with("\xc3"), 401},
+			"nothing as data":                     {with(""), 401},
+			"a map that ends early":               {with("\x83\xa4Name"), 401},
+			"a name twice":                        {with("\x82\xa4Name\xa1a\xa4Name\xa1b"), 401},
+			"cut off":                             {record[:len(record)-1], 401},
+			"cut off in the header":               {record[:20], 401},
+			"one byte":                            {record[:1], 401},
+			"a byte behind":                       {append(bytes.Clone(record), 0xc0), 401},
+			"another format":                      {append([]byte{record[0], 0x7f}, record[2:]...), 401},
+			"text":                                {[]byte("hello"), 401},
+			"JSON":                                {[]byte(`{"Name":"x"}`), 401},
+			"another session's record":            {other, 503},
+			"another session's record, cut short": {other[:len(other)-1], 503},
+		} {
+			t.Run(name, func(t *testing.T) {
+				overwrite(t, store, sess.ID(), tt.record)
+				before := len(log.String())
+				a := s.get(t, "/", sess.Token())
+				if a.StatusCode != tt.status {
+					t.Fatalf("%d %s", a.StatusCode, a.body)
+				}
+				if tt.status == 401 && (a.body != invalid.body || a.Header.Get("WWW-Authenticate") != invalid.Header.Get("WWW-Authenticate")) {
+					t.Errorf("the answer differs: %s, %v", a.body, a.Header)
+				}
+				said := log.String()[before:]
+				if strings.Contains(a.body+said, secret) || strings.Contains(said, sess.ID()) || strings.Contains(said, sess.Token()) {
+					t.Errorf("%s; the log says %s", a.body, said)
+				}
+				if said == "" {
+					t.Error("nobody was told")
+				}
+				if left, err := store.Load(t.Context(), echosession.Ref{ID: sess.ID()}, 0); !bytes.Equal(left, tt.record) {
+					t.Errorf("left is %.40q, %v", left, err)
+				}
+			})
+		}
+		if cfg.Client == nil {
+			return
+		}
+		t.Run("a list", func(t *testing.T) {
+			client, ok := cfg.Client.(*redis.Client)
+			if !ok {
+				t.Skip("the fake has no lists")
+			}
+			key := cfg.Keyspace + sess.ID()
+			client.Del(t.Context(), key)
+			client.RPush(t.Context(), key, "a")
+			client.Expire(t.Context(), key, time.Minute)
+			a := s.get(t, "/", sess.Token())
+			if a.StatusCode != 503 || a.Header.Get("WWW-Authenticate") != "" || strings.Contains(a.body, "WRONGTYPE") {
+				t.Errorf("%d %s", a.StatusCode, a.body)
+			}
+			if n := client.LLen(t.Context(), key).Val(); n != 1 {
+				t.Error("the list is gone")
+			}
+		})
+	})
+}
+
+func TestRecordOfAnotherStruct(t *testing.T) {
+	type other struct{ Name map[string]int }
+	eachStore(t, func(t *testing.T, cfg echosession.Config) {
+		token := newToken(t, newManager[User](t, cfg), "Ada")
+		type counted struct {
+			Name map[string]int `json:"name"`
+		}
+		sess, err := newManager[counted](t, cfg).Open(t.Context(), token)
+		if err != nil || !errors.Is(sess.Reason(), echosession.ErrCorrupt) || sess.Exists() {
+			t.Error(sess.Reason(), err)
+		}
+		// A struct without the field reads what it knows.
+		if sess, err := newManager[other](t, cfg).Open(t.Context(), token); err != nil || !sess.Exists() {
+			t.Error(sess.Reason(), err)
+		}
+		if sess, err := newManager[User](t, cfg).Open(t.Context(), token); err != nil || sess.Data().Name != "Ada" {
+			t.Error(sess.Reason(), err)
+		}
+	})
 }

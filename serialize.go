@@ -19,43 +19,51 @@ import (
 	"github.com/echosession/echosession/internal/shape"
 )
 
-// Codec turns the user's struct into bytes and back. A nil Codec in [Config]
-// means MessagePack, and is what most need: only there do fields that this
-// release of a program does not know survive an Update. Implementations are safe
-// for concurrent use and keep no reference to the bytes or the value.
+// Codec turns the sessions' data into bytes and back. Most programs leave
+// [Config.Codec] nil, which means MessagePack. Only MessagePack keeps, in an Update,
+// the fields that a newer release of the program has written and this one does not
+// know. Implementations must be safe for concurrent use and must keep no reference
+// to the bytes or the value.
 //
 // # MessagePack
 //
-// A struct is a map keyed by field name. The msgpack tag names a field, else the
-// json tag: a field tagged `json:"-"` is not stored unless it has a msgpack tag.
-// A time comes back in UTC, without its monotonic clock reading, and a number in
-// an interface as int64, uint64 (above the range of int64) or the float type that
-// it was. A struct in an interface comes back as a map[string]any.
+// A struct is stored as a map from field names to values. The msgpack tag names a
+// field, or the json tag where there is no msgpack tag: a field tagged `json:"-"` is
+// not stored unless it has a msgpack tag too.
 //
-// Types with a method pair of msgpack's or MarshalBinary or MarshalText encode
-// themselves; their fields, those of structs that carry the option as_array, and
-// values in interfaces are taken as a whole when unknown fields are preserved.
+// A time comes back in UTC, without its monotonic clock reading. A whole number in
+// an interface comes back as int64, or as uint64 when it is too large for int64; a
+// float keeps its type. A struct in an interface comes back as a map[string]any.
+//
+// Types that have a pair of methods of the msgpack package, or MarshalBinary or
+// MarshalText and its counterpart, encode themselves.
+//
+// An Update replaces some values as a whole, with the fields in them that this
+// release does not know: types that encode themselves, structs with the msgpack
+// option as_array, and values in interfaces.
 type Codec interface {
-	// Marshal encodes v, a pointer to the user's type.
+	// Marshal encodes v, a pointer to a T.
 	Marshal(v any) ([]byte, error)
 
-	// Unmarshal decodes data into v, a pointer to a zero value of the user's
-	// type.
+	// Unmarshal decodes data into v, a pointer to a zero T.
 	Unmarshal(data []byte, v any) error
 }
 
-// A record is one MessagePack array:
+// A record is one MessagePack array, plain or sealed:
 //
-//	[format, ID, revision, created-at, idle timeout, deadline, subject, data]  plain
-//	[format, ID, revision, created-at, idle timeout, deadline, sealed]         sealed
+//	[format, ID, revision, created-at, idle timeout, deadline, subject, data]
+//	[format, ID, revision, created-at, idle timeout, deadline, sealed]
 //
-// ID and revision are binaries of 16 and 8 bytes, created-at milliseconds since
-// 1970 in 8 bytes, the idle timeout milliseconds, -1 for none, or nil for the
-// configured one; the deadline is milliseconds since 1970 or nil, and the subject
-// a string or nil. Data is the encoded value itself under MessagePack, and a
-// binary under another Codec. Sealed is a binary: nonce and AES-256-GCM ciphertext
-// of what follows the deadline in a plain record, with all that precedes it as
-// additional data.
+// Its elements are:
+//   - ID and revision: binaries of 16 and 8 bytes.
+//   - Created-at: milliseconds since 1970, in 8 bytes.
+//   - Idle timeout: milliseconds, -1 for none, or nil for the configured one.
+//   - Deadline: milliseconds since 1970, or nil for none.
+//   - Subject: a string, or nil for none.
+//   - Data: the encoded value itself under MessagePack, and a binary under another
+//     Codec.
+//   - Sealed: a binary with the nonce and the AES-256-GCM ciphertext of subject and
+//     data. The elements before it are the additional data.
 const (
 	formatMsgpack byte = iota + 1
 	formatCodec
@@ -66,8 +74,8 @@ const (
 const (
 	idLen = 16
 
-	// A revision is compared only with the others of one session, so 64 bits make
-	// taking one write for another a matter of 1 in 2^64 for each comparison.
+	// A revision is compared only with revisions of the same session. With 64 random
+	// bits, one comparison takes two writes for the same one with probability 2^-64.
 	revisionLen = 8
 
 	idStart       = 4
@@ -77,11 +85,12 @@ const (
 	sealOverhead = 12 + 16 // nonce and tag
 )
 
+// A recordHeader is what a record says of its session, beside the data.
 type recordHeader struct {
 	id        string        // canonical, lower case
 	createdAt time.Time     // whole milliseconds, UTC
-	idle      time.Duration // the session's own idle timeout; 0: it has none of its own; noIdle: it lives until its deadline
-	deadline  time.Time     // when the session ends whatever its use, whole milliseconds, UTC; zero: never
+	idle      time.Duration // the session's own idle timeout; 0: the configured one; jwt.NoIdle: it lives until its deadline
+	deadline  time.Time     // when the session ends however much it is used, whole milliseconds, UTC; zero: never
 	subject   string
 }
 
@@ -106,8 +115,9 @@ type serializer struct {
 	flat bool
 }
 
-// newSerializer reports everything that is wrong with T and the configuration.
-func newSerializer(t reflect.Type, cfg serializerConfig) (*serializer, error) {
+// newSerializer returns a serializer for sessions of type t, or every mistake in t
+// and cfg and no serializer.
+func newSerializer(t reflect.Type, cfg serializerConfig) (*serializer, []ConfigError) {
 	s := &serializer{
 		codec:          cfg.codec,
 		allowPlaintext: cfg.allowPlaintext,
@@ -121,58 +131,69 @@ func newSerializer(t reflect.Type, cfg serializerConfig) (*serializer, error) {
 	if len(cfg.encryptionKeys) > 0 {
 		s.format += formatSealedMsgpack - formatMsgpack
 	}
-
-	errs := []error{s.useKeys(cfg.encryptionKeys)}
-	if err := s.useType(t); err != nil {
-		errs = append(errs, err)
+	var mistakes []ConfigError
+	for _, reason := range s.useKeys(cfg.encryptionKeys) {
+		mistakes = append(mistakes, ConfigError{"EncryptionKeys", reason})
 	}
-	if err := errors.Join(errs...); err != nil {
-		return nil, err
+	for _, reason := range s.useType(t) {
+		mistakes = append(mistakes, ConfigError{fieldT, reason})
+	}
+	if len(mistakes) > 0 {
+		return nil, mistakes
 	}
 	return s, nil
 }
 
-func (s *serializer) useKeys(keys [][]byte) error {
-	var errs []error
+// useKeys returns everything that is wrong with the encryption keys.
+func (s *serializer) useKeys(keys [][]byte) (reasons []string) {
 	for i, key := range keys {
 		if len(key) != 32 {
-			errs = append(errs, fmt.Errorf("encryption key %d has %d bytes: AES-256 takes exactly 32", i, len(key)))
+			reasons = append(reasons, fmt.Sprintf("encryption key %d has %d bytes: AES-256 takes exactly 32", i, len(key)))
 			continue
 		}
 		for j := range i {
 			if bytes.Equal(key, keys[j]) {
-				errs = append(errs, fmt.Errorf("encryption key %d is the same as key %d", i, j))
+				reasons = append(reasons, fmt.Sprintf("encryption key %d is the same as key %d", i, j))
 			}
 		}
-		block, err := aes.NewCipher(key)
+		seal, err := newSeal(key)
 		if err != nil {
-			return err
-		}
-		seal, err := cipher.NewGCMWithRandomNonce(block)
-		if err != nil {
-			return err
+			reasons = append(reasons, fmt.Sprintf("encryption key %d cannot be used: %v", i, err))
 		}
 		s.seals = append(s.seals, seal)
 	}
-	return errors.Join(errs...)
+	return reasons
 }
 
-func (s *serializer) useType(t reflect.Type) error {
+func newSeal(key []byte) (cipher.AEAD, error) {
+	block, err := aes.NewCipher(key)
+	if err != nil {
+		return nil, err
+	}
+	return cipher.NewGCMWithRandomNonce(block)
+}
+
+// useType returns every reason why a session cannot hold a value of type t.
+func (s *serializer) useType(t reflect.Type) (reasons []string) {
+	var mistakes []shape.Mistake
 	switch {
 	case t.Kind() == reflect.Pointer:
-		return fmt.Errorf("%s: a session holds a struct, not a pointer to one: use %s", t, t.Elem())
+		return []string{fmt.Sprintf("%s: a session holds a struct, not a pointer to one: use %s", t, t.Elem())}
 	case t.Kind() == reflect.Interface && t != reflect.TypeFor[any]():
-		return fmt.Errorf("%s: the type behind an interface is not stored: use a struct", t)
+		return []string{fmt.Sprintf("%s: the type behind an interface is not stored: use a struct", t)}
 	case s.codec != nil:
-		return shape.ProbeCodec(t, s.codec.Marshal, s.codec.Unmarshal)
+		mistakes = shape.ProbeCodec(t, s.codec.Marshal, s.codec.Unmarshal)
+	default:
+		s.shape, mistakes = shape.New(t)
 	}
-	sh, err := shape.New(t)
-	s.shape = sh
-	return err
+	for _, m := range mistakes {
+		reasons = append(reasons, m.String())
+	}
+	return reasons
 }
 
-// encode makes a record with a new revision of h and v, a *T. The unknown fields
-// of prev, the session's record before, live on in it; prev may be nil.
+// encode makes a record of h and v, a *T, with a new revision. It takes over the
+// unknown fields of prev, the session's record so far; prev may be nil.
 func (s *serializer) encode(h recordHeader, v any, prev []byte) ([]byte, error) {
 	var prevData []byte
 	if prev != nil && s.shape != nil && s.shape.Keeps() {
@@ -231,7 +252,8 @@ type buffer struct{ bytes []byte }
 
 var buffers = sync.Pool{New: func() any { return new(buffer) }}
 
-// release gives the buffer back unless one large session made it large.
+// release gives the buffer back. A buffer that a large session has made large is left
+// to the garbage collector.
 func (b *buffer) release() {
 	if cap(b.bytes) <= 64<<10 {
 		buffers.Put(b)
@@ -255,10 +277,9 @@ func (s *serializer) rewrite(prev []byte, newID string) ([]byte, error) {
 }
 
 // decode reads a record into v, a pointer to a zero T, or only its header when v
-// is nil. It answers [ErrCorrupt]
-// for what cannot be read, without a word of the data, and [ErrStoreUnavailable]
-// for another session's record: the store mixed up its replies, and the session
-// may well be there.
+// is nil. It returns [ErrCorrupt], without a word of the data, when the record cannot
+// be read. It returns [ErrStoreUnavailable] when the record is another session's: the
+// store mixed up its replies, and the session may well be there.
 func (s *serializer) decode(id string, record []byte, v any) (recordHeader, error) {
 	if revisionOf(record) == nil {
 		return recordHeader{}, corrupt("it does not begin as a record does")
@@ -327,6 +348,8 @@ type opened struct {
 	data   []byte
 }
 
+// open takes a record apart and decrypts it if need be. It does not look into the
+// data.
 func (s *serializer) open(record []byte) (opened, error) {
 	if revisionOf(record) == nil {
 		return opened{}, corrupt("it does not begin as a record does")
@@ -344,31 +367,9 @@ func (s *serializer) open(record []byte) (opened, error) {
 
 	var p opened
 	scan := shape.Scanner{Data: record, Pos: prefixLen}
-	createdAt, err1 := scan.Next()
-	idle, err2 := scan.Next()
-	deadline, err3 := scan.Next()
-	ok := err1 == nil && err2 == nil && err3 == nil && createdAt.Form == shape.FormUint && createdAt.N <= math.MaxInt64
-	p.header.createdAt = time.UnixMilli(int64(createdAt.N)).UTC()
-	switch {
-	case idle.Form == shape.FormNil:
-	case idle.Form == shape.FormInt && int64(idle.N) == -1:
-		p.header.idle = jwt.NoIdle
-	case idle.Form == shape.FormUint && idle.N > 0 && idle.N <= uint64(math.MaxInt64/time.Millisecond):
-		p.header.idle = time.Duration(idle.N) * time.Millisecond
-	default:
-		ok = false
-	}
-	switch {
-	case deadline.Form == shape.FormNil:
-	case deadline.Form == shape.FormUint && deadline.N <= math.MaxInt64:
-		p.header.deadline = time.UnixMilli(int64(deadline.N)).UTC()
-	default:
-		ok = false
-	}
-	if !ok {
+	if !p.header.readTimes(&scan) {
 		return opened{}, corrupt("its header is damaged")
 	}
-
 	p.tail = record[scan.Pos:]
 	if sealed {
 		head := record[:scan.Pos]
@@ -391,6 +392,42 @@ func (s *serializer) open(record []byte) (opened, error) {
 	return p, nil
 }
 
+// readTimes reads created-at, idle timeout and deadline, and reports whether they
+// are what appendHead writes.
+func (h *recordHeader) readTimes(scan *shape.Scanner) bool {
+	createdAt, err := scan.Next()
+	if err != nil || createdAt.Form != shape.FormUint || createdAt.N > math.MaxInt64 {
+		return false
+	}
+	h.createdAt = time.UnixMilli(int64(createdAt.N)).UTC()
+
+	idle, err := scan.Next()
+	switch {
+	case err != nil:
+		return false
+	case idle.Form == shape.FormNil:
+	case idle.Form == shape.FormInt && int64(idle.N) == -1:
+		h.idle = jwt.NoIdle
+	case idle.Form == shape.FormUint && idle.N > 0 && idle.N <= uint64(math.MaxInt64/time.Millisecond):
+		h.idle = time.Duration(idle.N) * time.Millisecond
+	default:
+		return false
+	}
+
+	deadline, err := scan.Next()
+	switch {
+	case err != nil:
+		return false
+	case deadline.Form == shape.FormNil:
+	case deadline.Form == shape.FormUint && deadline.N <= math.MaxInt64:
+		h.deadline = time.UnixMilli(int64(deadline.N)).UTC()
+	default:
+		return false
+	}
+	return true
+}
+
+// unseal returns what was sealed, or nil when no key opens it.
 func (s *serializer) unseal(sealed, head []byte) []byte {
 	for _, seal := range s.seals {
 		if tail, err := seal.Open(nil, nil, sealed, head); err == nil {
@@ -435,8 +472,9 @@ func (s *serializer) appendHead(dst []byte, h recordHeader) ([]byte, error) {
 	return binary.BigEndian.AppendUint64(append(dst, 0xcf), uint64(max(0, h.deadline.UnixMilli()))), nil
 }
 
-// finish makes a record that is the caller's own of a head and a tail in one
-// buffer, if it is small enough.
+// finish makes a record of a buffer that holds its head and its tail. The record
+// shares no memory with the buffer. It returns [ErrTooLarge] when the record is too
+// large.
 func (s *serializer) finish(buf []byte, head int) ([]byte, error) {
 	record, err := s.seal(buf, head)
 	if err != nil {
@@ -449,8 +487,7 @@ func (s *serializer) finish(buf []byte, head int) ([]byte, error) {
 	return record, nil
 }
 
-// seal returns a copy of buf whose bytes from head on are sealed if there are
-// keys.
+// seal returns a copy of buf. If there are keys, its bytes from head on are sealed.
 func (s *serializer) seal(buf []byte, head int) ([]byte, error) {
 	if len(s.seals) == 0 {
 		return bytes.Clone(buf), nil
@@ -490,7 +527,7 @@ func appendBinaryHeader(dst []byte, n int) []byte {
 	}
 }
 
-// parseID reads the canonical, lower-case form of a UUID alone.
+// parseID reads a UUID in its canonical form in lower case, and refuses every other.
 func parseID(id string) (b [idLen]byte, err error) {
 	if len(id) == 36 && id[8] == '-' && id[13] == '-' && id[18] == '-' && id[23] == '-' && !strings.ContainsAny(id, "ABCDEF") {
 		var digits [2 * idLen]byte

@@ -1,7 +1,8 @@
-package echosession_test
+package echosession
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"os"
 	"path/filepath"
@@ -9,8 +10,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/echosession/echosession"
 )
 
 // The types whose records stand under testdata/records. They do not change: a
@@ -85,12 +84,12 @@ func readGolden(t *testing.T, path string) goldenRecord {
 	return g
 }
 
-func (g goldenRecord) serializer(t *testing.T) (reflect.Type, echosession.Serializer) {
+func (g goldenRecord) serializer(t *testing.T) (reflect.Type, *serializer) {
 	typ := goldenTypes[g.lines["type"]]
 	if typ == nil {
 		t.Fatalf("type %q", g.lines["type"])
 	}
-	var codec echosession.Codec
+	var codec Codec
 	if g.lines["codec"] == "json" {
 		codec = jsonCodec{}
 	}
@@ -98,9 +97,9 @@ func (g goldenRecord) serializer(t *testing.T) (reflect.Type, echosession.Serial
 	if k, ok := g.lines["key"]; ok {
 		keys = append(keys, unhex(t, k))
 	}
-	s, err := echosession.NewSerializer(typ, echosession.NewSerializerConfig(codec, 1<<16, false, keys...))
-	if err != nil {
-		t.Fatal(err)
+	s, mistakes := newSerializer(typ, serializerConfig{codec: codec, maxSize: 1 << 16, encryptionKeys: keys})
+	if len(mistakes) > 0 {
+		t.Fatal(mistakes)
 	}
 	return typ, s
 }
@@ -115,15 +114,15 @@ func TestGoldenRecords(t *testing.T) {
 			g := readGolden(t, path)
 			typ, s := g.serializer(t)
 			got := reflect.New(typ)
-			h, err := s.Decode(g.lines["id"], g.record, got.Interface())
+			h, err := s.decode(g.lines["id"], g.record, got.Interface())
 			switch g.lines["expect"] {
 			case "corrupt":
-				if !errors.Is(err, echosession.ErrCorrupt) {
+				if !errors.Is(err, ErrCorrupt) {
 					t.Errorf("error %v, want ErrCorrupt", err)
 				}
 				return
 			case "unavailable":
-				if !errors.Is(err, echosession.ErrStoreUnavailable) {
+				if !errors.Is(err, ErrStoreUnavailable) {
 					t.Errorf("error %v, want ErrStoreUnavailable", err)
 				}
 				return
@@ -142,23 +141,27 @@ func TestGoldenRecords(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			want := echosession.NewRecordHeader(g.lines["id"], created.UTC(), idle, g.lines["subject"])
+			want := recordHeader{id: g.lines["id"], createdAt: created.UTC(), idle: idle, subject: g.lines["subject"]}
 			if deadline, ok := g.lines["deadline"]; ok {
 				at, err := time.Parse(time.RFC3339Nano, deadline)
 				if err != nil {
 					t.Fatal(err)
 				}
-				want = want.WithDeadline(at.UTC())
+				want.deadline = at.UTC()
 			}
 			if h != want {
 				t.Errorf("header %+v, want %+v", h, want)
 			}
-			if data := asJSON(got.Interface()); string(data) != g.lines["data"] {
+			data, err := json.Marshal(got.Interface())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if string(data) != g.lines["data"] {
 				t.Errorf("data %s\nwant %s", data, g.lines["data"])
 			}
 			if g.lines["expect"] == "rewritten" {
 				again := encode(t, s, h, got.Interface(), nil)
-				copy(again, echosession.RevisionOf(g.record))
+				copy(again, revisionOf(g.record))
 				if !bytes.Equal(again, g.record) {
 					t.Errorf("today's record %x\nis not        %x", again, g.record)
 				}

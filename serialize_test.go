@@ -1,19 +1,24 @@
-package echosession_test
+package echosession
 
 import (
 	"bytes"
 	"encoding/binary"
+	"encoding/gob"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
+	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/echosession/echosession"
+	"github.com/echosession/echosession/internal/jwt"
+	"github.com/vmihailenco/msgpack/v5"
 )
 
 const (
@@ -23,12 +28,9 @@ const (
 
 var createdAt = time.Date(2026, 3, 4, 5, 6, 7, 8_000_000, time.UTC)
 
-type cartItem struct {
-	SKU string `msgpack:"sku"`
-	Qty int    `msgpack:"qty,omitempty"`
-}
-
-type account struct {
+// Account is the data of most records here, and of the benchmarks of the whole
+// package.
+type Account struct {
 	UserID    int64             `json:"user_id"`
 	Name      string            `json:"name"`
 	Email     string            `msgpack:"mail" json:"email"`
@@ -39,8 +41,9 @@ type account struct {
 	Cart      []cartItem        `json:"cart"`
 }
 
-func anAccount() account {
-	return account{
+// AnAccount returns an Account with something in every field.
+func AnAccount() Account {
+	return Account{
 		UserID:    81723,
 		Name:      "Ada Lovelace",
 		Email:     "ada@example.com",
@@ -52,41 +55,48 @@ func anAccount() account {
 	}
 }
 
-func aHeader() echosession.RecordHeader {
-	return echosession.NewRecordHeader(idA, createdAt, 90*time.Minute, "ada")
+type cartItem struct {
+	SKU string `msgpack:"sku"`
+	Qty int    `msgpack:"qty,omitempty"`
+}
+
+func aHeader() recordHeader {
+	return recordHeader{id: idA, createdAt: createdAt, idle: 90 * time.Minute, subject: "ada"}
 }
 
 func key(b byte) []byte { return bytes.Repeat([]byte{b}, 32) }
 
-func plain[T any](tb testing.TB) echosession.Serializer {
-	return serializer[T](tb, echosession.NewSerializerConfig(nil, 64<<10, false))
+// plain returns a serializer whose records are not sealed.
+func plain[T any](tb testing.TB) *serializer {
+	return serializerOf[T](tb, serializerConfig{maxSize: 64 << 10})
 }
 
-func sealed[T any](tb testing.TB, keys ...[]byte) echosession.Serializer {
-	return serializer[T](tb, echosession.NewSerializerConfig(nil, 64<<10, false, keys...))
+// sealed returns a serializer that seals with the first of the keys.
+func sealed[T any](tb testing.TB, keys ...[]byte) *serializer {
+	return serializerOf[T](tb, serializerConfig{maxSize: 64 << 10, encryptionKeys: keys})
 }
 
-func serializer[T any](tb testing.TB, cfg echosession.SerializerConfig) echosession.Serializer {
+func serializerOf[T any](tb testing.TB, cfg serializerConfig) *serializer {
 	tb.Helper()
-	s, err := echosession.NewSerializer(reflect.TypeFor[T](), cfg)
-	if err != nil {
-		tb.Fatal(err)
+	s, mistakes := newSerializer(reflect.TypeFor[T](), cfg)
+	if len(mistakes) > 0 {
+		tb.Fatal(mistakes)
 	}
 	return s
 }
 
-func encode(tb testing.TB, s echosession.Serializer, h echosession.RecordHeader, v any, prev []byte) []byte {
+func encode(tb testing.TB, s *serializer, h recordHeader, v any, prev []byte) []byte {
 	tb.Helper()
-	record, err := s.Encode(h, v, prev)
+	record, err := s.encode(h, v, prev)
 	if err != nil {
 		tb.Fatal(err)
 	}
 	return record
 }
 
-func decode[T any](tb testing.TB, s echosession.Serializer, record []byte) (v T) {
+func decode[T any](tb testing.TB, s *serializer, record []byte) (v T) {
 	tb.Helper()
-	if _, err := s.Decode(idA, record, &v); err != nil {
+	if _, err := s.decode(idA, record, &v); err != nil {
 		tb.Fatal(err)
 	}
 	return v
@@ -98,36 +108,38 @@ func (jsonCodec) Marshal(v any) ([]byte, error)      { return json.Marshal(v) }
 func (jsonCodec) Unmarshal(data []byte, v any) error { return json.Unmarshal(data, v) }
 
 // everyFormat returns a serializer of each of the four record formats.
-func everyFormat[T any](tb testing.TB) map[string]echosession.Serializer {
-	return map[string]echosession.Serializer{
+func everyFormat[T any](tb testing.TB) map[string]*serializer {
+	return map[string]*serializer{
 		"msgpack":        plain[T](tb),
-		"codec":          serializer[T](tb, echosession.NewSerializerConfig(jsonCodec{}, 64<<10, false)),
+		"codec":          serializerOf[T](tb, serializerConfig{codec: jsonCodec{}, maxSize: 64 << 10}),
 		"sealed msgpack": sealed[T](tb, key(1)),
-		"sealed codec":   serializer[T](tb, echosession.NewSerializerConfig(jsonCodec{}, 64<<10, false, key(1))),
+		"sealed codec":   serializerOf[T](tb, serializerConfig{codec: jsonCodec{}, maxSize: 64 << 10, encryptionKeys: [][]byte{key(1)}}),
 	}
 }
 
 func TestRecordRoundTrip(t *testing.T) {
-	headers := map[string]echosession.RecordHeader{
+	headers := map[string]recordHeader{
 		"all set":                aHeader(),
-		"no subject, no idle":    echosession.NewRecordHeader(idA, createdAt, 0, ""),
-		"lives until exp":        echosession.NewRecordHeader(idA, createdAt, echosession.NoIdleTimeout, "x"),
-		"subject of 40 bytes":    echosession.NewRecordHeader(idA, createdAt, time.Hour, strings.Repeat("s", 40)),
-		"subject of 300 bytes":   echosession.NewRecordHeader(idA, createdAt, time.Hour, strings.Repeat("s", 300)),
-		"subject of any bytes":   echosession.NewRecordHeader(idA, createdAt, time.Hour, "\xff\x00{}:"),
-		"longest idle timeout":   echosession.NewRecordHeader(idA, createdAt, 9_223_372_036_854*time.Millisecond, ""),
-		"idle of a millisecond":  echosession.NewRecordHeader(idA, createdAt, time.Millisecond, ""),
-		"deadline":               aHeader().WithDeadline(createdAt.Add(time.Hour)),
-		"created at 1970":        echosession.NewRecordHeader(idA, time.UnixMilli(0).UTC(), 0, ""),
-		"created in the year 9k": echosession.NewRecordHeader(idA, time.Date(9000, 1, 1, 0, 0, 0, 0, time.UTC), 0, ""),
+		"no subject, no idle":    {id: idA, createdAt: createdAt},
+		"lives until exp":        {id: idA, createdAt: createdAt, idle: jwt.NoIdle, subject: "x"},
+		"subject of 40 bytes":    {id: idA, createdAt: createdAt, idle: time.Hour, subject: strings.Repeat("s", 40)},
+		"subject of 300 bytes":   {id: idA, createdAt: createdAt, idle: time.Hour, subject: strings.Repeat("s", 300)},
+		"subject of 70 KB":       {id: idA, createdAt: createdAt, idle: time.Hour, subject: strings.Repeat("s", 70_000)},
+		"subject of any bytes":   {id: idA, createdAt: createdAt, idle: time.Hour, subject: "\xff\x00{}:"},
+		"longest idle timeout":   {id: idA, createdAt: createdAt, idle: 9_223_372_036_854 * time.Millisecond},
+		"idle of a millisecond":  {id: idA, createdAt: createdAt, idle: time.Millisecond},
+		"deadline":               {id: idA, createdAt: createdAt, idle: 90 * time.Minute, subject: "ada", deadline: createdAt.Add(time.Hour)},
+		"created at 1970":        {id: idA, createdAt: time.UnixMilli(0).UTC()},
+		"created in the year 9k": {id: idA, createdAt: time.Date(9000, 1, 1, 0, 0, 0, 0, time.UTC)},
 	}
-	for format, s := range everyFormat[account](t) {
+	for format, s := range everyFormat[Account](t) {
+		s.maxSize = 128 << 10
 		for name, h := range headers {
 			t.Run(format+"/"+name, func(t *testing.T) {
-				want := anAccount()
+				want := AnAccount()
 				record := encode(t, s, h, &want, nil)
-				var got account
-				gotHeader, err := s.Decode(idA, record, &got)
+				var got Account
+				gotHeader, err := s.decode(idA, record, &got)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -137,7 +149,7 @@ func TestRecordRoundTrip(t *testing.T) {
 				if gotHeader != h {
 					t.Errorf("header %+v, want %+v", gotHeader, h)
 				}
-				if alone, err := s.Header(record); err != nil || alone != h {
+				if alone, err := s.header(record); err != nil || alone != h {
 					t.Errorf("header alone %+v, %v, want %+v", alone, err, h)
 				}
 				if first := record[0]; first != 0x98 && first != 0x97 {
@@ -149,33 +161,32 @@ func TestRecordRoundTrip(t *testing.T) {
 }
 
 func TestHeaderIsRoundedToMilliseconds(t *testing.T) {
-	s := plain[account](t)
-	h := echosession.NewRecordHeader(idA, createdAt.Add(999*time.Microsecond), time.Microsecond, "")
-	got, err := s.Header(encode(t, s, h, new(account), nil))
+	s := plain[Account](t)
+	h := recordHeader{id: idA, createdAt: createdAt.Add(999 * time.Microsecond), idle: time.Microsecond}
+	got, err := s.header(encode(t, s, h, new(Account), nil))
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, at, idle, _ := got.Fields()
-	if !at.Equal(createdAt) {
-		t.Errorf("created at %v, want %v", at, createdAt)
+	if !got.createdAt.Equal(createdAt) {
+		t.Errorf("created at %v, want %v", got.createdAt, createdAt)
 	}
-	if idle != time.Millisecond {
-		t.Errorf("idle timeout %v: one under a millisecond must not become none", idle)
+	if got.idle != time.Millisecond {
+		t.Errorf("idle timeout %v: one under a millisecond must not become none", got.idle)
 	}
 }
 
 func TestEncodeRefusesHeader(t *testing.T) {
-	s := plain[account](t)
-	for name, h := range map[string]echosession.RecordHeader{
-		"empty ID":      echosession.NewRecordHeader("", createdAt, 0, ""),
-		"upper-case ID": echosession.NewRecordHeader(strings.ToUpper(idA), createdAt, 0, ""),
-		"ID in braces":  echosession.NewRecordHeader("{"+idA+"}", createdAt, 0, ""),
-		"no dashes":     echosession.NewRecordHeader(strings.ReplaceAll(idA, "-", "0"), createdAt, 0, ""),
-		"not hex":       echosession.NewRecordHeader("g"+idA[1:], createdAt, 0, ""),
-		"before 1970":   echosession.NewRecordHeader(idA, time.Time{}, 0, ""),
+	s := plain[Account](t)
+	for name, h := range map[string]recordHeader{
+		"empty ID":      {createdAt: createdAt},
+		"upper-case ID": {id: strings.ToUpper(idA), createdAt: createdAt},
+		"ID in braces":  {id: "{" + idA + "}", createdAt: createdAt},
+		"no dashes":     {id: strings.ReplaceAll(idA, "-", "0"), createdAt: createdAt},
+		"not hex":       {id: "g" + idA[1:], createdAt: createdAt},
+		"before 1970":   {id: idA, createdAt: time.Time{}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if record, err := s.Encode(h, new(account), nil); err == nil {
+			if record, err := s.encode(h, new(Account), nil); err == nil {
 				t.Errorf("encoded %x", record)
 			}
 		})
@@ -183,13 +194,13 @@ func TestEncodeRefusesHeader(t *testing.T) {
 }
 
 func TestRevision(t *testing.T) {
-	for format, s := range everyFormat[account](t) {
+	for format, s := range everyFormat[Account](t) {
 		t.Run(format, func(t *testing.T) {
 			seen := map[string]bool{}
 			var record []byte
 			for range 100 {
-				record = encode(t, s, aHeader(), new(account), nil)
-				revision := echosession.RevisionOf(record)
+				record = encode(t, s, aHeader(), new(Account), nil)
+				revision := revisionOf(record)
 				if !bytes.HasPrefix(record, revision) || len(revision) != 30 {
 					t.Fatalf("revision %x of %x", revision, record)
 				}
@@ -201,18 +212,18 @@ func TestRevision(t *testing.T) {
 			for _, i := range []int{0, 1, 2, 3, 20, 21} {
 				damaged := bytes.Clone(record)
 				damaged[i] ^= 0x80
-				if got := echosession.RevisionOf(damaged); got != nil {
+				if got := revisionOf(damaged); got != nil {
 					t.Errorf("byte %d damaged: revision %x", i, got)
 				}
 			}
 			for n := range 30 {
-				if got := echosession.RevisionOf(record[:n]); got != nil {
+				if got := revisionOf(record[:n]); got != nil {
 					t.Errorf("%d bytes have revision %x", n, got)
 				}
 			}
 			damaged := bytes.Clone(record)
 			damaged[1] = 5
-			if got := echosession.RevisionOf(damaged); got != nil {
+			if got := revisionOf(damaged); got != nil {
 				t.Errorf("format 5 has revision %x", got)
 			}
 		})
@@ -220,16 +231,16 @@ func TestRevision(t *testing.T) {
 }
 
 func TestAnotherSessionsRecord(t *testing.T) {
-	for format, s := range everyFormat[account](t) {
+	for format, s := range everyFormat[Account](t) {
 		t.Run(format, func(t *testing.T) {
-			v := anAccount()
+			v := AnAccount()
 			record := encode(t, s, aHeader(), &v, nil)
-			var got account
-			_, err := s.Decode(idB, record, &got)
-			if !errors.Is(err, echosession.ErrStoreUnavailable) || errors.Is(err, echosession.ErrCorrupt) {
+			var got Account
+			_, err := s.decode(idB, record, &got)
+			if !errors.Is(err, ErrStoreUnavailable) || errors.Is(err, ErrCorrupt) {
 				t.Errorf("error %v, want ErrStoreUnavailable", err)
 			}
-			if !reflect.DeepEqual(got, account{}) {
+			if !reflect.DeepEqual(got, Account{}) {
 				t.Errorf("data of another session came out: %+v", got)
 			}
 			if err != nil && (strings.Contains(err.Error(), idA) || strings.Contains(err.Error(), idB)) {
@@ -240,74 +251,74 @@ func TestAnotherSessionsRecord(t *testing.T) {
 }
 
 func TestRewrite(t *testing.T) {
-	for format, s := range everyFormat[account](t) {
+	for format, s := range everyFormat[Account](t) {
 		t.Run(format, func(t *testing.T) {
-			want := anAccount()
+			want := AnAccount()
 			prev := encode(t, s, aHeader(), &want, nil)
 			before := bytes.Clone(prev)
-			record, err := s.Rewrite(prev, idB)
+			record, err := s.rewrite(prev, idB)
 			if err != nil {
 				t.Fatal(err)
 			}
 			if !bytes.Equal(prev, before) {
 				t.Error("the old record was changed")
 			}
-			var got account
-			h, err := s.Decode(idB, record, &got)
+			var got Account
+			h, err := s.decode(idB, record, &got)
 			if err != nil {
 				t.Fatal(err)
 			}
 			if !reflect.DeepEqual(got, want) {
 				t.Errorf("decoded %+v, want %+v", got, want)
 			}
-			if want := echosession.NewRecordHeader(idB, createdAt, 90*time.Minute, "ada"); h != want {
+			if want := (recordHeader{id: idB, createdAt: createdAt, idle: 90 * time.Minute, subject: "ada"}); h != want {
 				t.Errorf("header %+v, want %+v", h, want)
 			}
-			if bytes.Contains(record, echosession.RevisionOf(prev)[22:]) {
+			if bytes.Contains(record, revisionOf(prev)[22:]) {
 				t.Error("the revision is the old one")
 			}
 		})
 	}
 
 	t.Run("keeps unknown fields", func(t *testing.T) {
-		newer, older := plain[account](t), plain[struct{ Name string }](t)
-		want := anAccount()
-		record, err := older.Rewrite(encode(t, newer, aHeader(), &want, nil), idA)
+		newer, older := plain[Account](t), plain[struct{ Name string }](t)
+		want := AnAccount()
+		record, err := older.rewrite(encode(t, newer, aHeader(), &want, nil), idA)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := decode[account](t, newer, record); !reflect.DeepEqual(got, want) {
+		if got := decode[Account](t, newer, record); !reflect.DeepEqual(got, want) {
 			t.Errorf("decoded %+v, want %+v", got, want)
 		}
 	})
 	t.Run("seals with the first key", func(t *testing.T) {
-		rotated, first := sealed[account](t, key(2), key(1)), sealed[account](t, key(2))
-		v := anAccount()
-		record, err := rotated.Rewrite(encode(t, sealed[account](t, key(1)), aHeader(), &v, nil), idA)
+		rotated, first := sealed[Account](t, key(2), key(1)), sealed[Account](t, key(2))
+		v := AnAccount()
+		record, err := rotated.rewrite(encode(t, sealed[Account](t, key(1)), aHeader(), &v, nil), idA)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := decode[account](t, first, record); !reflect.DeepEqual(got, v) {
+		if got := decode[Account](t, first, record); !reflect.DeepEqual(got, v) {
 			t.Errorf("decoded %+v, want %+v", got, v)
 		}
 	})
 	t.Run("refuses a damaged record", func(t *testing.T) {
-		if _, err := plain[account](t).Rewrite([]byte("nonsense"), idB); !errors.Is(err, echosession.ErrCorrupt) {
+		if _, err := plain[Account](t).rewrite([]byte("nonsense"), idB); !errors.Is(err, ErrCorrupt) {
 			t.Errorf("error %v, want ErrCorrupt", err)
 		}
 	})
 }
 
 func TestSealing(t *testing.T) {
-	v := anAccount()
-	open := plain[account](t)
-	one, two := sealed[account](t, key(1)), sealed[account](t, key(2), key(1))
-	migrating := serializer[account](t, echosession.NewSerializerConfig(nil, 64<<10, true, key(1)))
+	v := AnAccount()
+	open := plain[Account](t)
+	one, two := sealed[Account](t, key(1)), sealed[Account](t, key(2), key(1))
+	migrating := serializerOf[Account](t, serializerConfig{maxSize: 64 << 10, allowPlaintext: true, encryptionKeys: [][]byte{key(1)}})
 	sealedRecord, openRecord := encode(t, one, aHeader(), &v, nil), encode(t, open, aHeader(), &v, nil)
 
 	for _, c := range []struct {
 		name   string
-		s      echosession.Serializer
+		s      *serializer
 		record []byte
 		reads  bool
 	}{
@@ -315,19 +326,19 @@ func TestSealing(t *testing.T) {
 		{"a later key opens", two, sealedRecord, true},
 		{"the first key seals", one, encode(t, two, aHeader(), &v, nil), false},
 		{"no key", open, sealedRecord, false},
-		{"another key", sealed[account](t, key(3)), sealedRecord, false},
+		{"another key", sealed[Account](t, key(3)), sealedRecord, false},
 		{"plaintext is refused", one, openRecord, false},
 		{"plaintext is read when allowed", migrating, openRecord, true},
 		{"sealed is read when plaintext is allowed", migrating, sealedRecord, true},
 		{"plaintext is sealed when written again", one, encode(t, migrating, aHeader(), &v, openRecord), true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			var got account
-			_, err := c.s.Decode(idA, c.record, &got)
+			var got Account
+			_, err := c.s.decode(idA, c.record, &got)
 			if c.reads && (err != nil || !reflect.DeepEqual(got, v)) {
 				t.Errorf("decoded %+v, %v", got, err)
 			}
-			if !c.reads && !errors.Is(err, echosession.ErrCorrupt) {
+			if !c.reads && !errors.Is(err, ErrCorrupt) {
 				t.Errorf("error %v, want ErrCorrupt", err)
 			}
 		})
@@ -345,8 +356,8 @@ func TestSealing(t *testing.T) {
 			for bit := range 8 {
 				damaged := bytes.Clone(sealedRecord)
 				damaged[i] ^= 1 << bit
-				var got account
-				if _, err := one.Decode(idA, damaged, &got); err == nil {
+				var got Account
+				if _, err := one.decode(idA, damaged, &got); err == nil {
 					t.Fatalf("bit %d of byte %d changed and nothing happened", bit, i)
 				}
 			}
@@ -354,19 +365,19 @@ func TestSealing(t *testing.T) {
 	})
 	t.Run("any missing or added byte fails", func(t *testing.T) {
 		for n := range sealedRecord {
-			if _, err := one.Decode(idA, sealedRecord[:n], new(account)); !errors.Is(err, echosession.ErrCorrupt) {
+			if _, err := one.decode(idA, sealedRecord[:n], new(Account)); !errors.Is(err, ErrCorrupt) {
 				t.Fatalf("%d bytes: error %v", n, err)
 			}
 		}
-		if _, err := one.Decode(idA, append(bytes.Clone(sealedRecord), 0), new(account)); !errors.Is(err, echosession.ErrCorrupt) {
+		if _, err := one.decode(idA, append(bytes.Clone(sealedRecord), 0), new(Account)); !errors.Is(err, ErrCorrupt) {
 			t.Errorf("one more byte: error %v", err)
 		}
 	})
 	t.Run("a record under another's ID fails", func(t *testing.T) {
-		b := echosession.NewRecordHeader(idB, createdAt, 0, "bob")
-		other := encode(t, one, b, new(account), nil)
+		b := recordHeader{id: idB, createdAt: createdAt, subject: "bob"}
+		other := encode(t, one, b, new(Account), nil)
 		moved := append(bytes.Clone(sealedRecord[:20]), other[20:]...)
-		if _, err := one.Decode(idA, moved, new(account)); !errors.Is(err, echosession.ErrCorrupt) {
+		if _, err := one.decode(idA, moved, new(Account)); !errors.Is(err, ErrCorrupt) {
 			t.Errorf("error %v, want ErrCorrupt", err)
 		}
 	})
@@ -383,30 +394,74 @@ func TestEncryptionKeysRefused(t *testing.T) {
 		"twice one": {[][]byte{key(1), key(2), key(1)}, "encryption key 2 is the same as key 0"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := echosession.NewSerializer(reflect.TypeFor[account](), echosession.NewSerializerConfig(nil, 1<<16, false, c.keys...))
-			if err == nil || !strings.Contains(err.Error(), c.want) {
-				t.Errorf("error %v, want %q", err, c.want)
+			s, mistakes := newSerializer(reflect.TypeFor[Account](), serializerConfig{maxSize: 1 << 16, encryptionKeys: c.keys})
+			if s != nil || len(mistakes) != 1 || mistakes[0].Field != "EncryptionKeys" || !strings.Contains(mistakes[0].Reason, c.want) {
+				t.Errorf("mistakes %v, want one with %q", mistakes, c.want)
 			}
 		})
 	}
 }
 
+// What can be stored is internal/shape's to decide. Here are the types that cannot be
+// T, and how mistakes are handed on.
+func TestTypesOfSessionsRefused(t *testing.T) {
+	for name, c := range map[string]struct {
+		typ    reflect.Type
+		reason string
+	}{
+		"pointer":    {reflect.TypeFor[*Account](), "use echosession.Account"},
+		"interface":  {reflect.TypeFor[error](), "interface"},
+		"its fields": {reflect.TypeFor[struct{ C chan int }](), "T"},
+	} {
+		for format, codec := range map[string]Codec{"msgpack": nil, "codec": jsonCodec{}} {
+			t.Run(format+"/"+name, func(t *testing.T) {
+				s, mistakes := newSerializer(c.typ, serializerConfig{codec: codec, maxSize: 1 << 16})
+				if s != nil || len(mistakes) != 1 || mistakes[0].Field != "T" || !strings.Contains(mistakes[0].Reason, c.reason) {
+					t.Errorf("mistakes %v, want one with %q", mistakes, c.reason)
+				}
+			})
+		}
+	}
+	t.Run("every mistake at once", func(t *testing.T) {
+		type unfit struct {
+			C chan int
+			F func()
+		}
+		_, mistakes := newSerializer(reflect.TypeFor[unfit](), serializerConfig{maxSize: 1 << 16, encryptionKeys: [][]byte{[]byte("short"), nil}})
+		want := []ConfigError{
+			{"EncryptionKeys", "encryption key 0 has 5 bytes: AES-256 takes exactly 32"},
+			{"EncryptionKeys", "encryption key 1 has 0 bytes: AES-256 takes exactly 32"},
+			{"T", "unfit.C: a value of type chan int cannot be stored: tag the field `msgpack:\"-\"`"},
+			{"T", "unfit.F: a value of type func() cannot be stored: tag the field `msgpack:\"-\"`"},
+		}
+		if !slices.Equal(mistakes, want) {
+			t.Errorf("mistakes %q\nwant %q", mistakes, want)
+		}
+	})
+	t.Run("a pointer and a short key", func(t *testing.T) {
+		_, mistakes := newSerializer(reflect.TypeFor[*int](), serializerConfig{maxSize: 1 << 16, encryptionKeys: [][]byte{[]byte("short")}})
+		if len(mistakes) != 2 || !strings.Contains(mistakes[0].Reason, "5 bytes") || !strings.Contains(mistakes[1].Reason, "pointer") {
+			t.Errorf("mistakes %v", mistakes)
+		}
+	})
+}
+
 func TestTooLarge(t *testing.T) {
-	for format, s := range map[string]echosession.Serializer{
-		"msgpack":        serializer[string](t, echosession.NewSerializerConfig(nil, 1000, false)),
-		"codec":          serializer[string](t, echosession.NewSerializerConfig(jsonCodec{}, 1000, false)),
-		"sealed msgpack": serializer[string](t, echosession.NewSerializerConfig(nil, 1000, false, key(1))),
+	for format, s := range map[string]*serializer{
+		"msgpack":        serializerOf[string](t, serializerConfig{maxSize: 1000}),
+		"codec":          serializerOf[string](t, serializerConfig{codec: jsonCodec{}, maxSize: 1000}),
+		"sealed msgpack": serializerOf[string](t, serializerConfig{maxSize: 1000, encryptionKeys: [][]byte{key(1)}}),
 	} {
 		t.Run(format, func(t *testing.T) {
 			longest := 0
 			for n := 900; n < 1100; n++ {
 				v := strings.Repeat("x", n)
-				record, err := s.Encode(aHeader(), &v, nil)
+				record, err := s.encode(aHeader(), &v, nil)
 				if err == nil {
 					longest = len(record)
 					continue
 				}
-				if !errors.Is(err, echosession.ErrTooLarge) || !strings.Contains(err.Error(), "1000") {
+				if !errors.Is(err, ErrTooLarge) || !strings.Contains(err.Error(), "1000") {
 					t.Fatalf("error %v, want ErrTooLarge with the limit", err)
 				}
 			}
@@ -417,93 +472,46 @@ func TestTooLarge(t *testing.T) {
 	}
 }
 
-type node struct {
-	Value int
-	Next  *node
-	Nodes []*node
-	Any   any
-}
+type linked struct{ Next *linked }
 
-func TestNesting(t *testing.T) {
-	// With a limit this high a cycle must be found before the stack is used up.
-	s := serializer[node](t, echosession.NewSerializerConfig(nil, 64<<20, false))
-	small := plain[node](t)
-
-	chain := func(depth int) *node {
-		n := &node{}
+func TestTooDeep(t *testing.T) {
+	chain := func(depth int) *linked {
+		n := &linked{}
 		for range depth - 1 {
-			n = &node{Next: n}
+			n = &linked{Next: n}
 		}
 		return n
 	}
-	pointer := &node{}
-	pointer.Next = pointer
-	slice := &node{}
-	slice.Nodes = []*node{slice, slice}
-	m := map[string]any{}
-	m["m"] = m
-
-	for name, c := range map[string]struct {
-		v  *node
-		ok bool
-	}{
-		"64 levels":                {chain(echosession.MaxDepth), true},
-		"65 levels":                {chain(echosession.MaxDepth + 1), false},
-		"pointer to itself":        {pointer, false},
-		"slice of itself":          {slice, false},
-		"interface map in itself":  {&node{Any: m}, false},
-		"long chain":               {chain(1_000_000), false},
-		"long chain, small in all": {chain(500), false},
-	} {
-		t.Run(name, func(t *testing.T) {
-			for _, s := range []echosession.Serializer{s, small} {
-				record, err := s.Encode(aHeader(), c.v, nil)
-				if c.ok && err != nil || !c.ok && !errors.Is(err, echosession.ErrTooLarge) {
-					t.Fatalf("error %v, fits: %t", err, c.ok)
-				}
-				if !c.ok {
-					if !strings.Contains(err.Error(), "64 levels") {
-						t.Errorf("error %v does not speak of levels", err)
-					}
-					continue
-				}
-				if got := decode[node](t, s, record); !reflect.DeepEqual(&got, c.v) {
-					t.Error("decoded another chain")
-				}
+	cycle := &linked{}
+	cycle.Next = cycle
+	for _, maxSize := range []int{64 << 20, 64 << 10} {
+		s := serializerOf[linked](t, serializerConfig{maxSize: maxSize})
+		for name, v := range map[string]*linked{"65 levels": chain(65), "a cycle": cycle, "a long chain": chain(1_000_000)} {
+			if _, err := s.encode(aHeader(), v, nil); !errors.Is(err, ErrTooLarge) || !strings.Contains(err.Error(), "64 levels") {
+				t.Errorf("%s: error %v, want ErrTooLarge that speaks of levels", name, err)
 			}
-		})
+		}
+		deepest := chain(64)
+		if got := decode[linked](t, s, encode(t, s, aHeader(), deepest, nil)); !reflect.DeepEqual(&got, deepest) {
+			t.Error("64 levels: decoded another chain")
+		}
 	}
 }
 
+// What T cannot say about the values in its interfaces is found when they are encoded.
+// The mistake is the program's.
 func TestEncodeFails(t *testing.T) {
-	s := plain[map[string]any](t)
-	for name, v := range map[string]any{
-		"channel in an interface":           make(chan int),
-		"map with integer keys in one":      map[int]string{1: "a"},
-		"map of those, deeper":              []any{map[string]any{"m": map[int]int{1: 2}}},
-		"error of a type's own method":      marshalFails{},
-		"type's own method writes too much": raw("\x01\x02"),
-	} {
-		t.Run(name, func(t *testing.T) {
-			data := map[string]any{"v": v}
-			record, err := s.Encode(aHeader(), &data, nil)
-			if err == nil {
-				t.Errorf("encoded %x", record)
-			}
-			if errors.Is(err, echosession.ErrTooLarge) || errors.Is(err, echosession.ErrCorrupt) {
-				t.Errorf("error %v matches a sentinel that says something else", err)
-			}
-		})
+	data := map[string]any{"v": make(chan int)}
+	for format, s := range everyFormat[map[string]any](t) {
+		record, err := s.encode(aHeader(), &data, nil)
+		if err == nil {
+			t.Errorf("%s: encoded %x", format, record)
+		}
+		if errors.Is(err, ErrTooLarge) || errors.Is(err, ErrCorrupt) {
+			t.Errorf("%s: error %v matches a sentinel that says something else", format, err)
+		}
 	}
 }
-
-type marshalFails struct{}
-
-func (marshalFails) MarshalText() ([]byte, error) { return nil, errors.New("no") }
-
-type raw string
-
-func (r raw) MarshalMsgpack() ([]byte, error) { return []byte(r), nil }
 
 // A session must not change under its owner when another is encoded or decoded.
 func TestResultsShareNoMemory(t *testing.T) {
@@ -545,105 +553,21 @@ func TestResultsShareNoMemory(t *testing.T) {
 	}
 }
 
-func TestTimesAreUTC(t *testing.T) {
-	type inner struct{ Then time.Time }
-	type times struct {
-		inner
-		At     time.Time
-		Ptr    *time.Time
-		Slice  []time.Time
-		Array  [2]time.Time
-		Map    map[string]time.Time
-		Nested []map[string]*inner
-		Any    any
-		Loose  map[string]any
-		Zero   time.Time
-		Nil    *time.Time
-	}
-	defer func(l *time.Location) { time.Local = l }(time.Local)
-	time.Local = time.FixedZone("elsewhere", 5*3600)
-
-	make := func(at time.Time) times {
-		return times{
-			inner: inner{}, At: at, Ptr: &at, Slice: []time.Time{at, at}, Array: [2]time.Time{at, at},
-			Map: map[string]time.Time{"a": at, "b": at}, Nested: []map[string]*inner{{"n": {at}}},
-			Any: []any{at, map[string]any{"t": at}}, Loose: map[string]any{"t": at, "s": []any{at}},
-		}
-	}
-	s := plain[times](t)
-	now := time.Now()
-	v, want := make(now), make(now.UTC().Round(0))
-	if got := decode[times](t, s, encode(t, s, aHeader(), &v, nil)); !reflect.DeepEqual(got, want) {
-		t.Errorf("decoded %+v\nwant %+v", got, want)
-	}
-
-	top := plain[time.Time](t)
-	if got := decode[time.Time](t, top, encode(t, top, aHeader(), &now, nil)); got != now.UTC().Round(0) {
-		t.Errorf("decoded %v", got)
-	}
-}
-
-func TestInterfacesHoldStableTypes(t *testing.T) {
-	s := plain[map[string]any](t)
-	for _, c := range []struct{ in, out any }{
-		{nil, nil}, {true, true}, {"s", "s"}, {[]byte("b"), []byte("b")},
-		{1, int64(1)}, {-1, int64(-1)}, {int8(-100), int64(-100)}, {200, int64(200)}, {-200, int64(-200)},
-		{70_000, int64(70_000)}, {-70_000, int64(-70_000)}, {1 << 40, int64(1 << 40)}, {-1 << 40, int64(-1 << 40)},
-		{uint8(200), int64(200)}, {uint64(1<<63 - 1), int64(1<<63 - 1)}, {uint64(1 << 63), uint64(1 << 63)},
-		{float32(0.1), float32(0.1)}, {0.1, 0.1}, {time.Second, int64(time.Second)},
-		{[]int{1, 300}, []any{int64(1), int64(300)}},
-		{map[string]int{"a": 1}, map[string]any{"a": int64(1)}},
-		{cartItem{"pen", 2}, map[string]any{"sku": "pen", "qty": int64(2)}},
-	} {
-		v := map[string]any{"v": c.in}
-		got := decode[map[string]any](t, s, encode(t, s, aHeader(), &v, nil))
-		if !reflect.DeepEqual(got["v"], c.out) {
-			t.Errorf("%T %v comes back as %T %v, want %T", c.in, c.in, got["v"], got["v"], c.out)
-		}
-	}
-}
-
-func TestFlat(t *testing.T) {
-	for _, c := range []struct {
-		typ  reflect.Type
-		flat bool
-	}{
-		{reflect.TypeFor[int](), true},
-		{reflect.TypeFor[string](), true},
-		{reflect.TypeFor[struct {
-			A [3]struct{ S string }
-			T time.Time
-		}](), true},
-		{reflect.TypeFor[struct{ P *int }](), false},
-		{reflect.TypeFor[struct{ S []int }](), false},
-		{reflect.TypeFor[[2]map[string]int](), false},
-		{reflect.TypeFor[struct{ A any }](), false},
-	} {
-		s, err := echosession.NewSerializer(c.typ, echosession.NewSerializerConfig(nil, 1<<16, false))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got := s.Flat(); got != c.flat {
-			t.Errorf("%v: flat %t, want %t", c.typ, got, c.flat)
-		}
-	}
-}
-
 func TestSerializerIsSafeForConcurrentUse(t *testing.T) {
-	s := plain[account](t)
+	s := plain[Account](t)
 	var wg sync.WaitGroup
 	for i := range 8 {
 		wg.Go(func() {
 			for j := range 100 {
-				want := anAccount()
+				want := AnAccount()
 				want.Name = fmt.Sprint(i, j)
-				record, err := s.Encode(aHeader(), &want, nil)
+				record, err := s.encode(aHeader(), &want, nil)
 				if err != nil {
 					t.Error(err)
 					return
 				}
-				var got account
-				if _, err := s.Decode(idA, record, &got); err != nil || !reflect.DeepEqual(got, want) {
+				var got Account
+				if _, err := s.decode(idA, record, &got); err != nil || !reflect.DeepEqual(got, want) {
 					t.Errorf("decoded %+v, %v", got, err)
 					return
 				}
@@ -656,14 +580,15 @@ func TestSerializerIsSafeForConcurrentUse(t *testing.T) {
 func TestCodecErrorsAreCorrupt(t *testing.T) {
 	panics := plainCodec{func([]byte, any) error { panic("no") }}
 	fails := plainCodec{func(data []byte, _ any) error { return fmt.Errorf("bad %s", data) }}
-	for name, codec := range map[string]echosession.Codec{"panic": panics, "error": fails} {
+	for name, codec := range map[string]Codec{"panic": panics, "error": fails} {
 		t.Run(name, func(t *testing.T) {
-			good := serializer[string](t, echosession.NewSerializerConfig(jsonCodec{}, 1<<16, false))
+			good := serializerOf[string](t, serializerConfig{codec: jsonCodec{}, maxSize: 1 << 16})
 			v := "secret"
 			record := encode(t, good, aHeader(), &v, nil)
-			s := echosession.WithCodec(good, codec)
-			_, err := s.Decode(idA, record, new(string))
-			if !errors.Is(err, echosession.ErrCorrupt) || strings.Contains(err.Error(), "secret") {
+			s := *good
+			s.codec = codec
+			_, err := s.decode(idA, record, new(string))
+			if !errors.Is(err, ErrCorrupt) || strings.Contains(err.Error(), "secret") {
 				t.Errorf("error %v", err)
 			}
 		})
@@ -673,7 +598,7 @@ func TestCodecErrorsAreCorrupt(t *testing.T) {
 		formats := everyFormat[string](t)
 		for _, pair := range [][2]string{{"msgpack", "codec"}, {"codec", "msgpack"}, {"sealed msgpack", "sealed codec"}, {"sealed codec", "sealed msgpack"}} {
 			record := encode(t, formats[pair[0]], aHeader(), &v, nil)
-			if _, err := formats[pair[1]].Decode(idA, record, new(string)); !errors.Is(err, echosession.ErrCorrupt) {
+			if _, err := formats[pair[1]].decode(idA, record, new(string)); !errors.Is(err, ErrCorrupt) {
 				t.Errorf("%s read by %s: error %v", pair[0], pair[1], err)
 			}
 		}
@@ -692,4 +617,394 @@ func record(data []byte) []byte {
 	b = append(b, 0xc4, 8, 1, 2, 3, 4, 5, 6, 7, 8, 0xcf)
 	b = binary.BigEndian.AppendUint64(b, uint64(createdAt.UnixMilli()))
 	return append(append(b, 0xc0, 0xc0, 0xc0), data...)
+}
+
+func unhex(tb testing.TB, s string) []byte {
+	tb.Helper()
+	b, err := hex.DecodeString(strings.ReplaceAll(s, " ", ""))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return b
+}
+
+func TestHostileRecords(t *testing.T) {
+	good := record([]byte{0x80})
+	for name, r := range map[string][]byte{
+		"nil":                   nil,
+		"one byte":              {0x98},
+		"JSON":                  []byte(`{"id":"0b5c9f3e-6d0a-4b8e-9f57-3f1f0f6f2a11"}` + strings.Repeat(" ", 20)),
+		"prefix alone":          good[:30],
+		"no data":               good[:len(good)-1],
+		"no subject":            good[:len(good)-2],
+		"no deadline":           good[:len(good)-3],
+		"no idle timeout":       good[:len(good)-4],
+		"half a created-at":     good[:35],
+		"a byte follows":        append(bytes.Clone(good), 0xc0),
+		"format 0":              with(good, 1, 0),
+		"format 5":              with(good, 1, 5),
+		"sealed format":         with(with(good, 1, 3), 0, 0x97),
+		"seven elements":        with(good, 0, 0x97),
+		"begins with C1":        with(good, 0, 0xc1),
+		"ID of 15 bytes":        with(good, 3, 15),
+		"revision is a string":  with(good, 20, 0xd9),
+		"created-at is a float": with(good, 30, 0xcb),
+		"created-at negative":   with(with(good, 30, 0xd3), 31, 0xff),
+		"created-at over int64": with(good, 31, 0xff),
+		"idle timeout 0":        with(good, 39, 0x00),
+		"idle timeout -2":       with(good, 39, 0xfe),
+		"idle timeout a bool":   with(good, 39, 0xc2),
+		"idle timeout overflow": append(append(bytes.Clone(good[:39]), 0xcf, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff), good[40:]...),
+		"deadline negative":     with(good, 40, 0xff),
+		"deadline a string":     with(good, 40, 0xa0),
+		"deadline over int64":   append(append(bytes.Clone(good[:40]), 0xcf, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff), good[41:]...),
+		"subject an integer":    with(good, 41, 0x01),
+		"data of another type":  append(bytes.Clone(good[:42]), 0x91, 0xc3),
+		"data of 2^32-1 pairs":  append(bytes.Clone(good[:42]), 0xdf, 0xff, 0xff, 0xff, 0xff),
+		"data with C1":          append(bytes.Clone(good[:42]), 0x81, 0xa1, '?', 0xc1),
+		"subject a binary":      append(append(bytes.Clone(good[:41]), 0xc4, 1, 'a'), 0x80),
+	} {
+		t.Run(name, func(t *testing.T) {
+			dataAlone := name == "no data" || name == "a byte follows" || strings.HasPrefix(name, "data ")
+			s := plain[Account](t)
+			if _, err := s.decode(idA, r, new(Account)); !errors.Is(err, ErrCorrupt) {
+				t.Errorf("Decode: error %v, want ErrCorrupt", err)
+			}
+			if _, err := s.rewrite(r, idB); !dataAlone && !errors.Is(err, ErrCorrupt) {
+				t.Errorf("Rewrite: error %v, want ErrCorrupt", err)
+			}
+			if _, err := s.encode(aHeader(), new(Account), append([]byte{}, r...)); r != nil && !errors.Is(err, ErrCorrupt) {
+				t.Errorf("Encode over it: error %v, want ErrCorrupt", err)
+			}
+			if _, err := s.header(r); !dataAlone && !errors.Is(err, ErrCorrupt) {
+				t.Errorf("Header: error %v, want ErrCorrupt", err)
+			}
+		})
+	}
+	if _, err := plain[Account](t).decode(idA, good, new(Account)); err != nil {
+		t.Errorf("the record that the others are made of: %v", err)
+	}
+}
+
+// Under a codec the data is one binary.
+func TestHostileCodecRecords(t *testing.T) {
+	s := everyFormat[Account](t)["codec"]
+	head := with(record(nil), 1, formatCodec)
+	for name, c := range map[string]struct {
+		data string
+		ok   bool
+	}{
+		"a binary":             {"c4 02 7b7d", true},
+		"a longer form of it":  {"c6 00000002 7b7d", true},
+		"nothing":              {"", false},
+		"a string":             {"a2 7b7d", false},
+		"a map":                {"80", false},
+		"a byte follows":       {"c4 02 7b7d 00", false},
+		"a byte is missing":    {"c4 03 7b7d", false},
+		"4 GB of it":           {"c6 ffffffff 7b7d", false},
+		"what the codec hates": {"c4 01 7b", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := s.decode(idA, append(bytes.Clone(head), unhex(t, c.data)...), new(Account))
+			if c.ok && err != nil || !c.ok && !errors.Is(err, ErrCorrupt) {
+				t.Errorf("error %v, reads: %t", err, c.ok)
+			}
+		})
+	}
+}
+
+func TestLargeRecordsUnderACodec(t *testing.T) {
+	for _, n := range []int{250, 300, 70_000} {
+		s := serializerOf[string](t, serializerConfig{codec: jsonCodec{}, maxSize: 128 << 10})
+		v := strings.Repeat("x", n)
+		if got := decode[string](t, s, encode(t, s, aHeader(), &v, nil)); got != v {
+			t.Errorf("%d bytes come back as %d", n, len(got))
+		}
+	}
+}
+
+func with(b []byte, i int, c byte) []byte {
+	b = bytes.Clone(b)
+	b[i] = c
+	return b
+}
+
+// What a store holds may be another user's: no error shows it.
+func TestRecordErrorsCarryNoData(t *testing.T) {
+	type named struct{ N int }
+	for format, s := range everyFormat[named](t) {
+		type secret struct{ N string }
+		written := everyFormat[secret](t)[format]
+		_, err := s.decode(idA, encode(t, written, aHeader(), &secret{"secret"}, nil), new(named))
+		if !errors.Is(err, ErrCorrupt) || strings.Contains(err.Error(), "secret") || strings.Contains(err.Error(), idA) {
+			t.Errorf("%s: error %v", format, err)
+		}
+	}
+}
+
+// newerAccount is the Account of a newer release.
+type newerAccount struct {
+	Account
+	Newer string
+}
+
+// Which fields are carried is internal/shape's to decide. Here is that a record's are,
+// whatever became of the record in between.
+func TestUnknownFieldsOfARecordSurvive(t *testing.T) {
+	open := serializerConfig{maxSize: 64 << 10}
+	one := serializerConfig{maxSize: 64 << 10, encryptionKeys: [][]byte{key(1)}}
+	two := serializerConfig{maxSize: 64 << 10, encryptionKeys: [][]byte{key(2), key(1)}}
+	both := serializerConfig{maxSize: 64 << 10, encryptionKeys: [][]byte{key(1)}, allowPlaintext: true}
+	for name, c := range map[string]struct{ newer, older serializerConfig }{
+		"plain":                     {open, open},
+		"sealed":                    {one, one},
+		"sealed again":              {one, two},
+		"sealed for the first time": {open, both},
+	} {
+		for change, update := range map[string]func(*Account){
+			"nothing changed": func(*Account) {},
+			"fields changed":  func(a *Account) { a.Name = "Ada King"; a.Cart[1].Qty++ },
+			"fields emptied":  func(a *Account) { a.Admin = false; a.Cart = nil },
+			"all emptied":     func(a *Account) { *a = Account{} },
+		} {
+			t.Run(name+"/"+change, func(t *testing.T) {
+				newer, older := serializerOf[newerAccount](t, c.newer), serializerOf[Account](t, c.older)
+				prev := encode(t, newer, aHeader(), &newerAccount{AnAccount(), "x"}, nil)
+				before := bytes.Clone(prev)
+				want := decode[Account](t, older, prev)
+				update(&want)
+				record := encode(t, older, aHeader(), &want, prev)
+				reads := serializerOf[newerAccount](t, c.older)
+				if got := decode[newerAccount](t, reads, record); !reflect.DeepEqual(got, newerAccount{want, "x"}) {
+					t.Errorf("the newer release reads %+v\nwant %+v", got, want)
+				}
+				if got := decode[Account](t, older, record); !reflect.DeepEqual(got, want) {
+					t.Errorf("the older release reads %+v\nwant %+v", got, want)
+				}
+				if !bytes.Equal(prev, before) {
+					t.Error("the old record was changed")
+				}
+			})
+		}
+	}
+}
+
+func TestUnknownFieldsAnswerToTheLimit(t *testing.T) {
+	type oldT struct{ A string }
+	type newT struct{ A, B string }
+	v := newT{B: strings.Repeat("b", 600)}
+	prev := encode(t, plain[newT](t), aHeader(), &v, nil)
+	o := oldT{strings.Repeat("a", 600)}
+	s := serializerOf[oldT](t, serializerConfig{maxSize: 1000})
+	if _, err := s.encode(aHeader(), &o, nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.encode(aHeader(), &o, prev); !errors.Is(err, ErrTooLarge) {
+		t.Errorf("error %v, want ErrTooLarge", err)
+	}
+}
+
+// Nothing unknown is found by a walk alone.
+func TestPredecessorCostsNoAllocation(t *testing.T) {
+	s := plain[Account](t)
+	v := AnAccount()
+	prev := encode(t, s, aHeader(), &v, nil)
+	without := testing.AllocsPerRun(200, func() { encode(t, s, aHeader(), &v, nil) })
+	with := testing.AllocsPerRun(200, func() { encode(t, s, aHeader(), &v, prev) })
+	if with > without+1 { // the header's subject
+		t.Errorf("%v allocations, %v without a predecessor", with, without)
+	}
+}
+
+// Every header and every value come back, sealed or not.
+func FuzzRecord(f *testing.F) {
+	f.Add("ada", int64(5), int64(1_772_600_767_008), int64(0), "Ada", []byte("b"))
+	f.Add("", int64(-1), int64(0), int64(1), "\xff", []byte(nil))
+	s, seals := plain[Account](f), sealed[Account](f, key(1))
+	f.Fuzz(func(t *testing.T, subject string, idle, created, deadline int64, name string, role []byte) {
+		h := recordHeader{
+			id: idA, createdAt: time.UnixMilli(created & math.MaxInt64 >> 16).UTC(),
+			idle: max(-1, time.Duration(idle>>21)*time.Millisecond), subject: subject,
+		}
+		if deadline > 0 {
+			h.deadline = time.UnixMilli(deadline >> 16).UTC()
+		}
+		want := Account{Name: name, Roles: []string{string(role)}, Prefs: map[string]string{subject: name}}
+		for _, s := range []*serializer{s, seals} {
+			record, err := s.encode(h, &want, nil)
+			if errors.Is(err, ErrTooLarge) {
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got Account
+			gotHeader, err := s.decode(idA, record, &got)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if gotHeader != h || !reflect.DeepEqual(got, want) {
+				t.Errorf("got  %+v %+v\nwant %+v %+v", gotHeader, got, h, want)
+			}
+		}
+	})
+}
+
+func TestRecordFuzzSeeds(t *testing.T) {
+	for _, target := range []string{"FuzzRecord", "FuzzSealed"} {
+		seeds, err := filepath.Glob("testdata/fuzz/" + target + "/*")
+		if err != nil || len(seeds) == 0 {
+			t.Errorf("%s has %d seeds, %v", target, len(seeds), err)
+		}
+	}
+}
+
+// A sealed record that is not what was sealed does not open.
+func FuzzSealed(f *testing.F) {
+	f.Add(uint16(0), byte(1), uint16(0))
+	f.Add(uint16(1), byte(2), uint16(0))
+	f.Add(uint16(35), byte(0x80), uint16(3))
+	s := sealed[Account](f, key(1))
+	v := AnAccount()
+	good := encode(f, s, aHeader(), &v, nil)
+	f.Fuzz(func(t *testing.T, at uint16, xor byte, cut uint16) {
+		damaged := bytes.Clone(good)
+		damaged[int(at)%len(damaged)] ^= xor
+		damaged = damaged[:len(damaged)-int(cut)%len(damaged)]
+		if bytes.Equal(damaged, good) {
+			return
+		}
+		var got Account
+		if _, err := s.decode(idA, damaged, &got); err == nil {
+			t.Errorf("%x opened", damaged)
+		}
+		if _, err := s.header(damaged); err == nil {
+			t.Errorf("the header of %x opened", damaged)
+		}
+		if !reflect.DeepEqual(got, Account{}) {
+			t.Errorf("something came out: %+v", got)
+		}
+	})
+}
+
+func BenchmarkEncode(b *testing.B) {
+	v := AnAccount()
+	for name, s := range map[string]*serializer{"record": plain[Account](b), "sealed record": sealed[Account](b, key(1))} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := s.encode(aHeader(), &v, nil); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+		b.Run(name+" over its predecessor", func(b *testing.B) {
+			prev := encode(b, s, aHeader(), &v, nil)
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := s.encode(aHeader(), &v, prev); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+	b.Run("record with unknown fields", func(b *testing.B) {
+		s := plain[Account](b)
+		prev := encode(b, plain[newerAccount](b), aHeader(), &newerAccount{v, "x"}, nil)
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, err := s.encode(aHeader(), &v, prev); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("bare msgpack", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, err := msgpack.Marshal(&v); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("json", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, err := json.Marshal(&v); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("gob", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if err := gob.NewEncoder(new(bytes.Buffer)).Encode(&v); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
+
+func BenchmarkDecode(b *testing.B) {
+	v := AnAccount()
+	for name, s := range map[string]*serializer{"record": plain[Account](b), "sealed record": sealed[Account](b, key(1))} {
+		record := encode(b, s, aHeader(), &v, nil)
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				var got Account
+				if _, err := s.decode(idA, record, &got); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+	b.Run("header alone", func(b *testing.B) {
+		s := plain[Account](b)
+		record := encode(b, s, aHeader(), &v, nil)
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, err := s.header(record); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("bare msgpack", func(b *testing.B) {
+		data, err := msgpack.Marshal(&v)
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.ReportAllocs()
+		for b.Loop() {
+			var got Account
+			if err := msgpack.Unmarshal(data, &got); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("json", func(b *testing.B) {
+		data, err := json.Marshal(&v)
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.ReportAllocs()
+		for b.Loop() {
+			var got Account
+			if err := json.Unmarshal(data, &got); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("gob", func(b *testing.B) {
+		var data bytes.Buffer
+		if err := gob.NewEncoder(&data).Encode(&v); err != nil {
+			b.Fatal(err)
+		}
+		b.ReportAllocs()
+		for b.Loop() {
+			var got Account
+			if err := gob.NewDecoder(bytes.NewReader(data.Bytes())).Decode(&got); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
 }

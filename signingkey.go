@@ -3,13 +3,13 @@ package echosession
 // SigningKey is a key for the signatures of tokens. The zero value is not valid.
 // [New] copies the keys that it is handed; changing one afterwards has no effect.
 type SigningKey struct {
-	// ID names the key in the header of the tokens that it signs (`kid`, RFC 7515
-	// §4.1.4) and is compared byte for byte. It is public. It is required, and
-	// must be unique, when there are several keys; it has at most 100 bytes.
+	// ID names the key in the header of the tokens that it signs (kid, RFC 7515
+	// §4.1.4) and is compared byte for byte. It is public, and has at most 100 bytes.
+	// With several keys each needs an ID of its own.
 	ID string
 
-	// Algorithm is the one algorithm (RFC 7518 §3.1, RFC 8037 §3.1) of this key.
-	// It is required, and a token whose header names another one is refused.
+	// Algorithm is the one algorithm (RFC 7518 §3.1, RFC 8037 §3.1) of this key. It is
+	// required. A token whose header names another algorithm is refused.
 	//
 	//	HS256  HS384  HS512    Key is a secret of at least 32, 48, 64 bytes
 	//	RS256  RS384  RS512    RSA of at least 2048 bits

@@ -6,13 +6,13 @@ import (
 	"time"
 )
 
-// A Session is a handle on a session whose data is a T. It always exists; whether
-// a live session stands behind it is [Session.Exists]. It is safe for concurrent
-// use and must not be copied. [Get], [Manager.Create], [Manager.Open],
+// A Session is a handle on a session whose data is a T. The handle always exists;
+// [Session.Exists] tells whether a live session stands behind it. It is safe for
+// concurrent use and must not be copied. [Get], [Manager.Create], [Manager.Open],
 // [Manager.List] and [Manager.All] return sessions.
 //
-// A Session shows what the store held when it was last read or written. Other
-// requests may change it meanwhile; [Session.Reload] reads it again.
+// A Session shows what the store held when this handle last read or wrote it. Other
+// requests may have changed it since; [Session.Reload] reads it again.
 type Session[T any] struct{ handle handle }
 
 // Exists reports whether a live session stands behind the handle.
@@ -54,8 +54,8 @@ func (s *Session[_]) Claims() Claims {
 	return nil
 }
 
-// Subject returns whose session it is, see [WithSubject]. It is "" when that was
-// not said and when there is no live session.
+// Subject returns whose session it is, see [WithSubject]. It is "" for a session
+// without a subject and when there is no live session.
 func (s *Session[_]) Subject() string {
 	if l := s.handle.current(); l != nil {
 		return l.header.subject
@@ -63,8 +63,8 @@ func (s *Session[_]) Subject() string {
 	return ""
 }
 
-// Data returns a copy of the struct, and the zero T when there is no live
-// session. To change it changes nothing in the store: that is [Session.Update].
+// Data returns a copy of the struct, and the zero T when there is no live session.
+// Changing the copy changes nothing in the store: [Session.Update] does.
 func (s *Session[T]) Data() T {
 	h := &s.handle
 	h.mu.Lock()
@@ -111,8 +111,8 @@ func (s *Session[_]) ExpiresAt() time.Time {
 	return time.Time{}
 }
 
-// MarshalJSON encodes the data, for c.JSON(http.StatusOK, sess). It is null when
-// there is no live session.
+// MarshalJSON encodes the data, for c.JSON(http.StatusOK, sess). The result is null
+// when there is no live session.
 func (s *Session[T]) MarshalJSON() ([]byte, error) {
 	s.handle.mu.Lock()
 	defer s.handle.mu.Unlock()
@@ -122,9 +122,9 @@ func (s *Session[T]) MarshalJSON() ([]byte, error) {
 	return json.Marshal(s.decoded())
 }
 
-// Create stores a new session and returns its token. With [Config.Cookie] it sets
-// the cookie, too. A live session behind the handle is destroyed: a session that
-// someone else might know from before the login must not become the one after it
+// Create stores a new session and returns its token. With [Config.Cookie] it also
+// sets the cookie. A live session behind the handle is destroyed: somebody else may
+// know it from before the login, and must not know the session after the login
 // (session fixation).
 //
 // It returns [ErrReservedClaim], [ErrTooLarge], [ErrRequestOver] when the handler
@@ -134,13 +134,13 @@ func (s *Session[T]) Create(ctx context.Context, data T, opts ...CreateOption) (
 	return s.handle.create(ctx, &data, opts)
 }
 
-// Update changes what is stored: it hands fn a copy of the data and stores what
-// fn made of it. It is atomic: when another request wrote the session meanwhile,
-// fn is called again with what that one stored. So fn does nothing but change the
-// data, and what it refers to must not be used afterwards. When fn returns an
-// error, nothing is stored and Update returns that error.
+// Update changes what is stored: it hands fn a copy of the data and stores what fn
+// made of it. It is atomic: when another request wrote the session meanwhile, fn is
+// called again with the data which that request stored. So fn may run several times:
+// let it do nothing but change the data, and keep no pointer into the data. When fn
+// returns an error, nothing is stored and Update returns that error.
 //
-// It restarts the idle timeout. A canceled ctx does not stop it: a client that
+// Update restarts the idle timeout. A canceled ctx does not stop it: a client that
 // hangs up does not undo a save that has begun.
 //
 // It returns [ErrNoSession], [ErrSessionGone], [ErrCorrupt], [ErrTooLarge],
@@ -167,8 +167,8 @@ func (s *Session[T]) Reload(ctx context.Context) error {
 	})
 }
 
-// Touch restarts the idle timeout. [Get] does so by itself, see
-// [Config.TouchInterval]: call it where a request lasts long.
+// Touch restarts the idle timeout. [Get] does this already, see
+// [Config.TouchInterval]: call Touch in a request that lasts long.
 //
 // It returns [ErrNoSession], [ErrSessionGone] or [ErrStoreUnavailable].
 func (s *Session[_]) Touch(ctx context.Context) error {
@@ -177,20 +177,21 @@ func (s *Session[_]) Touch(ctx context.Context) error {
 
 // Rotate moves the session to a new ID and returns its new token: call it where a
 // user gains rights. Data, CreatedAt and the absolute timeout stay as they are.
-// With [Config.Cookie] it sets the cookie, too, unless the old token came in the
-// URL: who follows a link must not get the session of whoever made it. The old
-// token finds the session for [Config.RotateGrace], to read and to write it, but
-// not to rotate it again.
+// With [Config.Cookie] it also sets the cookie, unless the old token came in the
+// URL: a person who follows a link must not get the session of the person who made
+// the link. For [Config.RotateGrace] the old token still finds the session, to read
+// and to write it, but not to rotate it again.
 //
-// It returns [ErrNoSession], [ErrSessionGone] also when another request rotated
-// the session first, [ErrConflict], [ErrRequestOver] as [Session.Create] does,
+// It returns [ErrNoSession], [ErrSessionGone] (also when another request rotated
+// the session first), [ErrConflict], [ErrRequestOver] as [Session.Create] does,
 // and [ErrStoreUnavailable] or [ErrIndeterminate].
 func (s *Session[_]) Rotate(ctx context.Context) (token string, err error) {
 	return s.handle.rotate(ctx)
 }
 
-// Destroy ends the session, at once and everywhere. With [Config.Cookie] it
-// clears the cookie, too. That there is no live session is not an error.
+// Destroy ends the session, at once and everywhere. With [Config.Cookie] it also
+// clears the cookie. Without a live session it does nothing else, and that is not an
+// error.
 //
 // It returns [ErrRequestOver] when the handler has returned, [ErrCrossOrigin]
 // when that is the [Session.Reason], and [ErrStoreUnavailable] or

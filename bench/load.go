@@ -25,7 +25,7 @@ type client struct {
 // answer is valid until the client's next request.
 type answer struct {
 	status int
-	cookie []byte // name=value of a Set-Cookie, empty when there is none
+	cookie []byte // name=value of a Set-Cookie, empty without one
 	body   []byte
 }
 

@@ -22,7 +22,7 @@ func newRequest() *http.Request { return httptest.NewRequest(http.MethodGet, "/"
 
 // showName answers the name of the session.
 func showName(c echo.Context) error {
-	sess, err := echosession.Get[Account](c)
+	sess, err := echosession.Get[User](c)
 	if err != nil {
 		return err
 	}
@@ -53,8 +53,8 @@ func TestNew(t *testing.T) {
 						fatal = fmt.Sprint(r)
 					}
 				}()
-				h := echosessiontest.New[Account](newT(), tt.opt)
-				h.Authorize(newRequest(), Account{})
+				h := echosessiontest.New[User](newT(), tt.opt)
+				h.Authorize(newRequest(), User{})
 			}()
 			if (fatal == "") != (tt.fatal == "") || !strings.Contains(fatal, tt.fatal) {
 				t.Errorf("New ended the test with %q, not %q", fatal, tt.fatal)
@@ -64,9 +64,9 @@ func TestNew(t *testing.T) {
 }
 
 func TestAuthorize(t *testing.T) {
-	h := echosessiontest.New[Account](t, func(cfg *echosession.Config) { cfg.RequestKey = "account" })
+	h := echosessiontest.New[User](t, func(cfg *echosession.Config) { cfg.RequestKey = "account" })
 	r := newRequest()
-	sess := h.Authorize(r, Account{Name: "Ada"}, echosession.WithSubject("ada"))
+	sess := h.Authorize(r, User{Name: "Ada"}, echosession.WithSubject("ada"))
 	if sess.Subject() != "ada" || r.Header.Get("Authorization") != "Bearer "+sess.Token() {
 		t.Errorf("a session of %q, and %q", sess.Subject(), r.Header)
 	}
@@ -75,26 +75,26 @@ func TestAuthorize(t *testing.T) {
 		t.Errorf("the request has session %v, %v", got, err)
 	}
 
-	h = echosessiontest.New[Account](newT())
+	h = echosessiontest.New[User](newT())
 	h.Store.Fail(nil)
 	defer func() {
 		if recover() == nil {
 			t.Error("a session that could not be created did not end the test")
 		}
 	}()
-	h.Authorize(newRequest(), Account{})
+	h.Authorize(newRequest(), User{})
 }
 
 func TestNewContext(t *testing.T) {
 	t.Run("the session is usable until the test ends", func(t *testing.T) {
 		test := newT()
-		h := echosessiontest.New[Account](test, func(cfg *echosession.Config) { cfg.Cookie = &echosession.Cookie{} })
+		h := echosessiontest.New[User](test, func(cfg *echosession.Config) { cfg.Cookie = &echosession.Cookie{} })
 		c, rec := h.NewContext(newRequest())
-		sess, err := echosession.Get[Account](c)
+		sess, err := echosession.Get[User](c)
 		if err != nil || !errors.Is(sess.Reason(), echosession.ErrNoToken) {
 			t.Fatal(sess, err)
 		}
-		if _, err := sess.Create(t.Context(), Account{}); err != nil {
+		if _, err := sess.Create(t.Context(), User{}); err != nil {
 			t.Error(err)
 		}
 		if cookies := rec.Result().Cookies(); len(cookies) != 1 {
@@ -106,39 +106,39 @@ func TestNewContext(t *testing.T) {
 		}
 	})
 	t.Run("the middleware leaves it alone", func(t *testing.T) {
-		h := echosessiontest.New[Account](t)
+		h := echosessiontest.New[User](t)
 		r := newRequest()
-		h.Authorize(r, Account{Name: "Ada"})
+		h.Authorize(r, User{Name: "Ada"})
 		c, rec := h.NewContext(r)
 		if err := h.Manager.Middleware()(showName)(c); err != nil || rec.Body.String() != "Ada" {
 			t.Errorf("%q, %v", rec.Body, err)
 		}
-		if sess, err := echosession.Get[Account](c); err != nil || sess.Destroy(t.Context()) != nil {
+		if sess, err := echosession.Get[User](c); err != nil || sess.Destroy(t.Context()) != nil {
 			t.Errorf("the session ended with the middleware: %v", err)
 		}
 	})
 	t.Run("an answer with the cookie is private", func(t *testing.T) {
-		h := echosessiontest.New[Account](t, func(cfg *echosession.Config) { cfg.Cookie = &echosession.Cookie{} })
+		h := echosessiontest.New[User](t, func(cfg *echosession.Config) { cfg.Cookie = &echosession.Cookie{} })
 		c, rec := h.NewContext(newRequest())
-		sess, err := echosession.Get[Account](c)
+		sess, err := echosession.Get[User](c)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := sess.Create(t.Context(), Account{}); err != nil {
+		if _, err := sess.Create(t.Context(), User{}); err != nil {
 			t.Fatal(err)
 		}
 		c.Response().Header().Set("Cache-Control", "public")
 		if err := c.NoContent(http.StatusNoContent); err != nil || rec.Header().Get("Cache-Control") != "private, no-store" {
 			t.Errorf("%v, %v", rec.Header(), err)
 		}
-		if _, err := sess.Create(t.Context(), Account{}); !errors.Is(err, echosession.ErrRequestOver) {
+		if _, err := sess.Create(t.Context(), User{}); !errors.Is(err, echosession.ErrRequestOver) {
 			t.Errorf("after the header: %v", err)
 		}
 	})
 	t.Run("a parameter of the path", func(t *testing.T) {
-		h := echosessiontest.New[Account](t, func(cfg *echosession.Config) { cfg.TokenLookup = "param:token" })
+		h := echosessiontest.New[User](t, func(cfg *echosession.Config) { cfg.TokenLookup = "param:token" })
 		r := newRequest()
-		made := h.Authorize(r, Account{Name: "Ada"})
+		made := h.Authorize(r, User{Name: "Ada"})
 		c, rec := h.NewContext(r)
 		c.SetParamNames("token")
 		c.SetParamValues(made.Token())
@@ -148,9 +148,9 @@ func TestNewContext(t *testing.T) {
 	})
 	t.Run("no goroutine outlives the test", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) { // which waits for all of them
-			h := echosessiontest.New[Account](t)
+			h := echosessiontest.New[User](t)
 			r := newRequest()
-			h.Authorize(r, Account{Name: "Ada"})
+			h.Authorize(r, User{Name: "Ada"})
 			c, rec := h.NewContext(r)
 			if err := showName(c); err != nil || rec.Body.String() != "Ada" {
 				t.Errorf("%q, %v", rec.Body, err)
@@ -160,9 +160,9 @@ func TestNewContext(t *testing.T) {
 }
 
 func TestRun(t *testing.T) {
-	h := echosessiontest.New[Account](t)
+	h := echosessiontest.New[User](t)
 	r := newRequest()
-	h.Authorize(r, Account{Name: "Ada"})
+	h.Authorize(r, User{Name: "Ada"})
 	if rec := h.Run(showName, r); rec.Code != http.StatusOK || rec.Body.String() != "Ada" {
 		t.Errorf("with a session: %d %s", rec.Code, rec.Body)
 	}
@@ -176,9 +176,9 @@ func TestRun(t *testing.T) {
 }
 
 func TestClock(t *testing.T) {
-	h := echosessiontest.New[Account](t, func(cfg *echosession.Config) { cfg.MaxAge = time.Hour })
+	h := echosessiontest.New[User](t, func(cfg *echosession.Config) { cfg.MaxAge = time.Hour })
 	r := newRequest()
-	h.Authorize(r, Account{})
+	h.Authorize(r, User{})
 	start := h.Clock.Now()
 	for _, step := range []struct {
 		advance time.Duration

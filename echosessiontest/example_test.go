@@ -15,18 +15,18 @@ import (
 	"github.com/echosession/echosession/nethttp"
 )
 
-type Account struct {
+type User struct {
 	Name   string `json:"name"`
 	Visits int    `json:"visits"`
 }
 
 // visit is the handler that the examples test.
 func visit(c echo.Context) error {
-	sess, err := echosession.Get[Account](c)
+	sess, err := echosession.Get[User](c)
 	if err != nil {
 		return err
 	}
-	err = sess.Update(c.Request().Context(), func(a *Account) error { a.Visits++; return nil })
+	err = sess.Update(c.Request().Context(), func(a *User) error { a.Visits++; return nil })
 	if err != nil {
 		return err
 	}
@@ -37,13 +37,13 @@ func Example() {
 	t := newT() // in a test, its *testing.T
 	defer t.end()
 
-	h := echosessiontest.New[Account](t)
+	h := echosessiontest.New[User](t)
 	e := echo.New()
 	e.Use(h.Manager.Middleware())
 	e.POST("/visit", visit, h.Manager.Require())
 
 	r := httptest.NewRequest(http.MethodPost, "/visit", nil)
-	h.Authorize(r, Account{Name: "Ada"})
+	h.Authorize(r, User{Name: "Ada"})
 	rec := h.Serve(e, r)
 	fmt.Print(rec.Code, " ", rec.Body)
 	// Output:
@@ -56,10 +56,10 @@ func ExampleHarness_Serve() {
 	t := newT()
 	defer t.end()
 
-	h := echosessiontest.New[Account](t)
+	h := echosessiontest.New[User](t)
 	mux := http.NewServeMux()
 	mux.Handle("GET /name", nethttp.HandlerFunc(func(w http.ResponseWriter, r *http.Request) error {
-		sess, err := nethttp.Get[Account](r)
+		sess, err := nethttp.Get[User](r)
 		if err != nil {
 			return err
 		}
@@ -69,7 +69,7 @@ func ExampleHarness_Serve() {
 	server := nethttp.Middleware(h.Manager)(mux)
 
 	r := httptest.NewRequest(http.MethodGet, "/name", nil)
-	h.Authorize(r, Account{Name: "Ada"})
+	h.Authorize(r, User{Name: "Ada"})
 	fmt.Print(h.Serve(server, r).Body)
 	h.Store.FailNext(1, nil)
 	fmt.Print(h.Serve(server, r).Body)
@@ -82,9 +82,9 @@ func ExampleHarness_NewContext() {
 	t := newT()
 	defer t.end()
 
-	h := echosessiontest.New[Account](t)
+	h := echosessiontest.New[User](t)
 	r := httptest.NewRequest(http.MethodPost, "/", nil)
-	sess := h.Authorize(r, Account{Name: "Ada"})
+	sess := h.Authorize(r, User{Name: "Ada"})
 
 	c, rec := h.NewContext(r)
 	fmt.Println(visit(c), rec.Code)
@@ -102,9 +102,9 @@ func ExampleHarness_Run() {
 	t := newT()
 	defer t.end()
 
-	h := echosessiontest.New[Account](t)
+	h := echosessiontest.New[User](t)
 	r := httptest.NewRequest(http.MethodPost, "/", nil)
-	h.Authorize(r, Account{Name: "Ada"})
+	h.Authorize(r, User{Name: "Ada"})
 	fmt.Println("live:", h.Run(visit, r).Code)
 
 	h.Store.FailNext(1, nil)

@@ -1,5 +1,5 @@
-// Command browser is a web site whose sessions are in cookies. Forms need no
-// hidden CSRF tokens: requests that another site's page makes are refused.
+// Command browser is a web site that keeps the token in a cookie. Its forms need no
+// hidden CSRF tokens, because requests from another site's pages are refused.
 package main
 
 import (
@@ -35,12 +35,13 @@ func newSite(store echosession.Store, secret []byte) (*echo.Echo, error) {
 		Store:  store,
 		Secret: secret,
 		MaxAge: 30 * 24 * time.Hour,
-		// This speaks plain HTTP, for development. In production leave Insecure
-		// out and read cookie:__Host-session, which is the name then.
+		// This is for development: the site speaks plain HTTP. In production, leave
+		// Insecure out. Then the name of the cookie is __Host-session, so TokenLookup
+		// is cookie:__Host-session.
 		Cookie:      &echosession.Cookie{Persistent: true, Insecure: true},
 		TokenLookup: "cookie:session",
-		// The site's own pages need not be listed: only pages served from elsewhere
-		// that send requests with the cookie.
+		// List only other origins whose pages send requests with the cookie. The
+		// site's own origin is always trusted.
 		TrustedOrigins: []string{"https://app.example.com"},
 	})
 	if err != nil {
@@ -49,8 +50,9 @@ func newSite(store echosession.Store, secret []byte) (*echo.Echo, error) {
 
 	e := echo.New()
 	e.Use(sessions.Middleware())
-	// A request with a session is guarded already. The login form has none yet, and
-	// no other site is to log a visitor in.
+	// The sessions' middleware guards requests that have a session. The login form
+	// has no session yet, so it needs its own guard: no other site may log a visitor
+	// in.
 	sameOrigin := echo.WrapMiddleware(http.NewCrossOriginProtection().Handler)
 
 	e.GET("/", func(c echo.Context) error {

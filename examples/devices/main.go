@@ -1,5 +1,6 @@
-// Command devices shows a user where they are logged in, and lets them log out
-// elsewhere. It asks for the password again before what matters most.
+// Command devices shows a user on which devices they are logged in, and lets them
+// log out all other devices. Before the most sensitive action it asks for a recent
+// login.
 package main
 
 import (
@@ -31,12 +32,12 @@ func main() {
 
 func newService(cfg echosession.Config) (*echo.Echo, error) {
 	cfg.SubjectIndex = true
-	cfg.MaxSessions = 3 // the oldest device gives way to a fourth
+	cfg.MaxSessions = 3 // a login on a fourth device ends the oldest session
 	sessions, err := echosession.New[Login](cfg)
 	if err != nil {
 		return nil, err
 	}
-	// handler saves the handlers below from asking for their session.
+	// handler gets the session of a request and hands it to h.
 	handler := func(h func(echo.Context, *echosession.Session[Login]) error) echo.HandlerFunc {
 		return func(c echo.Context) error {
 			sess, err := sessions.Get(c)
@@ -85,12 +86,13 @@ func newService(cfg echosession.Config) (*echo.Echo, error) {
 		return c.JSON(http.StatusOK, map[string]int{"ended": n})
 	}))
 
-	// These want a login of the last five minutes. Others are answered with 401 and
-	// error="insufficient_user_authentication", and log in again.
+	// These routes require a login within the last five minutes. Any other request
+	// is answered with 401 and error="insufficient_user_authentication": the client
+	// then asks the user to log in again.
 	recent := private.Group("", sessions.Require(echosession.Fresh(5*time.Minute)))
 	recent.POST("/become-admin", handler(func(c echo.Context, sess *echosession.Session[Login]) error {
-		// Whoever knows the token from before must not become an admin, too: it ends
-		// when Config.RotateGrace is over.
+		// Someone else may know the old token, and must not become an admin with it.
+		// After Rotate the old token ends when Config.RotateGrace is over.
 		token, err := sess.Rotate(c.Request().Context())
 		if err != nil {
 			return err

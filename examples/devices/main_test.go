@@ -12,7 +12,7 @@ import (
 	"github.com/echosession/echosession"
 )
 
-// service is the service with a clock that tests turn.
+// service is the service with a clock that tests set.
 type service struct {
 	http.Handler
 	now time.Time
@@ -33,7 +33,7 @@ func newTestService(t *testing.T) *service {
 	return s
 }
 
-// call decodes the answer into v unless that is nil, and returns its status.
+// call decodes the answer into v, unless v is nil, and returns the status.
 func (s *service) call(t *testing.T, method, path, token string, v any) int {
 	t.Helper()
 	r := httptest.NewRequest(method, path, nil)

@@ -1,6 +1,6 @@
-// Command live holds connections open: server-sent events that end with their
-// session, and a WebSocket whose first message is the token. It is a module of its
-// own, for its WebSocket library:
+// Command live keeps connections open: server-sent events that end when the session
+// ends, and a WebSocket whose first message is the token. It has its own module,
+// because it needs a WebSocket library:
 //
 //	go -C examples/live run .
 package main
@@ -35,7 +35,7 @@ func main() {
 	log.Fatal(e.Start("127.0.0.1:8080"))
 }
 
-// newGame tells listeners the score at every interval.
+// newGame returns a server that sends the score to its listeners at every interval.
 func newGame(cfg echosession.Config, interval time.Duration) (*echo.Echo, error) {
 	sessions, err := echosession.New[Player](cfg)
 	if err != nil {
@@ -55,7 +55,7 @@ func newGame(cfg echosession.Config, interval time.Duration) (*echo.Echo, error)
 		return c.JSON(http.StatusOK, map[string]string{"token": token})
 	})
 
-	// An EventSource cannot set headers: it has a cookie, or the token in the query.
+	// An EventSource cannot set headers: the token is in a cookie or in the query.
 	e.GET("/events", func(c echo.Context) error {
 		sess, err := sessions.Get(c)
 		if err != nil {
@@ -75,19 +75,20 @@ func newGame(cfg echosession.Config, interval time.Duration) (*echo.Echo, error)
 				return nil
 			case <-ticker.C:
 			}
-			// Reload restarts the idle timeout. When the session has ended it says
-			// so, and the stream ends with it.
+			// Reload restarts the idle timeout. It fails when the session has ended,
+			// and then the stream ends, too.
 			if err := sess.Reload(ctx); err != nil {
 				return err
 			}
 		}
 	}, sessions.Require())
 
-	// A browser cannot set a WebSocket's headers either. With the token in the first
-	// message no URL and no log has it, and other sites have none to send.
+	// A browser cannot set the headers of a WebSocket either. When the token is in
+	// the first message, it is in no URL and in no log. And the page of another site
+	// cannot send it, because it does not know the token.
 	e.GET("/play", func(c echo.Context) error {
 		server := websocket.Server{Handler: func(ws *websocket.Conn) {
-			// An error may say more than a client is to know.
+			// Do not send the error itself: it may say more than a client should know.
 			answer := "log in again"
 			if err := play(ws, sessions); errors.Is(err, echosession.ErrStoreUnavailable) {
 				answer = "try again later"
@@ -119,7 +120,7 @@ func play(ws *websocket.Conn, sessions *echosession.Manager[Player]) error {
 		if err := websocket.JSON.Receive(ws, &points); err != nil {
 			return err
 		}
-		// Update finds out by itself when the session has ended meanwhile.
+		// Update fails when the session has ended meanwhile.
 		err := sess.Update(ctx, func(p *Player) error { p.Score += points; return nil })
 		if err != nil {
 			return err

@@ -18,8 +18,8 @@ import (
 	"github.com/echosession/echosession"
 )
 
-// newTestGame returns the URL of a game, a Manager of its sessions and the token
-// of one.
+// newTestGame returns the URL of a game, the Manager of its sessions and the token
+// of a session.
 func newTestGame(t *testing.T) (string, *echosession.Manager[Player], string) {
 	cfg := echosession.Config{Store: echosession.NewMemoryStore(), Secret: bytes.Repeat([]byte("s"), 32)}
 	sessions, err := echosession.New[Player](cfg)
@@ -45,7 +45,7 @@ func newTestGame(t *testing.T) (string, *echosession.Manager[Player], string) {
 	return server.URL, sessions, answer.Token
 }
 
-// end ends the session of a token from elsewhere.
+// end destroys the session of a token, as a logout on another machine does.
 func end(t *testing.T, sessions *echosession.Manager[Player], token string) {
 	t.Helper()
 	sess, err := sessions.Open(t.Context(), token)

@@ -1,5 +1,5 @@
-// Command quickstart is a shop whose sessions are kept in memory, or in the Redis
-// that -redis or REDIS_URL names.
+// Command quickstart is a shop. It keeps its sessions in memory, or in the Redis that
+// -redis or REDIS_URL names.
 package main
 
 import (
@@ -24,7 +24,7 @@ type User struct {
 }
 type session = echosession.Session[User]
 
-const usage = `Paste these into another shell:
+const usage = `Paste these lines into another shell:
   TOKEN=$(curl -sS -H 'Content-Type: application/json' -d '{"name":"Ada"}' http://%[1]s/login | sed 's/.*"token":"//;s/".*//')
   curl -sS -H "Authorization: Bearer $TOKEN" http://%[1]s/me
   curl -sS -H "Authorization: Bearer $TOKEN" -X POST http://%[1]s/cart/apple
@@ -32,11 +32,11 @@ const usage = `Paste these into another shell:
 
 func main() {
 	addr := flag.String("addr", "127.0.0.1:8080", "`address` to listen on")
-	redisURL := flag.String("redis", os.Getenv("REDIS_URL"), "`URL` of a Redis; without one memory keeps the sessions")
+	redisURL := flag.String("redis", os.Getenv("REDIS_URL"), "`URL` of a Redis; without it the sessions are in memory")
 	flag.Parse()
 
 	secret := make([]byte, 32)
-	rand.Read(secret) // in production: one that outlives the process
+	rand.Read(secret) // in production, it comes from your configuration
 	cfg := echosession.Config{Secret: secret, Store: echosession.NewMemoryStore()}
 	if *redisURL != "" {
 		opts, err := redis.ParseURL(*redisURL)

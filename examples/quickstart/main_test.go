@@ -14,7 +14,7 @@ import (
 	"github.com/echosession/echosession/internal/redistest"
 )
 
-// asProgram in the environment makes the test binary the program.
+// asProgram is the environment variable that makes the test binary run the program.
 const asProgram = "QUICKSTART_TEST_AS_PROGRAM"
 
 func TestMain(m *testing.M) {
@@ -49,8 +49,8 @@ func freeAddr(t *testing.T) string {
 	return ln.Addr().String()
 }
 
-// pasteCommands starts the program, gives the commands that it prints to a shell,
-// and ends it with Ctrl-C.
+// pasteCommands starts the program, runs the commands that it prints in a shell, and
+// ends the program with Ctrl-C.
 func pasteCommands(t *testing.T, program *exec.Cmd) {
 	program.Env = append(os.Environ(), asProgram+"=1", "REDIS_URL=")
 	program.Stderr = os.Stderr

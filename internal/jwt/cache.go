@@ -12,9 +12,9 @@ import (
 // [Keyring.CheckTime]. It is safe for concurrent use.
 //
 // Only verified tokens are added, so nobody without a key can fill it. Tokens in
-// steady use survive a flood of tokens that are used once: each shard keeps two
-// generations, a token that is used moves to the younger one, and when that one is
-// full the elder is dropped.
+// steady use survive a flood of tokens that are used once. Each shard has two
+// generations: a token that is used moves to the younger one, and when the younger
+// one is full the elder one is dropped.
 type Cache struct {
 	seed   maphash.Seed
 	limit  int // of one generation of one shard, in bytes
@@ -34,28 +34,28 @@ type cacheShard struct {
 type Cached struct {
 	*Token
 
-	// LastTouch is when this process last restarted the session's lifetime, in
-	// nanoseconds since 1970, and 0 when it never did.
+	// LastTouch is when this process last restarted the session's idle timeout, in
+	// nanoseconds since 1970. 0: it never did.
 	LastTouch atomic.Int64
 
 	token string
 }
 
-// NewCache returns a cache that holds about maxBytes at most, all memory
-// counted. With 0 it remembers nothing.
+// NewCache returns a cache that takes about maxBytes of memory at most. With 0 it
+// remembers nothing.
 func NewCache(maxBytes int) *Cache {
 	return &Cache{seed: maphash.MakeSeed(), limit: maxBytes / cacheShards / 2}
 }
 
-// shard returns the place of a token. The seed is random and secret: nobody can
-// make tokens that share a hash, and how long the comparison of the full token
-// takes tells nothing about tokens one does not have.
+// shard returns the place of a token. The seed is random and secret, so nobody can
+// make tokens that share a hash. The time that the comparison of the full token takes
+// therefore tells an attacker nothing about the tokens of others.
 func (c *Cache) shard(token string) (*cacheShard, uint64) {
 	h := maphash.String(c.seed, token)
 	return &c.shards[h%cacheShards], h
 }
 
-// Get returns the entry of a token, and nil when there is none.
+// Get returns the entry of a token, or nil.
 func (c *Cache) Get(token string) *Cached {
 	s, h := c.shard(token)
 	s.mu.RLock()
@@ -78,8 +78,8 @@ func (c *Cache) Get(token string) *Cached {
 	return e
 }
 
-// Add remembers a token that verify has passed. When it is there already, that
-// entry is returned, so that all requests share one.
+// Add remembers a token that Verify has accepted, and returns its entry. When the token
+// has an entry already, Add returns that one, so that all requests share it.
 func (c *Cache) Add(token string, v *Token) *Cached {
 	s, h := c.shard(token)
 	s.mu.Lock()

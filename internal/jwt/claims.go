@@ -18,7 +18,7 @@ import (
 type Claims map[string]any
 
 // idleClaim is a private claim (RFC 7519 §4.3): the session's own idle timeout in
-// milliseconds, and 0 when it has none and lives until exp.
+// milliseconds. 0: the session has no idle timeout and lives until exp.
 const idleClaim = "idle"
 
 // NoIdle is the idle timeout of a session that has none.
@@ -45,9 +45,10 @@ func (t *Keyring) reserved(name string) bool {
 	return false
 }
 
-// SplitClaims checks a caller's claims and takes `sub` and `exp` out of them; exp
-// is zero when there is none. The values of rest are JSON already: what the caller
-// changes afterwards has no effect, and they cannot fail to encode.
+// SplitClaims checks a caller's claims and takes `sub` and `exp` out of them. exp is
+// zero when it is not among them. The values of rest are JSON already: what the caller
+// changes afterwards has no effect, and they cannot fail to encode. The error matches
+// [ErrReserved] when a claim is the package's own.
 func (t *Keyring) SplitClaims(c Claims, now time.Time) (rest Claims, subject string, exp time.Time, err error) {
 	fail := func(err error) (Claims, string, time.Time, error) {
 		return nil, "", time.Time{}, err
@@ -95,8 +96,8 @@ func (t *Keyring) SplitClaims(c Claims, now time.Time) (rest Claims, subject str
 	return rest, subject, exp, nil
 }
 
-// CallersClaims returns what SplitClaims made of the claims that a token was issued
-// with.
+// CallersClaims returns the claims of a token without those of the package: what
+// SplitClaims returned as rest when the token was issued.
 func (t *Keyring) CallersClaims(v *Token) Claims {
 	var members map[string]json.RawMessage
 	if err := json.Unmarshal([]byte(v.payload), &members); err != nil {
@@ -154,8 +155,8 @@ func checkNumericDate(seconds float64) error {
 	return nil
 }
 
-// numericDate is the JSON form of a time: seconds, with milliseconds only where
-// there are some.
+// numericDate is the JSON form of a time: seconds, and three decimal places unless the
+// milliseconds are zero.
 func numericDate(at time.Time) json.Number {
 	ms := at.UnixMilli()
 	if ms%1000 == 0 {
@@ -195,7 +196,7 @@ type Token struct {
 	payload string        // the JSON that was signed
 }
 
-// Claims decodes the payload anew, so that the result is the caller's.
+// Claims decodes the payload anew at each call: the caller may change the result.
 func (v *Token) Claims() Claims {
 	var c Claims
 	if err := json.Unmarshal([]byte(v.payload), &c); err != nil {
@@ -204,7 +205,7 @@ func (v *Token) Claims() Claims {
 	return c
 }
 
-// ExpiresAt returns the time of exp, and false when there is none.
+// ExpiresAt returns the time of exp, or false when the token has no exp.
 func (v *Token) ExpiresAt() (time.Time, bool) {
 	if v.exp == never {
 		return time.Time{}, false

@@ -21,15 +21,17 @@ var (
 	errJSONNumber    = errors.New("a number out of range")
 )
 
-// scanJSONObject walks src, which must be one JSON object (RFC 8259) and nothing
+// scanJSONObject walks over src, which must be one JSON object (RFC 8259) and nothing
 // else, and hands each of its members to member: the name with its escapes
-// resolved, the value as it stands. It refuses what parsers disagree about and
-// encoding/json lets pass: duplicate names at any level (the last one wins there,
-// and names match in any case), invalid UTF-8, lone surrogates and, for values of
-// type any, numbers that no float64 holds. An error of member ends the walk.
+// resolved, the value as it stands. An error of member ends the walk.
+//
+// It refuses what parsers disagree about: duplicate names at any level, invalid UTF-8,
+// lone surrogates, and numbers out of the range of float64. encoding/json lets the
+// first three pass: of two equal names it takes the last one, and names match in any
+// case.
 //
 // It allocates only for names with escapes and objects of more than 32 members.
-// Names are compared one with another, so the caller bounds the length of src.
+// It compares each name with all others, so the caller bounds the length of src.
 func scanJSONObject(src string, member func(name, value string) error) error {
 	if !utf8.ValidString(src) {
 		return errJSONUTF8

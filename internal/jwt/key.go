@@ -17,7 +17,8 @@ import (
 	"strings"
 )
 
-// SigningKey is echosession.SigningKey.
+// SigningKey is a key and the one algorithm that it is used with. Its fields are
+// those of echosession.SigningKey, which documents them.
 type SigningKey struct {
 	ID        string
 	Algorithm string
@@ -40,8 +41,8 @@ type algorithm struct {
 	ed25519   bool
 }
 
-// SecretLen returns how many bytes an HMAC secret has at least, and 0 when the
-// algorithm takes none.
+// SecretLen returns the least number of bytes of an algorithm's secret, or 0 when it is
+// not an HMAC algorithm.
 func SecretLen(algorithm string) int { return algorithms[algorithm].secretLen }
 
 var algorithms = map[string]algorithm{
@@ -90,8 +91,8 @@ func (a algorithm) wants() string {
 	}
 }
 
-// importKey checks a caller's key and returns copies of it: what signs, nil when the
-// key verifies only, and what verifies.
+// importKey checks a caller's key and returns copies of its halves: sign, which is nil
+// when the key can only verify, and verify.
 func (a algorithm) importKey(key any) (sign, verify any, err error) {
 	if v := reflect.ValueOf(key); !v.IsValid() || v.Kind() == reflect.Pointer && v.IsNil() {
 		return nil, nil, fmt.Errorf("the Key is nil: it must be %s", a.wants())

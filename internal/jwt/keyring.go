@@ -1,4 +1,13 @@
-// Package jwt issues and verifies the tokens of sessions.
+// Package jwt issues and verifies the tokens of sessions: JSON Web Tokens (RFC
+// 7519) in the compact form of a JSON Web Signature (RFC 7515), signed with one of
+// the algorithms of RFC 7518 or with Ed25519 (RFC 8037).
+//
+// A [Keyring] holds the keys and the claims that every token must have. A [Cache]
+// remembers the tokens that a keyring has verified.
+//
+// Tokens are read strictly. A token that two parsers could read in two ways is
+// refused, and so is a header that chooses its own key or changes how the token is
+// read (RFC 8725 §3).
 package jwt
 
 import (
@@ -28,7 +37,7 @@ const (
 	// is checked.
 	maxHeaderLen = 1 << 10
 
-	// maxClockSkew bounds Config.ClockSkew.
+	// maxClockSkew bounds Config.Skew.
 	maxClockSkew = 5 * time.Minute
 )
 
@@ -36,12 +45,37 @@ const (
 // \n: see open.
 var base64url = base64.RawURLEncoding.Strict()
 
+// Config configures [New]. The slices are copied.
 type Config struct {
-	Keys     []SigningKey // the first signs, all verify
-	WithKid  bool         // they come from Config.Keys, not from Config.Secret
-	Issuer   string
+	// Keys are the signing keys. The first one signs, all of them verify.
+	Keys []SigningKey
+
+	// WithKid says that Keys are echosession.Config.Keys, so that tokens name their
+	// key in the header member kid. When it is false, the one key is
+	// echosession.Config.Secret, and tokens have no kid.
+	WithKid bool
+
+	// Issuer is the claim iss that tokens get and must have. Empty: none.
+	Issuer string
+
+	// Audience is the claim aud that tokens get. A token must name one of them.
+	// Empty: none.
 	Audience []string
-	Skew     time.Duration
+
+	// Skew is how far the clocks of the machines that issue and verify tokens may
+	// differ, from 0 to 5 minutes. It is echosession.Config.ClockSkew.
+	Skew time.Duration
+}
+
+// A Mistake is one thing that is wrong with a [Config]. No key material gets into
+// it.
+type Mistake struct {
+	// Field is where the mistake is, in the words of echosession.Config: "Secret",
+	// "Keys[1]", "Issuer", "Audience[0]" or "ClockSkew".
+	Field string
+
+	// Reason says what is wrong, and what would be right.
+	Reason string
 }
 
 var (
@@ -71,69 +105,72 @@ type key struct {
 	header   string // the first segment of the tokens that this key signs
 }
 
-// New reports every mistake in cfg. No key material gets into an error.
-func New(cfg Config) (*Keyring, error) {
+// New returns a keyring, or every mistake in cfg and no keyring.
+func New(cfg Config) (*Keyring, []Mistake) {
 	t := &Keyring{
 		issuer:   cfg.Issuer,
 		audience: slices.Clone(cfg.Audience),
 		skew:     cfg.Skew,
 	}
-	var errs []error
+	var mistakes []Mistake
+	wrong := func(field, format string, args ...any) {
+		mistakes = append(mistakes, Mistake{field, fmt.Sprintf(format, args...)})
+	}
 	if len(cfg.Keys) == 0 {
-		errs = append(errs, errors.New(`echosession: Config.Secret: set Secret to 32 random bytes ("openssl rand -base64 32" makes them), or Keys`))
+		wrong("Secret", `set Secret to 32 random bytes ("openssl rand -base64 32" makes them), or Keys`)
 	}
 	for i, sk := range cfg.Keys {
-		field := "Config.Secret"
+		field := "Secret"
 		if cfg.WithKid {
-			field = fmt.Sprintf("Config.Keys[%d]", i)
+			field = fmt.Sprintf("Keys[%d]", i)
 		}
-		k, err := newKey(sk, cfg.WithKid)
-		if err == nil && i == 0 {
-			err = errors.Join(k.try())
-		}
-		if err != nil {
-			for _, err := range err.(interface{ Unwrap() []error }).Unwrap() {
-				errs = append(errs, fmt.Errorf("echosession: %s: %w", field, err))
+		k, errs := newKey(sk, cfg.WithKid)
+		if len(errs) == 0 && i == 0 {
+			if err := k.try(); err != nil {
+				errs = append(errs, err)
 			}
+		}
+		for _, err := range errs {
+			wrong(field, "%v", err)
 		}
 		for j, other := range t.keys {
 			if sameKey(k.verify, other.verify) && k.alg != other.alg {
-				errs = append(errs, fmt.Errorf("echosession: %s: it is the key of Config.Keys[%d] under another Algorithm: a key has one (RFC 8725 §3.1)", field, j))
+				wrong(field, "it is the key of Config.Keys[%d] under another Algorithm: a key has one (RFC 8725 §3.1)", j)
 			}
 		}
 		if cfg.WithKid && sk.ID == "" && len(cfg.Keys) > 1 {
-			errs = append(errs, fmt.Errorf("echosession: %s: the ID is missing: with several keys each needs one", field))
+			wrong(field, "the ID is missing: with several keys each needs one")
 		}
 		if j := slices.IndexFunc(cfg.Keys[:i], func(other SigningKey) bool { return other.ID == sk.ID }); j >= 0 && sk.ID != "" {
-			errs = append(errs, fmt.Errorf("echosession: %s: the ID %q is that of Config.Keys[%d] too", field, sk.ID, j))
+			wrong(field, "the ID %q is that of Config.Keys[%d] too", sk.ID, j)
 		}
 		t.keys = append(t.keys, k)
 	}
 	if !utf8.ValidString(cfg.Issuer) {
-		errs = append(errs, errors.New("echosession: Config.Issuer: it is not valid UTF-8"))
+		wrong("Issuer", "it is not valid UTF-8")
 	}
 	for i, a := range cfg.Audience {
 		if a == "" || !utf8.ValidString(a) {
-			errs = append(errs, fmt.Errorf("echosession: Config.Audience[%d]: it is empty or not valid UTF-8", i))
+			wrong(fmt.Sprintf("Audience[%d]", i), "it is empty or not valid UTF-8")
 		}
 	}
 	if cfg.Skew < 0 || cfg.Skew > maxClockSkew {
-		errs = append(errs, fmt.Errorf("echosession: Config.ClockSkew: %v; it is from 0 to %v", cfg.Skew, maxClockSkew))
+		wrong("ClockSkew", "%v; it is from 0 to %v", cfg.Skew, maxClockSkew)
 	}
-	if err := errors.Join(errs...); err != nil {
-		return nil, err
+	if len(mistakes) > 0 {
+		return nil, mistakes
 	}
 	return t, nil
 }
 
-func newKey(sk SigningKey, withKid bool) (key, error) {
-	k := key{alg: sk.Algorithm}
+// newKey makes a SigningKey ready, or returns everything that is wrong with it.
+func newKey(sk SigningKey, withKid bool) (k key, errs []error) {
+	k.alg = sk.Algorithm
 	header := struct {
 		Alg string `json:"alg"`
 		Kid string `json:"kid,omitempty"`
 		Typ string `json:"typ"`
 	}{Alg: sk.Algorithm, Typ: "JWT"}
-	var errs []error
 	if withKid {
 		k.kid, header.Kid = sk.ID, sk.ID
 		if len(sk.ID) > maxKeyIDLen {
@@ -145,7 +182,7 @@ func newKey(sk SigningKey, withKid bool) (key, error) {
 	}
 	alg, err := algorithmByName(sk.Algorithm)
 	if err != nil {
-		return k, errors.Join(append(errs, err)...)
+		return k, append(errs, err)
 	}
 	if k.sign, k.verify, err = alg.importKey(sk.Key); err != nil {
 		errs = append(errs, err)
@@ -163,7 +200,7 @@ func newKey(sk SigningKey, withKid bool) (key, error) {
 		errs = append(errs, err)
 	}
 	k.header = base64url.EncodeToString(encoded)
-	return k, errors.Join(errs...)
+	return k, errs
 }
 
 // try signs something, so that a handle of another key, or one that cannot do the
@@ -183,8 +220,8 @@ func (k *key) try() error {
 	return nil
 }
 
-// pssVerifier takes the place of jwx's, which lets a salt of any length pass. It is
-// as long as the hash (RFC 7518 §3.5).
+// pssVerifier takes the place of jwx's, which accepts a salt of any length. The salt
+// must be as long as the hash (RFC 7518 §3.5).
 type pssVerifier crypto.Hash
 
 func (p pssVerifier) Verify(signed, signature []byte, public any) error {
@@ -210,8 +247,8 @@ func (t *Keyring) Verify(token string) (*Token, error) {
 }
 
 // open returns the payload of a JWS in compact form (RFC 7515 §7.1) whose signature
-// verifies. jwx's own parsers take much that is not such a token; here jwx sees
-// nothing but the signature and what was signed.
+// verifies. jwx's own parsers accept more than this form, so jwx sees nothing but the
+// signature and what was signed.
 func (t *Keyring) open(token string) (payload string, err error) {
 	if len(token) > maxTokenLen {
 		return "", invalidToken("too long")
@@ -302,8 +339,8 @@ func (t *Keyring) readHeader(segment string) (alg, kid string, err error) {
 	return alg, kid, nil
 }
 
-// CheckTime compares a token with the clock. It costs a few nanoseconds and belongs
-// before every use.
+// CheckTime compares a token with the clock. It costs a few nanoseconds: call it before
+// every use. Errors match [ErrInvalid].
 func (t *Keyring) CheckTime(v *Token, now time.Time) error {
 	early := now.Add(-t.skew).UnixNano()
 	late := now.Add(t.skew).UnixNano()
@@ -318,16 +355,18 @@ func (t *Keyring) CheckTime(v *Token, now time.Time) error {
 	return nil
 }
 
+// Params are what one token says.
 type Params struct {
-	ID      string
-	Now     time.Time
-	Subject string
+	ID      string        // jti, a canonical UUIDv4
+	Now     time.Time     // iat
+	Subject string        // sub. Empty: none
 	Idle    time.Duration // as in Token
-	Exp     time.Time     // zero: none
+	Exp     time.Time     // exp. Zero: none
 	Claims  Claims        // the caller's, from SplitClaims
 }
 
-// Issue signs a token with the first key.
+// Issue signs a token with the first key. It also returns what Verify would return
+// for the token.
 func (t *Keyring) Issue(p Params) (token string, v *Token, err error) {
 	claims := make(Claims, len(p.Claims)+7)
 	maps.Copy(claims, p.Claims)

@@ -88,11 +88,20 @@ func (h *handle) Sign(random io.Reader, digest []byte, opts crypto.SignerOpts) (
 
 func newTokens(t testing.TB, c jwt.Config) *jwt.Keyring {
 	t.Helper()
-	tokens, err := jwt.New(c)
-	if err != nil {
-		t.Fatal(err)
+	tokens, mistakes := jwt.New(c)
+	if len(mistakes) > 0 {
+		t.Fatal(asText(mistakes))
 	}
 	return tokens
+}
+
+// asText has a line for each mistake.
+func asText(mistakes []jwt.Mistake) string {
+	var lines []string
+	for _, m := range mistakes {
+		lines = append(lines, m.Field+": "+m.Reason)
+	}
+	return strings.Join(lines, "\n")
 }
 
 func secretTokens(t testing.TB) *jwt.Keyring {
@@ -781,6 +790,41 @@ func TestTokenSplitClaims(t *testing.T) {
 	}
 }
 
+// CallersClaims undoes what Issue adds, and nothing else: a rotated token says what
+// its predecessor said.
+func TestTokenCallersClaims(t *testing.T) {
+	keys := []jwt.SigningKey{{Algorithm: "HS256", Key: tokenSecret}}
+	claims := jwt.Claims{"role": "admin", "nbf": tokenNow.Unix(), "n": 1.5, "iss": "caller", "aud": []string{"a"}}
+	for name, c := range map[string]struct {
+		tokens *jwt.Keyring
+		keeps  []string
+	}{
+		"iss and aud are the caller's": {newTokens(t, jwt.Config{Keys: keys}), []string{"aud", "iss", "n", "nbf", "role"}},
+		"iss and aud are the package's": {
+			newTokens(t, jwt.Config{Keys: keys, Issuer: "i", Audience: []string{"a"}}), []string{"n", "nbf", "role"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			given := jwt.Claims{"sub": "anna", "exp": tokenNow.Add(time.Hour)}
+			for _, name := range c.keeps {
+				given[name] = claims[name]
+			}
+			rest, subject, exp, err := c.tokens.SplitClaims(given, tokenNow)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, issued, err := c.tokens.Issue(jwt.Params{ID: tokenID, Now: tokenNow, Subject: subject, Idle: time.Minute, Exp: exp, Claims: rest})
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := c.tokens.CallersClaims(issued)
+			if names := slices.Sorted(maps.Keys(got)); !slices.Equal(names, c.keeps) || !reflect.DeepEqual(got, rest) {
+				t.Errorf("claims %s, want %s", got, rest)
+			}
+		})
+	}
+}
+
 func zero() float64 { return 0 }
 func nan() float64  { return zero() / zero() }
 
@@ -806,13 +850,13 @@ func TestTokenGolden(t *testing.T) {
 			ID: tokenID, Now: tokenNow, Idle: jwt.NoIdle, Exp: tokenNow.Add(time.Hour),
 		}},
 	}
-	files, err := filepath.Glob("../../testdata/tokens/*.txt")
+	files, err := filepath.Glob("testdata/tokens/*.txt")
 	if err != nil || len(files) != len(tests) {
 		t.Fatalf("%d files, want %d (%v)", len(files), len(tests), err)
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			want, err := os.ReadFile(filepath.Join("..", "..", "testdata", "tokens", name))
+			want, err := os.ReadFile(filepath.Join("testdata", "tokens", name))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -841,7 +885,7 @@ func FuzzTokenVerify(f *testing.F) {
 		b64(`{"alg":"none"}`) + "." + b64(`{"jti":"`+tokenID+`"}`) + ".",
 		`{"payload":"e30","protected":"` + b64(`{"alg":"HS256"}`) + `","signature":"","jti":"` + tokenID + `"}`,
 	}
-	golden, err := filepath.Glob("../../testdata/tokens/*.txt")
+	golden, err := filepath.Glob("testdata/tokens/*.txt")
 	if err != nil || len(golden) == 0 {
 		f.Fatalf("no seeds in testdata/tokens (%v)", err)
 	}

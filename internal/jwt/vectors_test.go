@@ -2,6 +2,7 @@ package jwt_test
 
 import (
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,14 +13,11 @@ import (
 	"github.com/echosession/echosession/internal/jwt"
 )
 
-// readVectors decodes one of the published files, which are kept beside the
-// repository.
+// readVectors decodes a file of published test vectors. The README in testdata says
+// where they are from.
 func readVectors(t *testing.T, name string, into any) {
 	t.Helper()
-	data, err := os.ReadFile(filepath.Join("..", "shared", "vectors", name))
-	if os.IsNotExist(err) {
-		t.Skipf("the published vectors are not there: %v", err)
-	}
+	data, err := os.ReadFile(filepath.Join("testdata", filepath.FromSlash(name)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,7 +48,11 @@ func vectorKey(t *testing.T, raw json.RawMessage, alg string) (jwt.SigningKey, e
 // one that only signs goes before them.
 func vectorTokens(keys ...jwt.SigningKey) (*jwt.Keyring, error) {
 	signer := jwt.SigningKey{ID: "signs only", Algorithm: "EdDSA", Key: edKey()}
-	return jwt.New(jwt.Config{Keys: append([]jwt.SigningKey{signer}, keys...), WithKid: true})
+	tokens, mistakes := jwt.New(jwt.Config{Keys: append([]jwt.SigningKey{signer}, keys...), WithKid: true})
+	if len(mistakes) > 0 {
+		return nil, errors.New(asText(mistakes))
+	}
+	return tokens, nil
 }
 
 func TestTokenWycheproof(t *testing.T) {
@@ -66,7 +68,8 @@ func TestTokenWycheproof(t *testing.T) {
 		372: "marked valid, and is: the inserted byte is no base64url, which is refused here", 373: "likewise",
 	}
 	var file struct {
-		TestGroups []struct {
+		NumberOfTests int
+		TestGroups    []struct {
 			Public, Private json.RawMessage
 			Tests           []struct {
 				TcID    int
@@ -106,8 +109,8 @@ func TestTokenWycheproof(t *testing.T) {
 			}
 		}
 	}
-	if count != 401 || groups != 23 {
-		t.Errorf("%d tests in %d groups", count, groups)
+	if count != 401 || groups != 23 || count != file.NumberOfTests {
+		t.Errorf("%d tests of %d in %d groups", count, file.NumberOfTests, groups)
 	}
 	if len(deviations) > 0 {
 		t.Errorf("not in the file: %v", deviations)
@@ -121,7 +124,8 @@ func TestSigningKeyWycheproof(t *testing.T) {
 		21: "`use` of a JWK has no counterpart in a SigningKey",
 	}
 	var file struct {
-		TestGroups []struct {
+		NumberOfTests int
+		TestGroups    []struct {
 			Comment         string
 			Public, Private struct{ Keys []json.RawMessage }
 			Tests           []struct {
@@ -166,17 +170,18 @@ func TestSigningKeyWycheproof(t *testing.T) {
 			}
 		}
 	}
-	if count != 26 {
-		t.Errorf("%d tests", count)
+	if count != 26 || count != file.NumberOfTests {
+		t.Errorf("%d tests of %d", count, file.NumberOfTests)
 	}
 	if len(deviations) > 0 {
 		t.Errorf("not in the file: %v", deviations)
 	}
 }
 
-// The examples of RFC 7520 §4 and RFC 8037 Appendix A.
+// The examples of RFC 7520 §4, RFC 8037 Appendix A and RFC 7797 that are one token in
+// compact form.
 func TestTokenCookbook(t *testing.T) {
-	for name, ok := range map[string]bool{
+	examples := map[string]bool{
 		"jws/4_1.rsa_v15_signature":               true,
 		"jws/4_2.rsa-pss_signature":               true,
 		"jws/4_3.ecdsa_signature":                 true,
@@ -184,7 +189,11 @@ func TestTokenCookbook(t *testing.T) {
 		"curve25519/jws":                          true,
 		"jws/4_5.signature_with_detached_content": false, // an empty payload
 		"rfc7797/hmac-sha2_b64_false":             false, // b64
-	} {
+	}
+	if files, err := filepath.Glob("testdata/jose-cookbook/*/*.json"); err != nil || len(files) != len(examples) {
+		t.Errorf("%d examples for %d files, %v", len(examples), len(files), err)
+	}
+	for name, ok := range examples {
 		t.Run(name, func(t *testing.T) {
 			var file struct {
 				Input struct {

@@ -6,15 +6,22 @@ import (
 	"slices"
 )
 
-// carry appends fresh, the encoding of a value, to dst and adds the fields that
+// Keeps reports whether fields that the shape does not have can occur in it. When
+// they cannot, there is nothing to carry.
+func (sh *Shape) Keeps() bool { return sh.keeps }
+
+// Carry appends fresh, the encoding of a value, to dst, and adds the fields that
 // prev, an earlier encoding, has and the shape does not: another release wrote
 // them. A field that the shape has comes from fresh alone, so what was emptied
-// stays empty. Both encodings have passed a scanner's check.
+// stays empty. Both encodings must have passed [Shape.Check]: Carry panics when one of
+// them is not MessagePack.
 //
-// Values meet their predecessors by field name, by map key, by array index; the
-// elements of slices as match says. Nothing is carried inside types that encode
-// themselves, interfaces, and structs written as arrays.
-func carry(dst, fresh, prev []byte, sh *Shape) []byte {
+// The predecessor of a value is found by field name, by map key, or by array index. The
+// predecessor of a slice's element is the element of equal content. Where there is
+// none, it is the element of the same index if the slice has as many elements as
+// before. Nothing is carried inside types that encode themselves, interfaces, and
+// structs written as arrays.
+func (sh *Shape) Carry(dst, fresh, prev []byte) []byte {
 	for sh.kind == shapePointer {
 		sh = sh.elem
 	}
@@ -74,7 +81,7 @@ func carryOver(dst, fresh, prev []byte, sh *Shape) []byte {
 	if prev == nil {
 		return append(dst, fresh...)
 	}
-	return carry(dst, fresh, prev, sh)
+	return sh.Carry(dst, fresh, prev)
 }
 
 // match finds the predecessor of each element, nil where it has none: first an

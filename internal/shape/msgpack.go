@@ -19,24 +19,28 @@ var (
 	// ErrLimit says that a value takes more bytes than it may.
 	ErrLimit = errors.New("the value is too large")
 
-	// ErrDepth says that a value nests deeper than MaxDepth.
+	// ErrDepth says that a value nests deeper than [MaxDepth].
 	ErrDepth = fmt.Errorf("it nests deeper than %d levels; does a pointer lead back to itself?", MaxDepth)
+
+	// ErrDecoder says that data is well-formed and could not be decoded all the same.
+	ErrDecoder = errors.New("the MessagePack decoder or a type's own refused it")
 )
 
-// Append appends the encoding of v, whose type is the shape's, to dst. It stops at
-// limit bytes in all.
+// Append appends the encoding of v, whose type is the shape's, to dst. Errors are
+// [ErrLimit] when dst would become longer than limit, [ErrDepth], and whatever a method
+// of the value returns. It is an error too when the encoding could not be read back.
 func (sh *Shape) Append(dst []byte, v reflect.Value, limit int) ([]byte, error) {
+	start := len(dst)
 	e := encoders.Get().(*encodeBuffer)
-	e.buf, e.start, e.limit = dst, len(dst), limit
+	e.buf, e.start, e.limit = dst, start, limit
 	err := e.encode(v)
 	dst, e.buf = e.buf, nil
 	encoders.Put(e)
 	if err != nil {
 		return dst, err
 	}
-	// What could not be read back is not written.
-	scan := Scanner{Data: dst[e.start:]}
-	switch err := scan.All(sh); err {
+	scan := Scanner{Data: dst[start:]}
+	switch err := scan.all(sh); err {
 	case nil:
 		return dst, nil
 	case errDepth:
@@ -46,17 +50,19 @@ func (sh *Shape) Append(dst []byte, v reflect.Value, limit int) ([]byte, error) 
 	}
 }
 
-// Check reports what is wrong with data, and whether it holds fields that the
-// shape does not have.
+// Check returns an error when data is not exactly one value of the shape, and reports
+// whether data holds fields that the shape does not have. It takes linear time, and
+// allocates nothing but the error. The error holds nothing of the data.
 func (sh *Shape) Check(data []byte) (unknown bool, err error) {
 	scan := Scanner{Data: data}
-	if err := scan.All(sh); err != nil {
+	if err := scan.all(sh); err != nil {
 		return false, scan.locate(err)
 	}
-	return scan.Unknown, nil
+	return scan.unknown, nil
 }
 
-// Decode checks data and decodes it into v, which is zero.
+// Decode checks data and decodes it into v, which is a zero value of the shape's
+// type and can be set. It returns what Check returns, or [ErrDecoder].
 func (sh *Shape) Decode(data []byte, v reflect.Value) error {
 	if _, err := sh.Check(data); err != nil {
 		return err
@@ -68,15 +74,7 @@ func (sh *Shape) Decode(data []byte, v reflect.Value) error {
 	return nil
 }
 
-// ErrDecoder says that what is well-formed could not be decoded all the same.
-var ErrDecoder = errors.New("the MessagePack decoder or a type's own refused it")
-
-// Keeps reports whether fields that the shape does not have can occur in it.
-func (sh *Shape) Keeps() bool { return sh.keeps }
-
-// Carry appends fresh with the unknown fields of prev: see carry.
-func (sh *Shape) Carry(dst, fresh, prev []byte) []byte { return carry(dst, fresh, prev, sh) }
-
+// locate says in which field an error was found.
 func (s *Scanner) locate(err error) error {
 	if s.at == nil {
 		return err
@@ -120,8 +118,9 @@ func (e *encodeBuffer) WriteByte(c byte) error {
 	return nil
 }
 
-// room ends the encoding of a value that leads back to itself long before the
-// stack does, by looking for depth whenever the buffer has doubled.
+// room reports whether n more bytes may be written. It measures the depth whenever the
+// buffer has doubled: so the encoding of a value that leads back to itself ends long
+// before the stack is used up.
 func (e *encodeBuffer) room(n int) error {
 	size := len(e.buf) + n
 	if size <= min(e.limit, e.next) {
@@ -216,25 +215,4 @@ func selfMethod(t reflect.Type, methods []reflect.Type) selfEncoding {
 		}
 	}
 	return selfNone
-}
-
-// Shapeless checks the structure of data alone. It is for tests.
-func Shapeless(data []byte) error {
-	scan := Scanner{Data: data}
-	if err := scan.skip(MaxDepth, false); err != nil {
-		return err
-	}
-	if scan.Pos != len(data) {
-		return errTrailing
-	}
-	return nil
-}
-
-// FieldNames returns the names under which the top-level fields are written. It is
-// for tests.
-func (sh *Shape) FieldNames() (names []string) {
-	for _, f := range sh.fields {
-		names = append(names, f.name)
-	}
-	return names
 }

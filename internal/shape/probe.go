@@ -2,7 +2,6 @@ package shape
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"reflect"
 	"strings"
@@ -11,8 +10,8 @@ import (
 
 // probe finds what only shows when encoder and decoder run, such as a method
 // with a pointer receiver on the value of a map: it sends values of the shape's
-// type through both and names the smallest part that does not survive.
-func probe(sh *Shape) error {
+// type through both and names the smallest parts that do not survive.
+func probe(sh *Shape) []Mistake {
 	p := &prober{samples: map[*Shape]reflect.Value{}, tested: map[*Shape]bool{}}
 	return p.test(sh, typeName(sh.typ))
 }
@@ -23,7 +22,7 @@ type prober struct {
 }
 
 // test tries the parts of a type before the type itself.
-func (p *prober) test(sh *Shape, path string) error {
+func (p *prober) test(sh *Shape, path string) []Mistake {
 	if sh == nil || p.tested[sh] {
 		return nil
 	}
@@ -32,18 +31,18 @@ func (p *prober) test(sh *Shape, path string) error {
 		p.samples[sh] = sampleOf(sh)
 		return nil
 	}
-	errs := []error{p.test(sh.key, path), p.test(sh.elem, path)}
+	mistakes := append(p.test(sh.key, path), p.test(sh.elem, path)...)
 	for i := range sh.fields {
-		errs = append(errs, p.test(sh.fields[i].shape, sh.fields[i].where))
+		mistakes = append(mistakes, p.test(sh.fields[i].shape, sh.fields[i].where)...)
 	}
-	if err := errors.Join(errs...); err != nil {
-		return err
+	if len(mistakes) > 0 {
+		return mistakes
 	}
 
 	zero := reflect.New(sh.typ).Elem()
 	if got, err := roundTrip(zero, sh); err == nil {
 		if where := difference(zero, got, path, encodesToRecord); where != "" {
-			return fmt.Errorf("%s: a zero value does not come back as it was stored", where)
+			return []Mistake{{where, "a zero value does not come back as it was stored"}}
 		}
 	}
 	full := reflect.New(sh.typ).Elem()
@@ -52,10 +51,10 @@ func (p *prober) test(sh *Shape, path string) error {
 	}
 	got, err := roundTrip(full, sh)
 	if err != nil {
-		return fmt.Errorf("%s: a value of type %s cannot be stored and read back: %w", path, sh.typ, err)
+		return []Mistake{{path, fmt.Sprintf("a value of type %s cannot be stored and read back: %v", sh.typ, err)}}
 	}
 	if where := difference(full, got, path, encodesToRecord); where != "" {
-		return fmt.Errorf("%s: a value does not come back as it was stored", where)
+		return []Mistake{{where, "a value does not come back as it was stored"}}
 	}
 	return nil
 }
@@ -65,7 +64,7 @@ func roundTrip(v reflect.Value, sh *Shape) (reflect.Value, error) {
 	if err != nil {
 		return reflect.Value{}, err
 	}
-	if err := (&Scanner{Data: data}).All(sh); err != nil {
+	if err := (&Scanner{Data: data}).all(sh); err != nil {
 		return reflect.Value{}, err
 	}
 	got := reflect.New(sh.typ).Elem()
@@ -76,8 +75,8 @@ func roundTrip(v reflect.Value, sh *Shape) (reflect.Value, error) {
 	return got, nil
 }
 
-// sampleOf finds a value that a type's own methods accept: zero, or a small one
-// of an enumeration that does not begin at zero.
+// sampleOf finds a value that a type's own methods accept: the zero value, or a small
+// one, as in enumerations that do not begin at zero.
 func sampleOf(sh *Shape) reflect.Value {
 	for n := range 4 {
 		v := reflect.New(sh.typ).Elem()
@@ -97,7 +96,7 @@ func sampleOf(sh *Shape) reflect.Value {
 }
 
 // populate fills v. It reports false when v needs a value of a type that accepts
-// none of the samples: nothing can be said about v then.
+// none of the samples: then v cannot be tested.
 func (p *prober) populate(v reflect.Value, sh *Shape, depth int) bool {
 	if sample, own := p.samples[sh]; own {
 		if sample.IsValid() {
@@ -149,8 +148,9 @@ func encodesToRecord(t reflect.Type) bool {
 	return enc != selfNone && t != timeType && t.Kind() != reflect.Pointer
 }
 
-// ProbeCodec sends a populated value through a codec.
-func ProbeCodec(t reflect.Type, marshal func(any) ([]byte, error), unmarshal func([]byte, any) error) error {
+// ProbeCodec sends a populated value of type t through the two functions, which get
+// a pointer to a value, and returns why it does not come back.
+func ProbeCodec(t reflect.Type, marshal func(any) ([]byte, error), unmarshal func([]byte, any) error) []Mistake {
 	v, got := reflect.New(t), reflect.New(t)
 	fill(v.Elem(), 0)
 	err := Recovered(func() error {
@@ -161,16 +161,17 @@ func ProbeCodec(t reflect.Type, marshal func(any) ([]byte, error), unmarshal fun
 		return unmarshal(data, got.Interface())
 	})
 	if err != nil {
-		return fmt.Errorf("%s: the codec cannot store a value and read it back: %w", typeName(t), err)
+		return []Mistake{{typeName(t), fmt.Sprintf("the codec cannot store a value and read it back: %v", err)}}
 	}
 	if path := difference(v.Elem(), got.Elem(), typeName(t), encodesItself); path != "" {
-		return fmt.Errorf("%s: what the codec stores does not come back", path)
+		return []Mistake{{path, "what the codec stores does not come back"}}
 	}
 	return nil
 }
 
-// difference is reflect.DeepEqual that says where. It does not look into types
-// that encode themselves: whether those are faithful is their own business.
+// difference compares like reflect.DeepEqual and returns the path of what differs, or
+// "". It does not look into types that encode themselves: whether those are faithful
+// is their own business.
 func difference(a, b reflect.Value, path string, own func(reflect.Type) bool) string {
 	t := a.Type()
 	if own(t) || t.Kind() == reflect.Pointer && own(t.Elem()) {
@@ -219,9 +220,9 @@ func difference(a, b reflect.Value, path string, own func(reflect.Type) bool) st
 
 var sampleTime = time.Date(2021, 2, 3, 4, 5, 6, 0, time.UTC)
 
-// fill sets what it can of any value: not what is tagged "-", and not inside
-// types with methods that encode them, in whatever format, since not every value
-// need be one of theirs.
+// fill sets what it can of any value. It leaves out what is tagged "-". It also leaves
+// out types with methods that encode them in any format: such a type may accept only
+// some values.
 func fill(v reflect.Value, depth int) {
 	t := v.Type()
 	if t == timeType {

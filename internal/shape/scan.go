@@ -6,7 +6,7 @@ import (
 	"math"
 )
 
-// MaxDepth is how deep maps and arrays may nest in a record.
+// MaxDepth is how deep maps and arrays may nest in an encoding.
 const MaxDepth = 64
 
 // What a scanner finds wrong. None of the texts carries data.
@@ -22,48 +22,52 @@ var (
 	errKey      = errors.New("a map in an interface has a key that is not a string")
 )
 
-// form is what kind of MessagePack value a token begins.
+// Form is what kind of MessagePack value a token begins.
 type Form uint8
 
+// The forms. N is that of the [Token].
 const (
 	FormNil Form = iota
 	FormBool
-	FormUint // n is the value
-	FormInt  // below zero; n is its two's complement
-	FormFloat32
-	FormFloat64
-	FormString // n is the length; the scanner stands behind the last byte
-	FormBinary // likewise
-	FormTime   // likewise
-	FormExt    // likewise
-	FormArray  // n is the number of elements; the scanner stands before the first
-	FormMap    // n is the number of pairs; likewise
+	FormUint    // N is the value
+	FormInt     // below zero; N is its two's complement
+	FormFloat32 // N is its bits
+	FormFloat64 // likewise
+	FormString  // N is the length; the scanner stands behind the last byte
+	FormBinary  // likewise
+	FormTime    // likewise
+	FormExt     // likewise
+	FormArray   // N is the number of elements; the scanner stands before the first
+	FormMap     // N is the number of pairs; likewise
 )
 
+// A Token is what a MessagePack value begins with. A string, a number, nil, a bool
+// and an extension are one token; the elements of arrays and maps follow theirs.
 type Token struct {
 	Form Form
 	N    uint64
 }
 
-// A Scanner walks MessagePack before the decoder sees it. The decoder trusts
+// A Scanner walks over MessagePack before the decoder sees it. The decoder trusts
 // declared lengths and nesting (the five bytes dfffffffff make it allocate four
 // billion map entries), treats an extension in a map's place as the map's
 // wrapper, wraps numbers around in silence and ignores what follows the value:
 // none of this gets past a scanner. It takes linear time and allocates nothing.
 type Scanner struct {
 	Data []byte
-	Pos  int
+	Pos  int // of the next token
 
-	// Unknown is set by check when it meets a field that the shape does not have.
-	Unknown bool
+	// unknown is set by check when it meets a field that the shape does not have.
+	unknown bool
 
 	// at is the last struct field that check entered.
 	at *shapeField
 }
 
-// Next reads one token and, of a string, every byte. How many elements a map or
-// an array declares is for the caller to walk: each takes a byte at least, so
-// that a walk ends with the data whatever is declared.
+// Next reads one token, with every byte of a string, a binary or an extension. It does
+// not read the elements of an array or a map, and does not compare the declared number
+// with what is there. Each element takes at least one byte, so a caller that reads them
+// one by one ends with the data, whatever number is declared.
 func (s *Scanner) Next() (Token, error) {
 	if s.Pos >= len(s.Data) {
 		return Token{}, errShort
@@ -194,7 +198,8 @@ func (s *Scanner) ext(n uint64) (Token, error) {
 	return tok, nil
 }
 
-// Last is the payload of the token just read.
+// Last returns the payload of the token just read: the bytes of a string, a binary,
+// a time or an extension. It shares memory with Data.
 func (s *Scanner) Last(tok Token) []byte { return s.Data[s.Pos-int(tok.N) : s.Pos] }
 
 // skip walks over one value of any shape. depth is how many containers may still
@@ -235,8 +240,8 @@ func (s *Scanner) skipRest(tok Token, depth int, stringKeys bool) error {
 	return nil
 }
 
-// All checks that data holds exactly one value of the given shape.
-func (s *Scanner) All(sh *Shape) error {
+// all checks that data holds exactly one value of the given shape.
+func (s *Scanner) all(sh *Shape) error {
 	if err := s.check(sh, MaxDepth); err != nil {
 		return err
 	}
@@ -348,9 +353,9 @@ func checkNumber(sh *Shape, tok Token) error {
 	return nil
 }
 
-// checkStruct also refuses a field that is there twice, of which the decoder
-// would keep the last. In a Go map the last one of two equal keys wins: to find
-// them takes memory.
+// checkStruct also refuses a field that is there twice: the decoder would keep the
+// last one. Equal keys of a Go map are not looked for, since that takes memory: there
+// the last one wins.
 func (s *Scanner) checkStruct(sh *Shape, tok Token, depth int) error {
 	array := tok.Form == FormArray && sh.asArray && tok.N == uint64(len(sh.fields))
 	if tok.Form != FormMap && !array {
@@ -380,7 +385,7 @@ func (s *Scanner) checkStruct(sh *Shape, tok Token, depth int) error {
 		}
 		f := sh.lookup(s.Last(key), &expected)
 		if f == nil {
-			s.Unknown = true
+			s.unknown = true
 			if err := s.skip(depth-1, false); err != nil {
 				return err
 			}

@@ -1,12 +1,23 @@
-// Package shape encodes values of one Go type as MessagePack, checks what others
-// encoded before it decodes it, and carries over the fields that the type lacks.
+// Package shape encodes values of one Go type as MessagePack, and decodes what
+// another release of the program, or an attacker, may have encoded.
+//
+// [New] looks at the type once and refuses what would not survive the way into an
+// encoding and back. With the [Shape] that it returns,
+//   - [Shape.Append] encodes a value,
+//   - [Shape.Check] walks over an encoding and refuses what the decoder must not see,
+//   - [Shape.Decode] checks and decodes,
+//   - [Shape.Carry] keeps the fields that another release of the program wrote and
+//     this one does not know.
+//
+// [ProbeCodec] looks at a type that another encoder stores. A [Scanner] reads
+// MessagePack of any shape, token by token.
 package shape
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"time"
 
 	"github.com/vmihailenco/tagparser/v2"
@@ -34,9 +45,11 @@ const (
 	shapeArray
 )
 
-// A shape is what the encoder makes of a Go type: computed once per T, and
-// followed by everything that reads or changes encoded values. The shapes of a
-// recursive type are a cycle.
+// A Shape is what the encoder makes of a Go type: computed once for each type, and
+// followed by everything that reads or changes encoded values. It is immutable and
+// safe for concurrent use.
+//
+// The shapes of a recursive type are a cycle.
 type Shape struct {
 	kind shapeKind
 	typ  reflect.Type
@@ -63,9 +76,8 @@ type shapeField struct {
 	zero   []byte // the canonical form of the zero value; nil when it has none
 }
 
-// lookup finds the field that a name in a record stands for, or nil. Names come
-// in the encoder's order as a rule: expected is the index in fields where to look
-// first.
+// lookup finds the field that a name stands for, or nil. As a rule names come in the
+// encoder's order: expected is the index in fields where to look first.
 func (sh *Shape) lookup(name []byte, expected *int) *shapeField {
 	if i := *expected; i < len(sh.fields) && string(name) == sh.fields[i].name {
 		*expected = i + 1
@@ -83,31 +95,45 @@ var (
 	anyType  = reflect.TypeFor[any]()
 )
 
+// A Mistake is one reason why a type cannot be stored.
+type Mistake struct {
+	// Path names the part at fault, from the type on: "User.Orders[].Done". A type
+	// without a name is T.
+	Path string
+
+	// Reason says what is wrong, and as a rule how to put it right.
+	Reason string
+}
+
+// String returns path and reason.
+func (m Mistake) String() string { return m.Path + ": " + m.Reason }
+
 // A schema builds shapes and collects everything about a type that would not
-// survive the way into a record and back.
+// survive the way into an encoding and back.
 type schema struct {
-	shapes map[reflect.Type]*Shape
-	errs   []error
+	shapes   map[reflect.Type]*Shape
+	mistakes []Mistake
 }
 
-// New returns the shape of T, or every reason why T cannot be stored.
-func New(t reflect.Type) (*Shape, error) {
-	sh, err := newShape(t)
-	if err != nil {
-		return nil, err
-	}
-	return sh, probe(sh)
-}
-
-func newShape(t reflect.Type) (*Shape, error) {
+// New returns the shape of t, or every reason why values of t cannot be stored, and
+// no shape.
+func New(t reflect.Type) (*Shape, []Mistake) {
 	b := &schema{shapes: map[reflect.Type]*Shape{}}
-	root := b.shape(t, typeName(t))
-	if len(b.errs) > 0 {
-		return nil, errors.Join(b.errs...)
+	sh := b.shape(t, typeName(t))
+	if len(b.mistakes) > 0 {
+		return nil, b.mistakes
 	}
+	b.finish()
+	if mistakes := probe(sh); len(mistakes) > 0 {
+		return nil, mistakes
+	}
+	return sh, nil
+}
 
-	// Whether a struct, a time or an interface occurs inside is known when
-	// nothing changes any more: types may be recursive.
+// finish computes what depends on the shapes inside a shape. Types may be recursive,
+// so each of the two is repeated until nothing changes any more.
+func (b *schema) finish() {
+	// Whether a struct, a time or an interface occurs inside.
 	for changed := true; changed; {
 		changed = false
 		for _, sh := range b.shapes {
@@ -121,13 +147,13 @@ func newShape(t reflect.Type) (*Shape, error) {
 			}
 		}
 	}
-	// Likewise the canonical form of a zero struct leaves out its zero fields.
+	// The canonical form of a zero struct, which leaves out its zero fields.
 	for changed := true; changed; {
 		changed = false
 		for _, sh := range b.shapes {
 			for _, f := range sh.numbered {
 				data, err := marshalMsgpack(reflect.Zero(f.shape.typ))
-				if err != nil || (&Scanner{Data: data}).All(f.shape) != nil {
+				if err != nil || (&Scanner{Data: data}).all(f.shape) != nil {
 					continue
 				}
 				if zero := canonical(nil, data, f.shape); !bytes.Equal(zero, f.zero) {
@@ -136,10 +162,9 @@ func newShape(t reflect.Type) (*Shape, error) {
 			}
 		}
 	}
-	return root, nil
 }
 
-// typeName is how messages call T.
+// typeName is what a path begins with.
 func typeName(t reflect.Type) string {
 	if t.Name() == "" {
 		return "T"
@@ -149,13 +174,10 @@ func typeName(t reflect.Type) string {
 
 // refuse adds a mistake, once: the fields of an embedded struct are met twice.
 func (b *schema) refuse(path, format string, args ...any) {
-	err := fmt.Errorf("%s: %s", path, fmt.Sprintf(format, args...))
-	for _, e := range b.errs {
-		if e.Error() == err.Error() {
-			return
-		}
+	m := Mistake{path, fmt.Sprintf(format, args...)}
+	if !slices.Contains(b.mistakes, m) {
+		b.mistakes = append(b.mistakes, m)
 	}
-	b.errs = append(b.errs, err)
 }
 
 func (b *schema) shape(t reflect.Type, path string) *Shape {
@@ -164,9 +186,9 @@ func (b *schema) shape(t reflect.Type, path string) *Shape {
 	}
 	sh := &Shape{typ: t}
 	b.shapes[t] = sh
-	mistakes := len(b.errs)
+	mistakes := len(b.mistakes)
 	b.build(sh, path)
-	if len(b.errs) > mistakes {
+	if len(b.mistakes) > mistakes {
 		delete(b.shapes, t) // to be reported wherever it occurs
 	}
 	return sh
@@ -253,8 +275,8 @@ func (b *schema) own(sh *Shape, enc, dec selfEncoding, path string) {
 	}
 }
 
-// stableKey reports whether equal keys are equal after decoding. Times,
-// interfaces and pointers are not, and a NaN is not even before.
+// stableKey reports whether keys that are equal are still equal after decoding.
+// Times, interfaces and pointers are not. A NaN does not equal itself to begin with.
 func stableKey(t reflect.Type) bool {
 	if t == timeType {
 		return false
@@ -322,9 +344,9 @@ type fieldName struct {
 	field *shapeField
 }
 
-// structFields does what msgpack's getFields does: which fields are written, in
-// which order, and under which names they are read. It refuses what that
-// function drops or overrides.
+// structFields finds out what msgpack's getFields finds out: which fields are written,
+// in which order, and under which names they are read. It refuses the fields that
+// getFields drops or overrides.
 func (b *schema) structFields(t reflect.Type, path string) (list []shapeField, names []fieldName) {
 	taken := map[string]bool{}
 	take := func(name, where string, of int, f *shapeField) {
@@ -426,10 +448,10 @@ func parseTag(sf reflect.StructField) *tagparser.Tag {
 	return tagparser.Parse(text)
 }
 
-// settle gives a decoded value the form that it has on every machine: times are
-// in UTC, where the decoder makes them local; whole numbers in interfaces are
-// int64, or uint64 where that is too small, where the decoder chooses a type by
-// the number.
+// settle gives a decoded value a form that does not depend on the machine or on the
+// numbers: times are in UTC, where the decoder makes them local; whole numbers in
+// interfaces are int64, or uint64 when they are too large for int64, where the decoder
+// chooses the smallest type.
 func settle(v reflect.Value, sh *Shape) {
 	if !sh.settles {
 		return

@@ -168,8 +168,8 @@ func (s *soak) sendJunk(t *testing.T, answers *tally) {
 	wg.Wait()
 }
 
-// commands returns how many commands the server has executed for others than
-// admin.
+// commands returns how many commands the server has executed, those of admin
+// apart.
 func (s *soak) commands(t *testing.T) (n int) {
 	t.Helper()
 	stats, err := s.admin.Info(t.Context(), "commandstats").Result()

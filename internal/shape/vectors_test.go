@@ -1,4 +1,4 @@
-package echosession_test
+package shape_test
 
 import (
 	"bytes"
@@ -6,92 +6,48 @@ import (
 	"errors"
 	"math/big"
 	"os"
-	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/echosession/echosession"
+	"github.com/echosession/echosession/internal/shape"
 )
 
-// vectors opens a file of published test vectors, which are not part of the
-// project.
-func vectors(t *testing.T, path string) []byte {
-	t.Helper()
-	path = filepath.Join("..", "shared", "vectors", filepath.FromSlash(path))
-	data, err := os.ReadFile(path)
-	if errors.Is(err, os.ErrNotExist) {
-		t.Skipf("%s is not there: see its README for where it is from", path)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	return data
-}
-
-// Every encoding of kawanet/msgpack-test-suite reads as its value in an
-// interface, but for the deviations listed.
+// Every encoding of the published suite reads as its value in an interface, but for
+// the deviations listed. The README in testdata says where it is from.
 func TestMessagePackTestSuite(t *testing.T) {
 	deviations := map[string]string{
 		"60.ext.yaml": "an extension that is no timestamp has no Go value: it is refused in an interface, and skipped in an unknown field",
 	}
-	type vector struct {
-		Nil       *bool
-		Bool      *bool
-		Binary    *string
-		Number    json.Number
-		Bignum    string
-		String    *string
-		Array     []any
-		Map       map[string]any
-		Timestamp []int64
-		Ext       []any
-		Msgpack   []string
-	}
 	var suite map[string][]vector
-	dec := json.NewDecoder(bytes.NewReader(vectors(t, "msgpack-test-suite/msgpack-test-suite.json")))
+	file, err := os.ReadFile("testdata/msgpack-test-suite/msgpack-test-suite.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dec := json.NewDecoder(bytes.NewReader(file))
 	dec.UseNumber()
 	if err := dec.Decode(&suite); err != nil {
 		t.Fatal(err)
 	}
 
-	s := plain[any](t)
-	unknown := plain[struct{}](t)
-	encodings, deviating := 0, map[string]int{}
+	sh, unknown := newShape[any](t), newShape[struct{}](t)
+	cases, encodings, deviating := 0, 0, map[string]int{}
 	for group, vectors := range suite {
 		for _, v := range vectors {
-			var want any
-			switch {
-			case v.Bool != nil:
-				want = *v.Bool
-			case v.Binary != nil:
-				want = unhex(t, strings.ReplaceAll(*v.Binary, "-", ""))
-			case v.Bignum != "":
-				want = number(t, v.Bignum)
-			case v.Number != "":
-				want = number(t, v.Number.String())
-			case v.String != nil:
-				want = *v.String
-			case v.Array != nil:
-				want = v.Array
-			case v.Map != nil:
-				want = v.Map
-			case v.Timestamp != nil:
-				want = time.Unix(v.Timestamp[0], v.Timestamp[1]).UTC()
-			}
+			cases++
+			want := v.value(t)
 			for _, text := range v.Msgpack {
 				encodings++
 				data := unhex(t, strings.ReplaceAll(text, "-", ""))
-				var skipped struct{}
-				if _, err := unknown.Decode(idA, record(append([]byte{0x81, 0xa1, 'u'}, data...)), &skipped); err != nil {
+				if skipped, err := unknown.Check(append([]byte{0x81, 0xa1, 'u'}, data...)); err != nil || !skipped {
 					t.Errorf("%s: %s in an unknown field: %v", group, text, err)
 				}
 				var got any
-				_, err := s.Decode(idA, record(data), &got)
+				err := sh.Decode(data, reflect.ValueOf(&got).Elem())
 				if _, deviates := deviations[group]; deviates {
 					deviating[group]++
-					if !errors.Is(err, echosession.ErrCorrupt) {
+					if !errors.Is(err, shape.ErrDecoder) {
 						t.Errorf("%s: %s does not deviate: %v, %v", group, text, got, err)
 					}
 					continue
@@ -104,14 +60,51 @@ func TestMessagePackTestSuite(t *testing.T) {
 			}
 		}
 	}
-	if encodings != 233 {
-		t.Errorf("%d encodings, want 233", encodings)
+	if cases != 85 || encodings != 233 {
+		t.Errorf("%d encodings of %d values, want 233 of 85", encodings, cases)
 	}
 	for group := range deviations {
 		if deviating[group] == 0 {
 			t.Errorf("%s has no vectors", group)
 		}
 	}
+}
+
+// A vector is a value and its encodings. It has one of the fields.
+type vector struct {
+	Nil       *bool
+	Bool      *bool
+	Binary    *string
+	Number    json.Number
+	Bignum    string
+	String    *string
+	Array     []any
+	Map       map[string]any
+	Timestamp []int64
+	Ext       []any
+	Msgpack   []string
+}
+
+func (v vector) value(t *testing.T) any {
+	switch {
+	case v.Bool != nil:
+		return *v.Bool
+	case v.Binary != nil:
+		return unhex(t, strings.ReplaceAll(*v.Binary, "-", ""))
+	case v.Bignum != "":
+		return number(t, v.Bignum)
+	case v.Number != "":
+		return number(t, v.Number.String())
+	case v.String != nil:
+		return *v.String
+	case v.Array != nil:
+		return v.Array
+	case v.Map != nil:
+		return v.Map
+	case v.Timestamp != nil:
+		return time.Unix(v.Timestamp[0], v.Timestamp[1]).UTC()
+	}
+	return nil
 }
 
 func number(t *testing.T, s string) *big.Float {

@@ -1,0 +1,370 @@
+package echosession_test
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"net/http"
+	"net/http/httptest"
+	"reflect"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/labstack/echo/v4"
+	"github.com/redis/go-redis/v9"
+	"github.com/vmihailenco/msgpack/v5"
+
+	"github.com/echosession/echosession"
+)
+
+var update = flag.Bool("update", false, "write the tables of docs/costs.md anew")
+
+// Every operation costs what docs/costs.md says, through every kind of client: so
+// a change that makes one dearer or cheaper shows it.
+func TestCosts(t *testing.T) {
+	want := readCosts(t)
+	unlike := unlikeTheTables(want.goVersion)
+	if unlike != "" {
+		t.Logf("allocations are not compared: %s", unlike)
+	}
+	got := want.clone()
+	if unlike == "" {
+		got.goVersion = goVersion()
+	}
+	// Nothing but what is measured runs, and pools keep what they have.
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	redisAnswered := false
+	t.Run("memory", func(t *testing.T) { got.measure(t, memoryClient(), unlike == "") })
+	t.Run("redis", func(t *testing.T) {
+		for _, client := range redisClients(t) {
+			got.measure(t, client, unlike == "")
+		}
+		redisAnswered = true
+	})
+	switch {
+	case t.Failed():
+	case *update && unlike != "":
+		t.Errorf("-update writes allocations, too, and they are not to be had: %s", unlike)
+	case *update && !redisAnswered:
+		t.Error("-update needs a redis-server")
+	case *update:
+		got.write(t)
+	default:
+		got.compare(t)
+	}
+}
+
+// Every method that takes a context talks to the store, and so has its cost in the
+// tables.
+func TestEveryOperationHasItsCosts(t *testing.T) {
+	takesContext := 0
+	for prefix, typ := range map[string]reflect.Type{
+		"":         reflect.TypeFor[*accountSession](),
+		"Manager.": reflect.TypeFor[*echosession.Manager[account]](),
+	} {
+		for method := range typ.Methods() {
+			if method.Type.NumIn() < 2 || method.Type.In(1) != reflect.TypeFor[context.Context]() {
+				continue
+			}
+			takesContext++
+			name := "`" + prefix + method.Name + "`"
+			if !slices.ContainsFunc(operations, func(op operation) bool { return strings.HasPrefix(op.name, name) }) {
+				t.Errorf("nothing measures %s; add it to the operations", name)
+			}
+		}
+	}
+	if takesContext < 11 {
+		t.Errorf("only %d methods take a context", takesContext)
+	}
+}
+
+// operations are what is measured, in the order of the tables.
+var operations = []operation{
+	{name: "a request that asks for no session", run: func(r *rig) error {
+		return r.request("", func(echo.Context) error { return nil })
+	}},
+	{name: "`Get`, no token", run: func(r *rig) error {
+		return r.get("", echosession.ErrNoToken)
+	}},
+	{name: "`Get`, forged token", run: func(r *rig) error {
+		token := r.session().Token()
+		return r.get(token[:len(token)-40]+"forged"+token[len(token)-34:], echosession.ErrInvalidToken)
+	}},
+	{name: "`Get`, session gone", run: func(r *rig) error {
+		sess := r.session()
+		token := sess.Token()
+		r.must(sess.Destroy(r.ctx))
+		return r.get(token, echosession.ErrSessionGone)
+	}},
+	{name: "`Get`, token new to the process", run: func(r *rig) error {
+		return r.get(r.session().Token(), nil)
+	}},
+	{name: "`Get`, touch due", run: func(r *rig) error {
+		token := r.opened()
+		r.clock.Advance(2 * time.Minute)
+		return r.get(token, nil)
+	}},
+	{name: "`Get`, no touch due", run: func(r *rig) error {
+		return r.get(r.opened(), nil)
+	}},
+	{name: "`Get`, the first since a touch", run: func(r *rig) error {
+		token := r.session().Token()
+		r.openUnmeasured(token, 1)
+		return r.get(token, nil)
+	}},
+	{name: "`Get`, rotated token", run: func(r *rig) error {
+		return r.get(r.rotated(), nil)
+	}},
+	{name: "`Get`, second in a request", run: func(r *rig) error {
+		h := r.handler(func(c echo.Context) error {
+			first, err := r.m.Get(c)
+			r.must(err)
+			return r.measure(func() error {
+				second, err := r.m.Get(c)
+				if second != first {
+					return errors.New("it returns another handle")
+				}
+				return err
+			})
+		})
+		return h(r.context(r.opened()))
+	}},
+	{name: "`Require`, no touch due", run: func(r *rig) error {
+		reached := false
+		err := r.request(r.opened(), r.m.Require()(func(echo.Context) error { reached = true; return nil }))
+		if !reached {
+			return errors.New("it refuses the request")
+		}
+		return err
+	}},
+	{name: "`Require`, no token", run: func(r *rig) error {
+		err := r.request("", r.m.Require()(func(echo.Context) error { return nil }))
+		if answer, ok := errors.AsType[*echo.HTTPError](err); !ok || answer.Code != http.StatusUnauthorized {
+			return errors.New("it does not refuse the request")
+		}
+		return nil
+	}},
+	{name: "`Data`", run: func(r *rig) error {
+		return r.within(r.opened(), nil, func(sess *accountSession) error { r.data = sess.Data(); return nil })
+	}},
+	{name: "`Data`, once more", run: func(r *rig) error {
+		return r.within(r.opened(), func(sess *accountSession) { r.data = sess.Data() },
+			func(sess *accountSession) error { r.data = sess.Data(); return nil })
+	}},
+	{name: "`MarshalJSON`", run: func(r *rig) error {
+		return r.within(r.opened(), nil, func(sess *accountSession) (err error) { _, err = sess.MarshalJSON(); return err })
+	}},
+	{name: "`Claims`", run: func(r *rig) error {
+		return r.within(r.opened(), nil, func(sess *accountSession) error { r.claims = sess.Claims(); return nil })
+	}},
+	{name: "`Create`", run: func(r *rig) error {
+		return r.within("", nil, func(sess *accountSession) error { return r.create(sess) })
+	}},
+	{name: "`Create` over a live session", run: func(r *rig) error {
+		return r.within(r.opened(), nil, func(sess *accountSession) error { return r.create(sess) })
+	}},
+	{name: "`Update`", run: func(r *rig) error {
+		return r.within(r.opened(), nil, func(sess *accountSession) error { return sess.Update(r.ctx, countUp) })
+	}},
+	{name: "`Update`, another came first", run: func(r *rig) error {
+		return r.within(r.opened(), func(sess *accountSession) {
+			other, err := r.back.Open(r.ctx, sess.Token())
+			r.must(err)
+			r.must(other.Update(r.ctx, countUp))
+		}, func(sess *accountSession) error { return sess.Update(r.ctx, countUp) })
+	}},
+	{name: "`Touch`", run: func(r *rig) error {
+		return r.within(r.opened(), nil, func(sess *accountSession) error { return sess.Touch(r.ctx) })
+	}},
+	{name: "`Reload`", run: func(r *rig) error {
+		return r.within(r.opened(), nil, func(sess *accountSession) error { return sess.Reload(r.ctx) })
+	}},
+	{name: "`Rotate`", run: func(r *rig) error {
+		return r.within(r.opened(), nil, func(sess *accountSession) error { _, err := sess.Rotate(r.ctx); return err })
+	}},
+	{name: "`Destroy`", run: func(r *rig) error {
+		return r.within(r.opened(), nil, func(sess *accountSession) error { return sess.Destroy(r.ctx) })
+	}},
+	{name: "`Destroy`, rotated token", run: func(r *rig) error {
+		return r.within(r.rotated(), nil, func(sess *accountSession) error { return sess.Destroy(r.ctx) })
+	}},
+	{name: "`Manager.Create`", run: func(r *rig) error {
+		return r.measure(func() error { _, err := r.m.Create(r.ctx, anAccount(), r.opts...); return err })
+	}},
+	{name: "`Manager.Open`, touch due", run: func(r *rig) error {
+		token := r.opened()
+		r.clock.Advance(2 * time.Minute)
+		return r.open(token)
+	}},
+	{name: "`Manager.Open`, no touch due", run: func(r *rig) error {
+		return r.open(r.opened())
+	}},
+	{name: "`Manager.List` of two", indexed: true, run: func(r *rig) error {
+		r.session()
+		r.session()
+		return r.measure(func() error {
+			list, err := r.m.List(r.ctx, r.subject)
+			return errors.Join(err, wantTwo(len(list)))
+		})
+	}},
+	{name: "`Manager.RevokeSubject` of two", indexed: true, run: func(r *rig) error {
+		r.session()
+		r.session()
+		return r.measure(func() error {
+			n, err := r.m.RevokeSubject(r.ctx, r.subject)
+			return errors.Join(err, wantTwo(n))
+		})
+	}},
+	{name: "`Manager.All` of two", run: func(r *rig) error {
+		r.clean()
+		r.session()
+		r.session()
+		return r.measure(func() error {
+			n := 0
+			for _, err := range r.m.All(r.ctx) {
+				if err != nil {
+					return err
+				}
+				n++
+			}
+			return wantTwo(n)
+		})
+	}},
+}
+
+func countUp(a *account) error { a.UserID++; return nil }
+
+func wantTwo(n int) error {
+	if n != 2 {
+		return errors.New("it does not find the two sessions")
+	}
+	return nil
+}
+
+// A read of a session may cost eight allocations beside what a handler pays that
+// sends the same command with the same deadline and decodes the same struct.
+func TestAllocationsOfARead(t *testing.T) {
+	if builtWith("-race") != "" {
+		t.Skip("the race detector makes pools forget")
+	}
+	const ceiling = 8
+	fake := newFakeRedis(t)
+	ctx := t.Context()
+	m := newManager[account](t, echosession.Config{Client: fake, Secret: testSecret})
+	sess, err := m.Create(ctx, anAccount())
+	if err != nil {
+		t.Fatal(err)
+	}
+	encoded, err := msgpack.Marshal(anAccount())
+	if err != nil {
+		t.Fatal(err)
+	}
+	store := newRedisStore(t, fake, "bare:")
+	ref := echosession.Ref{ID: newID()}
+	if err := store.Create(ctx, ref, encoded, time.Hour, 0); err != nil {
+		t.Fatal(err)
+	}
+	key, _ := echosession.RedisKeys("bare:", ref)
+
+	e := echo.New()
+	r := httptest.NewRequest(http.MethodGet, "/", nil)
+	r.Header.Set("Authorization", "Bearer "+sess.Token())
+	w := httptest.NewRecorder()
+	measure := func(h echo.HandlerFunc) float64 {
+		return testing.AllocsPerRun(200, func() {
+			c := e.AcquireContext()
+			defer e.ReleaseContext(c)
+			c.Reset(r, w)
+			if err := h(c); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+	bare := measure(func(c echo.Context) error {
+		ctx, cancel := context.WithTimeout(c.Request().Context(), time.Second)
+		defer cancel()
+		cmd := redis.NewStringCmd(ctx, "get", key)
+		done := make(chan error, 1) // the fake is no client that heeds deadlines
+		go func() { done <- fake.Process(ctx, cmd) }()
+		if err := <-done; err != nil {
+			return err
+		}
+		data, err := cmd.Bytes()
+		if err != nil {
+			return err
+		}
+		var a account
+		return msgpack.Unmarshal(data, &a)
+	})
+	read := measure(m.Middleware()(func(c echo.Context) error {
+		sess, err := m.Get(c)
+		if err != nil || !sess.Exists() || sess.Data().Name == "" {
+			t.Fatal(err, sess.Reason())
+		}
+		return nil
+	}))
+	t.Logf("a bare read %v, a session's %v allocations", bare, read)
+	if read > bare+ceiling {
+		t.Errorf("a read costs %v allocations, %v more than a bare one; %d are allowed", read, read-bare, ceiling)
+	}
+}
+
+// BenchmarkMiddleware measures what a request pays beside the store: the memory
+// store's part is small. anonymous is a request without a token on a route that
+// does not ask for its session.
+func BenchmarkMiddleware(b *testing.B) {
+	m := newManager[account](b, echosession.Config{Store: echosession.NewMemoryStore(), Secret: testSecret})
+	sess, err := m.Create(context.Background(), anAccount())
+	if err != nil {
+		b.Fatal(err)
+	}
+	read := func(c echo.Context) error {
+		sess, err := m.Get(c)
+		if err != nil {
+			return err
+		}
+		if !sess.Exists() || sess.Data().Name != "Ada Lovelace" {
+			return sess.Reason()
+		}
+		return nil
+	}
+	write := func(c echo.Context) error {
+		sess, err := m.Get(c)
+		if err != nil {
+			return err
+		}
+		return sess.Update(c.Request().Context(), func(a *account) error { a.UserID++; return nil })
+	}
+	none := func(echo.Context) error { return nil }
+	for _, bench := range []struct {
+		name    string
+		handler echo.HandlerFunc
+		token   string
+	}{
+		{"bare", none, ""},
+		{"anonymous", m.Middleware()(none), ""},
+		{"read", m.Middleware()(read), sess.Token()},
+		{"write", m.Middleware()(write), sess.Token()},
+	} {
+		b.Run(bench.name, func(b *testing.B) {
+			e := echo.New()
+			r := httptest.NewRequest(http.MethodGet, "/", nil)
+			if bench.token != "" {
+				r.Header.Set("Authorization", "Bearer "+bench.token)
+			}
+			w := httptest.NewRecorder()
+			b.ReportAllocs()
+			for b.Loop() {
+				c := e.AcquireContext()
+				c.Reset(r, w)
+				if err := bench.handler(c); err != nil {
+					b.Fatal(err)
+				}
+				e.ReleaseContext(c)
+			}
+		})
+	}
+}
