@@ -319,4 +319,9 @@ func (h *handle) keepPrivate() {
 	}
 }
 
-func markPrivate(header http.Header) { header.Set("Cache-Control", "private, no-store") }
+func markPrivate(header http.Header) {
+	const private = "private, no-store"
+	if v := header["Cache-Control"]; len(v) != 1 || v[0] != private {
+		header.Set("Cache-Control", private)
+	}
+}
