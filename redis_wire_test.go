@@ -110,37 +110,39 @@ func TestRedisIsDown(t *testing.T) {
 		store.Close()
 		checkDown(t, newManager[User](t, echosession.Config{Store: store, Secret: testSecret}), token)
 	})
-	t.Run("server killed", func(t *testing.T) {
-		server := redistest.Start(t)
-		client := server.Client(t)
-		m := newManager[User](t, echosession.Config{Client: client, Secret: testSecret, StoreTimeout: 300 * time.Millisecond})
-		sess, err := m.Create(t.Context(), User{Name: "Ada"})
-		if err != nil {
+	t.Run("server killed", testServerKilled)
+}
+
+func testServerKilled(t *testing.T) {
+	server := redistest.Start(t)
+	client := server.Client(t)
+	m := newManager[User](t, echosession.Config{Client: client, Secret: testSecret, StoreTimeout: 300 * time.Millisecond})
+	sess, err := m.Create(t.Context(), User{Name: "Ada"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	server.Kill()
+	checkDown(t, m, sess.Token())
+	if err := sess.Update(t.Context(), func(*User) error { return nil }); !errors.Is(err, echosession.ErrStoreUnavailable) {
+		t.Error(err)
+	}
+	if !sess.Exists() {
+		t.Error("an outage took the session away")
+	}
+	server.Restart(t)
+	// It has lost its data, and the client finds it again.
+	for deadline := time.Now().Add(10 * time.Second); ; {
+		again, err := m.Open(t.Context(), sess.Token())
+		if err == nil {
+			if !errors.Is(again.Reason(), echosession.ErrSessionGone) {
+				t.Error(again.Reason())
+			}
+			return
+		}
+		if time.Now().After(deadline) {
 			t.Fatal(err)
 		}
-		server.Kill()
-		checkDown(t, m, sess.Token())
-		if err := sess.Update(t.Context(), func(*User) error { return nil }); !errors.Is(err, echosession.ErrStoreUnavailable) {
-			t.Error(err)
-		}
-		if !sess.Exists() {
-			t.Error("an outage took the session away")
-		}
-		server.Restart(t)
-		// It has lost its data, and the client finds it again.
-		for deadline := time.Now().Add(10 * time.Second); ; {
-			again, err := m.Open(t.Context(), sess.Token())
-			if err == nil {
-				if !errors.Is(again.Reason(), echosession.ErrSessionGone) {
-					t.Error(again.Reason())
-				}
-				return
-			}
-			if time.Now().After(deadline) {
-				t.Fatal(err)
-			}
-		}
-	})
+	}
 }
 
 // goroutines returns how many goroutines there are when no more of them end.

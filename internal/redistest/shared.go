@@ -1,10 +1,15 @@
 package redistest
 
 import (
+	"flag"
 	"os"
+	"runtime"
+	"strconv"
 	"sync"
 	"testing"
 )
+
+const parallelFlag = "test.parallel"
 
 var shared struct {
 	mu     sync.Mutex
@@ -16,8 +21,17 @@ var shared struct {
 // after them:
 //
 //	func TestMain(m *testing.M) { redistest.Main(m) }
+//
+// Unless -parallel says how many parallel tests run at once, it is more than there
+// are processors: tests with servers mostly wait.
 func Main(m *testing.M) {
 	shared.main = true
+	flag.Parse()
+	given := false
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == parallelFlag })
+	if !given {
+		_ = flag.Set(parallelFlag, strconv.Itoa(max(16, runtime.GOMAXPROCS(0))))
+	}
 	m.Run()
 	if s := shared.server; s != nil {
 		s.Kill()
