@@ -338,6 +338,7 @@ func (r *redisStore) Rotate(ctx context.Context, from, to Ref, old, record []byt
 	}
 	ms, graceMS := ttl.Milliseconds(), grace.Milliseconds()
 	keys := append(r.keys(from), r.key(to))
+	defer r.recent.writing(r.key(to))()
 	pointer := string([]byte{pointerMark}) + from.ID + to.ID
 	if from.Subject != "" {
 		return rotateScript.apply(ctx, r, keys, ms, from.ID, old, record, pointer, graceMS, to.ID)

@@ -1,6 +1,7 @@
 package echosession_test
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"testing"
@@ -35,6 +36,51 @@ func TestOwnWritesAreReadAtOnce(t *testing.T) {
 	}
 	if stale > 0 {
 		t.Errorf("%d of 1000 reads are stale", stale)
+	}
+}
+
+// After each of its writes a process reads on the primary, past caches and
+// replicas: GETEX instead of GET.
+func TestOwnWritesAreReadOnThePrimary(t *testing.T) {
+	for _, subject := range []string{"", "ada"} {
+		t.Run(fmt.Sprintf("subject %q", subject), func(t *testing.T) {
+			fake := newFakeRedis(t) // a client that may serve stale reads, for all that the store knows
+			writer, reader := newRedisStore(t, fake, "test:"), newRedisStore(t, fake, "test:")
+			ref, next := newRef(subject), newRef(subject)
+			check := func(write string, err error, written ...echosession.Ref) {
+				t.Helper()
+				if err != nil {
+					t.Fatalf("%s: %v", write, err)
+				}
+				for _, ref := range written {
+					for store, want := range map[echosession.Store]string{writer: "getex", reader: "get"} {
+						before := fake.count(want)
+						_, err := store.Load(t.Context(), ref, 0)
+						if rotated := (*echosession.RotatedError)(nil); err != nil && !errors.As(err, &rotated) && !errors.Is(err, echosession.ErrNotFound) {
+							t.Fatal(err)
+						}
+						if fake.count(want) != before+1 {
+							t.Errorf("after %s: no %s", write, want)
+						}
+					}
+				}
+			}
+			check("Create", writer.Create(t.Context(), ref, []byte("r1"), time.Hour, 0), ref)
+			check("Replace", writer.Replace(t.Context(), ref, []byte("r1"), []byte("r2"), time.Hour), ref)
+			check("Rotate", writer.Rotate(t.Context(), ref, next, []byte("r2"), []byte("r3"), time.Hour, time.Hour), ref, next)
+			check("Delete", writer.Delete(t.Context(), ref), ref, next)
+			if subject == "" {
+				return
+			}
+			last := newRef(subject)
+			check("Create by another", reader.Create(t.Context(), last, []byte("r"), time.Hour, 0))
+			_, err := writer.DeleteSubject(t.Context(), subject, nil)
+			writerOnly := fake.count("getex")
+			check("DeleteSubject", err)
+			if _, err := writer.Load(t.Context(), last, 0); !errors.Is(err, echosession.ErrNotFound) || fake.count("getex") != writerOnly+1 {
+				t.Errorf("after DeleteSubject: %v, and no getex", err)
+			}
+		})
 	}
 }
 
