@@ -395,12 +395,18 @@ func runFaults(t *testing.T, timeout time.Duration, clients []faultClient, fault
 	direct := server.Client(t)
 	loadScripts(t, direct)
 	report := faultReport{outcomes: make(map[string]int)}
+	indexes := []bool{false, true}
+	if testing.Short() {
+		clients = clients[:1]
+		indexes = indexes[1:]
+	}
+	slots := make(chan struct{}, 32) // more at once would take each other's time
 	goroutines := runtime.NumGoroutine()
 
 	t.Run("matrix", func(t *testing.T) {
 		for _, client := range clients {
 			for _, op := range faultOperations {
-				for _, indexed := range []bool{false, true} {
+				for _, indexed := range indexes {
 					if op.onlyIndexed && !indexed {
 						continue
 					}
@@ -422,7 +428,6 @@ func runFaults(t *testing.T, timeout time.Duration, clients []faultClient, fault
 
 						var wg sync.WaitGroup
 						defer wg.Wait()
-						slots := make(chan struct{}, 16)
 						for _, f := range faults {
 							for step, cmd := range sent {
 								for _, times := range f.times() {
@@ -615,9 +620,15 @@ func goroutinesEnd(t *testing.T, before int) {
 // change that was acknowledged is stored once, one of unknown outcome at most
 // once, and one that was refused not at all.
 func TestNoChangeIsLostOrDoubled(t *testing.T) {
-	const writers, each = 4, 50
+	t.Parallel()
+	const writers = 4
+	each := 50
+	if testing.Short() {
+		each = 15
+	}
 	for _, client := range faultClients {
 		t.Run(client.name, func(t *testing.T) {
+			t.Parallel()
 			server := redistest.Shared(t)
 			update := faultOperation{calls: 1}
 			s := stage(t, time.Second, server, server.Client(t), client, update, true)

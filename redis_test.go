@@ -27,12 +27,15 @@ func newRedisStore(t testing.TB, client echosession.RedisClient, keyspace string
 }
 
 func TestRedisStoreConforms(t *testing.T) {
+	t.Parallel()
 	t.Run("fake", func(t *testing.T) {
+		t.Parallel()
 		storetest.Run(t, func(t *testing.T) echosession.Store {
 			return newRedisStore(t, newFakeRedis(t), newKeyspace())
 		})
 	})
 	t.Run("redis", func(t *testing.T) {
+		t.Parallel()
 		server := redistest.Shared(t)
 		storetest.Run(t, func(t *testing.T) echosession.Store {
 			client, keyspace := server.Client(t), newKeyspace()
@@ -197,6 +200,10 @@ func BenchmarkRedis(b *testing.B) {
 // All sessions of one subject, and their index, live in one slot, whatever the
 // subject is called.
 func TestOneSubjectOneSlot(t *testing.T) {
+	if testing.Short() {
+		t.Skip("-short: starts a cluster")
+	}
+	t.Parallel()
 	cluster := redistest.StartCluster(t, 3, 0)
 	client := cluster.Client(t)
 	for _, subject := range []string{

@@ -54,6 +54,7 @@ func checkDown(t *testing.T, m *echosession.Manager[User], token string) {
 }
 
 func TestRedisIsDown(t *testing.T) {
+	t.Parallel()
 	live := mistaken(func(*echosession.Config) {})
 	token := newToken(t, newManager[User](t, live), "Ada")
 
@@ -94,6 +95,7 @@ func TestRedisIsDown(t *testing.T) {
 		}
 	})
 	t.Run("connection refused", func(t *testing.T) {
+		t.Parallel()
 		// A dialer, because another process may take a port that was just closed.
 		client := redis.NewClient(&redis.Options{
 			ContextTimeoutEnabled: true,
@@ -114,6 +116,7 @@ func TestRedisIsDown(t *testing.T) {
 }
 
 func testServerKilled(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	client := server.Client(t)
 	m := newManager[User](t, echosession.Config{Client: client, Secret: testSecret, StoreTimeout: 300 * time.Millisecond})
