@@ -133,7 +133,7 @@ type redisStore struct {
 	client    RedisClient
 	async     *redis.AutoPipeliner // nil unless an auto-pipeliner was handed in
 	keyspace  string
-	deadlines bool          // the client heeds a context's deadline
+	deadlines bool          // the client obeys a context's deadline
 	recent    *recentWrites // nil when the client cannot serve stale reads
 	tags      atomic.Uint64
 

@@ -25,8 +25,7 @@ import (
 // faultSlack is what an operation may take beyond StoreTimeout on a busy machine.
 const faultSlack = 1500 * time.Millisecond
 
-// dataCommand matches what the store sends, and leaves alone what go-redis sends
-// of its own accord.
+// dataCommand matches what the store sends, and not what go-redis sends by itself.
 var dataCommand = redistest.Named("GET", "GETEX", "SET", "DEL", "EVALSHA", "EVAL")
 
 // A faultScene is a session on a server, and a Manager that reaches the server
@@ -476,17 +475,17 @@ func runFaults(t *testing.T, timeout time.Duration, clients []faultClient, fault
 // and for good.
 func TestFaults(t *testing.T) { runFaults(t, 2*time.Second, faultClients, faults()) }
 
-// StoreTimeout holds with every client, whatever becomes of the reply.
+// StoreTimeout holds with every client, even when no reply comes.
 func TestNoAnswer(t *testing.T) {
 	const timeout = 300 * time.Millisecond
 	clients := []faultClient{
 		{"client", func(*redis.Options) {}, directly, true},
-		{"client that heeds no deadline", func(o *redis.Options) { o.ContextTimeoutEnabled = false }, directly, true},
+		{"client that ignores deadlines", func(o *redis.Options) { o.ContextTimeoutEnabled = false }, directly, true},
 		{"auto-pipeliner", func(*redis.Options) {}, autoPipelined, true},
 	}
 	if long {
 		clients = append(clients, faultClient{
-			"auto-pipeliner that heeds no deadline", func(o *redis.Options) { o.ContextTimeoutEnabled = false }, autoPipelined, true,
+			"auto-pipeliner that ignores deadlines", func(o *redis.Options) { o.ContextTimeoutEnabled = false }, autoPipelined, true,
 		})
 	}
 	runFaults(t, timeout, clients, []fault{

@@ -237,7 +237,7 @@ var raceCases = []testCase{
 	},
 	{
 		name: "delete-subject takes one step",
-		rule: "When DeleteSubject runs at once with Create and Rotate, every session is afterwards either listed and can be loaded, or neither. What was there before, and its successor, is gone.",
+		rule: "When DeleteSubject runs at once with Create and Rotate, every session is afterwards either listed and can be loaded, or neither. The sessions from before, and their successors, are gone.",
 		run: func(t *trial) {
 			for range rounds() / 3 {
 				before, beforeRecord := t.create()

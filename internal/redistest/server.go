@@ -133,9 +133,9 @@ func startIn(dir string, args []string) (*Server, error) {
 	}
 }
 
-// freePort returns a port that nobody listens on, nor on the one 10000 above it,
-// which is a cluster node's bus. Both are below the ephemeral range of Linux and
-// of macOS: no outgoing connection takes the port of a server that is down.
+// freePort returns a port on which nobody listens, and whose port plus 10000, the
+// bus of a cluster node, is free too. Both are below the ephemeral range of Linux
+// and of macOS: no outgoing connection takes the port of a server that is down.
 func freePort() int {
 	for {
 		port := 12000 + rand.IntN(10000)
