@@ -12,7 +12,6 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/pem"
-	"math"
 	"math/big"
 	"strings"
 	"testing"
@@ -33,8 +32,6 @@ func TestSigningKeyRefused(t *testing.T) {
 	publicPEM := pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})
 	x, _ := ecdh.X25519().GenerateKey(rand.Reader)
 	n := rsaKey().N
-	exponent := math.MaxInt32
-	exponent += 2 // no constant: it would not compile where an int has 32 bits
 	p := &p256Key().PublicKey
 	other, _ := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	_, otherEd, _ := ed25519.GenerateKey(rand.Reader)
@@ -82,7 +79,7 @@ func TestSigningKeyRefused(t *testing.T) {
 		"RSA exponent 1":                   {"RS256", &rsa.PublicKey{N: n, E: 1}, "exponent"},
 		"RSA exponent even":                {"RS256", &rsa.PublicKey{N: n, E: 65536}, "exponent"},
 		"RSA exponent negative":            {"RS256", &rsa.PublicKey{N: n, E: -3}, "exponent"},
-		"RSA exponent over 31 bits":        {"RS256", &rsa.PublicKey{N: n, E: exponent}, "exponent"},
+		"RSA exponent over 31 bits":        {"RS256", &rsa.PublicKey{N: n, E: 1<<31 + 1}, "exponent"},
 		"RSA without its private half":     {"RS256", &rsa.PrivateKey{PublicKey: rsaKey().PublicKey}, "consistent"},
 		"RSA with another's primes":        {"RS256", &rsa.PrivateKey{PublicKey: rsaKey().PublicKey, D: rsaKey().D, Primes: otherRSAKey().Primes}, "consistent"},
 		"P-384 for ES256":                  {"ES256", p384Key(), "P-256"},
