@@ -34,8 +34,9 @@ func TestBodyReachesAHandlerBehindWithContext(t *testing.T) {
 			t.Errorf("the handler reads %q", got)
 		}
 	})
+	type contextKey struct{}
 	between := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		inner.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), "k", "v")))
+		inner.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), contextKey{}, "v")))
 	})
 	r := httptest.NewRequest("POST", "/", strings.NewReader(body))
 	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
