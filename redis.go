@@ -62,26 +62,11 @@ func NewRedisStore(client RedisClient, opts RedisOptions) (Store, error) {
 	if _, rest, ok := strings.Cut(opts.Keyspace, "{"); ok && strings.HasPrefix(rest, "}") {
 		return nil, errors.New("echosession: a keyspace with {} scatters the sessions of a subject over the slots of a Cluster; put a name between the braces or drop them")
 	}
+	r := &redisStore{client: client, keyspace: opts.Keyspace, waitReplicas: opts.WaitReplicas}
 	if v := reflect.ValueOf(client); !v.IsValid() || v.Kind() == reflect.Pointer && v.IsNil() {
 		return nil, errors.New("echosession: the Redis client is nil; hand in one from redis.NewClient")
 	}
-	r := &redisStore{client: client, keyspace: opts.Keyspace, waitReplicas: opts.WaitReplicas}
-	if err := r.suit(client); err != nil {
-		return nil, err
-	}
-	if err := checkWaitReplicas(client, opts.WaitReplicas); err != nil {
-		return nil, err
-	}
-	// A random start keeps the tags of different processes apart.
-	var start [8]byte
-	rand.Read(start[:])
-	r.tags.Store(binary.BigEndian.Uint64(start[:]))
-	return r, nil
-}
-
-// suit sets what depends on the kind of client and on its options.
-func (r *redisStore) suit(client RedisClient) error {
-	stale := true // a client of an unknown kind may serve stale reads
+	stale := true
 	switch c := client.(type) {
 	case *redis.Client:
 		o := c.Options()
@@ -95,38 +80,38 @@ func (r *redisStore) suit(client RedisClient) error {
 		r.deadlines = c.Options().ContextTimeoutEnabled
 		stale = false
 	case *redis.AutoPipeliner:
-		// The blocking face obeys neither deadlines nor cancellation. With the
-		// deferred face the store need not wait beyond the deadline.
+		// The blocking face heeds neither deadlines nor cancellation; a future of
+		// the deferred face can be left at the deadline.
 		r.async = c
 		if c.IsBlocking() {
 			options := c.Config()
 			async, err := c.AsyncAutoPipelineWithOptions(&options)
 			if err != nil {
-				return fmt.Errorf("echosession: the auto-pipeliner has no deferred face: %w", err)
+				return nil, fmt.Errorf("echosession: the auto-pipeliner has no deferred face: %w", err)
 			}
 			r.async = async
 		}
 	case redis.Pipeliner:
-		return errors.New("echosession: a redis.Pipeliner only queues commands; hand in the client, or client.AutoPipeline()")
+		return nil, errors.New("echosession: a redis.Pipeliner only queues commands; hand in the client, or client.AutoPipeline()")
+	}
+	if opts.WaitReplicas < 0 {
+		return nil, fmt.Errorf("echosession: WaitReplicas is %d; it counts replicas", opts.WaitReplicas)
+	}
+	if opts.WaitReplicas > 0 {
+		switch client.(type) {
+		case *redis.Client, *redis.ClusterClient:
+		default:
+			return nil, fmt.Errorf("echosession: WaitReplicas works with a *redis.Client or *redis.ClusterClient, not with %T", client)
+		}
 	}
 	if stale {
 		r.recent = &recentWrites{until: make(map[string]time.Time)}
 	}
-	return nil
-}
-
-func checkWaitReplicas(client RedisClient, replicas int) error {
-	if replicas < 0 {
-		return fmt.Errorf("echosession: WaitReplicas is %d; it counts replicas", replicas)
-	}
-	if replicas > 0 {
-		switch client.(type) {
-		case *redis.Client, *redis.ClusterClient:
-		default:
-			return fmt.Errorf("echosession: WaitReplicas works with a *redis.Client or *redis.ClusterClient, not with %T", client)
-		}
-	}
-	return nil
+	// A random start keeps the tags of different processes apart.
+	var start [8]byte
+	rand.Read(start[:])
+	r.tags.Store(binary.BigEndian.Uint64(start[:]))
+	return r, nil
 }
 
 type redisStore struct {
