@@ -30,7 +30,7 @@ func (sh *Shape) Append(dst []byte, v reflect.Value, limit int) ([]byte, error) 
 	e.buf, e.start, e.limit = dst, len(dst), limit
 	err := e.encode(v)
 	dst, e.buf = e.buf, nil
-	encoders.Put(e)
+	defer encoders.Put(e) // and not before: e.start is read below
 	if err != nil {
 		return dst, err
 	}
