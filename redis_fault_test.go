@@ -415,44 +415,8 @@ func runFaults(t *testing.T, timeout time.Duration, clients []faultClient, fault
 					}
 					t.Run(name, func(t *testing.T) {
 						t.Parallel()
-						// What the operation sends when nothing fails.
-						clean := stage(t, timeout, server, direct, client, op, indexed)
-						if answer, _, err := clean.answer(op); err != nil || answer.Code != http.StatusOK {
-							t.Fatalf("no fault: %v, answered with %d", err, answer.Code)
-						}
-						if op.applied != nil && op.applied(clean) != 1 {
-							t.Fatalf("no fault: applied %d times", op.applied(clean))
-						}
-						sent := clean.proxy.Commands()
-
-						var wg sync.WaitGroup
-						defer wg.Wait()
-						for _, f := range faults {
-							for step, cmd := range sent {
-								for _, times := range f.times() {
-									wg.Go(func() {
-										slots <- struct{}{}
-										defer func() { <-slots }()
-										t.Run(fmt.Sprintf("%s %s at step %d, %d times", cmd[0], f.name, step+1, times), func(t *testing.T) {
-											s := stage(t, timeout, server, direct, client, op, indexed)
-											seen := 0
-											rule := s.proxy.On(func(cmd []string) bool {
-												if dataCommand(cmd) {
-													seen++
-												}
-												return dataCommand(cmd) && seen > step
-											}, times, f.action())
-											answer, took, err := s.answer(op)
-											rule.Remove()
-											if rule.Count() == 0 {
-												t.Error("the fault did not happen")
-											}
-											report.add(s.check(op, f, client, step, cmd[0], times, err, answer, took), took)
-										})
-									})
-								}
-							}
-						}
+						set := func(t *testing.T) *faultScene { return stage(t, timeout, server, direct, client, op, indexed) }
+						failEverything(t, set, client, op, faults, slots, &report)
 					})
 				}
 			}
@@ -469,6 +433,49 @@ func runFaults(t *testing.T, timeout time.Duration, clients []faultClient, fault
 	}
 	t.Logf("%d cells: %v; the slowest took %v (StoreTimeout %v); %d keys are left, all with a lifetime",
 		cells, report.outcomes, report.slowest.Round(time.Millisecond), timeout, keys)
+}
+
+// failEverything runs one operation with every command that it sends failing, each
+// time in a new scene.
+func failEverything(t *testing.T, set func(*testing.T) *faultScene, client faultClient, op faultOperation, faults []fault, slots chan struct{}, report *faultReport) {
+	// What the operation sends when nothing fails.
+	clean := set(t)
+	if answer, _, err := clean.answer(op); err != nil || answer.Code != http.StatusOK {
+		t.Fatalf("no fault: %v, answered with %d", err, answer.Code)
+	}
+	if op.applied != nil && op.applied(clean) != 1 {
+		t.Fatalf("no fault: applied %d times", op.applied(clean))
+	}
+	sent := clean.proxy.Commands()
+
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	for _, f := range faults {
+		for step, cmd := range sent {
+			for _, times := range f.times() {
+				wg.Go(func() {
+					slots <- struct{}{}
+					defer func() { <-slots }()
+					t.Run(fmt.Sprintf("%s %s at step %d, %d times", cmd[0], f.name, step+1, times), func(t *testing.T) {
+						s := set(t)
+						seen := 0
+						rule := s.proxy.On(func(cmd []string) bool {
+							if dataCommand(cmd) {
+								seen++
+							}
+							return dataCommand(cmd) && seen > step
+						}, times, f.action())
+						answer, took, err := s.answer(op)
+						rule.Remove()
+						if rule.Count() == 0 {
+							t.Error("the fault did not happen")
+						}
+						report.add(s.check(op, f, client, step, cmd[0], times, err, answer, took), took)
+					})
+				})
+			}
+		}
+	}
 }
 
 // Every operation, with every command that it sends failing in every way, once
