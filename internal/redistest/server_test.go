@@ -25,7 +25,10 @@ import (
 // be killed.
 const childEnv = "REDISTEST_CHILD"
 
-func TestMain(m *testing.M) { redistest.Main(m) }
+func TestMain(m *testing.M) {
+	redistest.Parallel(16)
+	redistest.Main(m)
+}
 
 // pid returns the process ID of a server by its own account.
 func pid(tb testing.TB, s *redistest.Server) int {

@@ -9,7 +9,18 @@ import (
 	"testing"
 )
 
-const parallelFlag = "test.parallel"
+// Parallel lets n parallel tests run at once, on few processors too, unless the
+// flag -parallel says how many. A TestMain calls it before [Main] when most of its
+// tests wait for servers.
+func Parallel(n int) {
+	const name = "test.parallel"
+	flag.Parse()
+	given := false
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == name })
+	if !given {
+		_ = flag.Set(name, strconv.Itoa(max(n, runtime.GOMAXPROCS(0))))
+	}
+}
 
 var shared struct {
 	mu     sync.Mutex
@@ -21,17 +32,8 @@ var shared struct {
 // after them:
 //
 //	func TestMain(m *testing.M) { redistest.Main(m) }
-//
-// Unless -parallel says how many parallel tests run at once, it is more than there
-// are processors: tests with servers mostly wait.
 func Main(m *testing.M) {
 	shared.main = true
-	flag.Parse()
-	given := false
-	flag.Visit(func(f *flag.Flag) { given = given || f.Name == parallelFlag })
-	if !given {
-		_ = flag.Set(parallelFlag, strconv.Itoa(max(16, runtime.GOMAXPROCS(0))))
-	}
 	m.Run()
 	if s := shared.server; s != nil {
 		s.Kill()
