@@ -2,7 +2,6 @@ package echosession_test
 
 import (
 	"bufio"
-	"context"
 	"crypto/hmac"
 	"crypto/sha256"
 	"crypto/sha512"
@@ -416,17 +415,7 @@ func TestWithoutAGoodTokenTheHandlerGetsAnEmptySession(t *testing.T) {
 func TestADestroyedSessionStaysDestroyed(t *testing.T) {
 	eachStore(t, func(t *testing.T, cfg echosession.Config) {
 		m := newManager[User](t, cfg)
-		for name, act := range map[string]func(context.Context, *echosession.Session[User]) error{
-			"Update": func(ctx context.Context, sess *echosession.Session[User]) error {
-				return sess.Update(ctx, func(u *User) error { u.Count++; return nil })
-			},
-			"Touch":  func(ctx context.Context, sess *echosession.Session[User]) error { return sess.Touch(ctx) },
-			"Reload": func(ctx context.Context, sess *echosession.Session[User]) error { return sess.Reload(ctx) },
-			"Rotate": func(ctx context.Context, sess *echosession.Session[User]) error {
-				_, err := sess.Rotate(ctx)
-				return err
-			},
-		} {
+		for name, act := range sessionCalls {
 			token := newToken(t, m, "Ada")
 			here, there := open(t, m, token), open(t, m, token)
 			id := here.ID()
@@ -456,15 +445,7 @@ func TestErrorsAreNotSwallowed(t *testing.T) {
 	sess := open(t, m, newToken(t, m, "Ada"))
 	cause := fakeReply("NOPERM no permissions")
 	fake.onCommand(func([]string) error { return cause }, nil)
-	for name, call := range map[string]func() error{
-		"Create":  func() error { _, err := m.Create(ctx, User{}); return err },
-		"Open":    func() error { _, err := m.Open(ctx, sess.Token()); return err },
-		"Update":  func() error { return sess.Update(ctx, func(*User) error { return nil }) },
-		"Reload":  func() error { return sess.Reload(ctx) },
-		"Touch":   func() error { return sess.Touch(ctx) },
-		"Rotate":  func() error { _, err := sess.Rotate(ctx); return err },
-		"Destroy": func() error { return sess.Destroy(ctx) },
-	} {
+	for name, call := range apiCalls(ctx, m, sess) {
 		err := call()
 		var found fakeReply
 		if !errors.Is(err, echosession.ErrStoreUnavailable) || !errors.As(err, &found) || found != cause {

@@ -217,7 +217,6 @@ func causeOf(err error) string {
 		{context.DeadlineExceeded, "timeout"},
 		{os.ErrDeadlineExceeded, "timeout"},
 		{context.Canceled, "canceled"},
-		{errForeignReply, "reply of another command"},
 		{io.EOF, "connection closed"},
 		{io.ErrUnexpectedEOF, "connection closed"},
 	} {
@@ -228,8 +227,17 @@ func causeOf(err error) string {
 	if op, ok := errors.AsType[*net.OpError](err); ok {
 		return "network: " + op.Op
 	}
-	if code := replyCode(err); code != "" {
-		return "refused: " + code
+	if named, ok := errors.AsType[namedError](err); ok {
+		return named.name
 	}
 	return "unknown"
 }
+
+// namedError is a failure to which its store gives a name for the log. The name
+// holds no secret.
+type namedError struct {
+	error
+	name string
+}
+
+func (e namedError) Unwrap() error { return e.error }

@@ -25,7 +25,10 @@ import (
 	"github.com/echosession/echosession/internal/redistest"
 )
 
-func TestMain(m *testing.M) { redistest.Main(m) }
+func TestMain(m *testing.M) {
+	redistest.Parallel(16)
+	redistest.Main(m)
+}
 
 // User is the data of most tests' sessions.
 type User struct {

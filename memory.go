@@ -18,8 +18,8 @@ import (
 // is safe for concurrent use.
 //
 // It starts no goroutine. Every call removes a few of the records whose lifetime
-// has passed, so that memory follows the number of live ones while the store is
-// in use.
+// has passed. So, while the store is in use, its memory follows the number of live
+// records.
 type MemoryStore struct {
 	now func() time.Time
 
@@ -35,8 +35,8 @@ type MemoryStore struct {
 var _ Store = (*MemoryStore)(nil)
 
 // memoryEntry is a session or, with to, a ref in the grace of a Rotate. A session
-// stays the same entry when it is rotated, so that every ref that it ever had
-// leads straight to it.
+// stays the same entry when it is rotated: every ref that it ever had leads
+// straight to it.
 type memoryEntry struct {
 	ref     Ref
 	expires time.Time
@@ -50,9 +50,9 @@ type memoryEntry struct {
 
 const removed = -1
 
-// sweepStep is how many entries each call looks at for expired ones. A call adds
-// at most one: with 4, and sessions created all the time, the expired stay about a
-// third of the live.
+// sweepStep is how many entries each call checks for their lifetime. A call adds
+// at most one entry. With 4, even if every call creates a session, there are about
+// a third as many expired entries as live ones.
 const sweepStep = 4
 
 // MemoryOption is an option of [NewMemoryStore].
@@ -77,9 +77,9 @@ func NewMemoryStore(opts ...MemoryOption) *MemoryStore {
 	return s
 }
 
-// Close forgets all records. After it every method, in a [MemoryStore.Scan] that
-// has begun too, returns an error that matches [ErrStoreUnavailable]. It always
-// returns nil, and may be called more than once.
+// Close forgets all records. After it every method returns an error that matches
+// [ErrStoreUnavailable]; a [MemoryStore.Scan] that has begun yields one. Close
+// always returns nil, and may be called more than once.
 func (s *MemoryStore) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -268,12 +268,12 @@ func (s *MemoryStore) DeleteSubject(ctx context.Context, subject string, except 
 	return n, nil
 }
 
-// Scan implements [Store]. It holds one record at a time, and no lock while that
-// is visited.
+// Scan implements [Store]. It holds one record at a time, and does not lock the
+// store while the caller looks at that record.
 func (s *MemoryStore) Scan(ctx context.Context) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
-		// A removed entry's place is taken by the last one. So a scan from the end
-		// to the beginning may meet an entry twice, but can miss none.
+		// The last entry takes the place of a removed one. So a scan from the end to
+		// the beginning may meet an entry twice, but misses none.
 		for pos := math.MaxInt; pos > 0; {
 			now, err := s.lock(ctx)
 			if err != nil {
@@ -294,8 +294,8 @@ func (s *MemoryStore) Scan(ctx context.Context) iter.Seq2[Entry, error] {
 	}
 }
 
-// lock begins a method: it locks the store, which the caller unlocks, unless the
-// method cannot go on. It returns the time of the call.
+// lock begins a method: it locks the store and returns the time of the call. The
+// caller unlocks the store. After an error the store is not locked.
 func (s *MemoryStore) lock(ctx context.Context) (now time.Time, err error) {
 	if err := ctx.Err(); err != nil {
 		return time.Time{}, fmt.Errorf("%w: %w", ErrStoreUnavailable, err)
@@ -316,20 +316,16 @@ func (s *MemoryStore) sweep(now time.Time) {
 		if s.hand >= len(s.entries) {
 			s.hand = 0
 		}
-		if e := s.entries[s.hand]; e.expired(now) {
-			s.remove(e) // another entry is at hand now
-		} else {
+		if s.alive(s.entries[s.hand], now) {
 			s.hand++
-		}
+		} // else another entry is at hand now
 	}
 }
 
 // find returns what is under ref, or nil.
 func (s *MemoryStore) find(ref Ref, now time.Time) *memoryEntry {
-	if e := s.refs[ref]; e != nil && !e.expired(now) {
+	if e := s.refs[ref]; e != nil && s.alive(e, now) {
 		return e
-	} else if e != nil {
-		s.remove(e)
 	}
 	return nil
 }
@@ -350,9 +346,7 @@ func (s *MemoryStore) match(ref Ref, old []byte, now time.Time) (*memoryEntry, e
 func (s *MemoryStore) sessions(subject string, now time.Time) []*memoryEntry {
 	var sessions []*memoryEntry
 	for e := range s.subjects[subject] {
-		if e.expired(now) {
-			s.remove(e)
-		} else {
+		if s.alive(e, now) {
 			sessions = append(sessions, e)
 		}
 	}
@@ -391,6 +385,15 @@ func (s *MemoryStore) remove(e *memoryEntry) {
 	if len(s.subjects[subject]) == 0 {
 		delete(s.subjects, subject)
 	}
+}
+
+// alive reports whether e has lifetime left, and removes e where it has none.
+func (s *MemoryStore) alive(e *memoryEntry, now time.Time) bool {
+	if e.expired(now) {
+		s.remove(e)
+		return false
+	}
+	return true
 }
 
 // expired reports whether the lifetime of e has passed: it is over at its very

@@ -16,7 +16,9 @@ import (
 )
 
 func TestMemoryStore(t *testing.T) {
+	t.Parallel()
 	t.Run("in real time", func(t *testing.T) {
+		t.Parallel()
 		storetest.Run(t, func(t *testing.T) echosession.Store {
 			s := echosession.NewMemoryStore()
 			t.Cleanup(func() { s.Close() })
@@ -26,6 +28,7 @@ func TestMemoryStore(t *testing.T) {
 
 	// Here the expired are not removed before the suite asks for them.
 	t.Run("among many", func(t *testing.T) {
+		t.Parallel()
 		storetest.RunWithClock(t, func(t *testing.T) (echosession.Store, func(time.Duration)) {
 			var clock atomic.Int64
 			s := echosession.NewMemoryStore(echosession.WithClock(func() time.Time { return time.Unix(0, clock.Load()) }))

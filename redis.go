@@ -6,16 +6,13 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
-	_ "embed"
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"iter"
 	"reflect"
 	"strconv"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -24,11 +21,12 @@ import (
 
 // RedisClient is what [NewRedisStore] needs of go-redis. [*redis.Client] (with
 // Sentinel too), [*redis.ClusterClient], [*redis.Ring] and [*redis.AutoPipeliner]
-// have it.
+// implement it.
 //
 // Build clients with ContextTimeoutEnabled: then [Config.StoreTimeout] costs
-// nothing. Without it go-redis ignores deadlines while it waits for a reply, so
-// every command runs in a goroutine of its own that can be left behind.
+// nothing. Without it go-redis ignores deadlines while it waits for a reply.
+// The store then runs every command in a goroutine of its own, and stops waiting
+// for that goroutine at the deadline.
 type RedisClient interface {
 	Process(ctx context.Context, cmd redis.Cmder) error
 }
@@ -49,9 +47,9 @@ type RedisOptions struct {
 	WaitReplicas int
 }
 
-// NewRedisStore returns the [Store] that a [Manager] makes of [Config.Client].
-// Call it to wrap that store in one of your own and hand it in as [Config.Store].
-// It needs Redis 6.2 or newer.
+// NewRedisStore returns the [Store] that a [Manager] makes from [Config.Client].
+// Call it to wrap that store in a store of your own, and set the wrapper as
+// [Config.Store]. It needs Redis 6.2 or newer.
 //
 // Keys are <keyspace><id>. A ref with a subject has the key
 // <keyspace>{<hash>}:<id>, where hash is the first half of the subject's SHA-256,
@@ -120,7 +118,7 @@ type redisStore struct {
 	client    RedisClient
 	async     *redis.AutoPipeliner // nil unless an auto-pipeliner was handed in
 	keyspace  string
-	deadlines bool          // the client heeds a context's deadline
+	deadlines bool          // the client obeys a context's deadline
 	recent    *recentWrites // nil when the client cannot serve stale reads
 	tags      atomic.Uint64
 
@@ -169,12 +167,12 @@ func (r *redisStore) Load(ctx context.Context, ref Ref, ttl time.Duration) (valu
 	return r.follow(ctx, ref, value)
 }
 
-// get reads a key, on a replica or from a client-side cache where the client is
-// built so, but past both just after a write of this process.
+// get reads a key. A client may be built to read from replicas or from a
+// client-side cache: just after a write of this process get goes past both.
 func (r *redisStore) get(ctx context.Context, key string) ([]byte, error) {
 	if r.recent.has(key) {
-		// Without an option GETEX changes nothing, yet it is no cacheable command
-		// and runs on the primary.
+		// GETEX without options changes nothing. But it is never answered from a
+		// cache, and always runs on the primary.
 		return r.read(ctx, "getex", key)
 	}
 	return r.read(ctx, "get", key)
@@ -189,7 +187,7 @@ func (r *redisStore) read(ctx context.Context, args ...any) ([]byte, error) {
 	case errors.Is(err, redis.Nil):
 		return nil, nil
 	default:
-		return nil, unavailable(err)
+		return nil, unavailable(refusal(err))
 	}
 }
 
@@ -209,7 +207,8 @@ func (r *redisStore) touch(ctx context.Context, ref Ref, ttl time.Duration) ([]b
 // follow tells a record from a pointer and from nothing.
 func (r *redisStore) follow(ctx context.Context, ref Ref, value []byte) ([]byte, error) {
 	if len(value) > 0 && value[0] == pointerMark {
-		// Rare: it holds for the seconds of a grace. GETEX may have prolonged it.
+		// A pointer is rare: it lives for the few seconds of a grace. GETEX may have
+		// prolonged its life.
 		latest, err := pointerScript.run(ctx, r, []string{r.key(ref)})
 		if err != nil {
 			return nil, err
@@ -236,7 +235,7 @@ func (r *redisStore) Create(ctx context.Context, ref Ref, record []byte, ttl tim
 	_, err = r.attempt(ctx, changing, func() error {
 		err := r.insert(ctx, ref, record, ms, limit)
 		if err != nil && !errors.Is(err, ErrConflict) && maybeApplied(err) {
-			// To send it again could bring back what was revoked meanwhile.
+			// A second attempt could bring back a session that was revoked meanwhile.
 			err = indeterminate(err)
 		}
 		return err
@@ -244,7 +243,7 @@ func (r *redisStore) Create(ctx context.Context, ref Ref, record []byte, ttl tim
 	return err
 }
 
-// insert stores a record under a key that is not there or holds that very record.
+// insert stores a record under a key that does not exist or holds the same record.
 func (r *redisStore) insert(ctx context.Context, ref Ref, record []byte, ms int64, limit int) error {
 	if ref.Subject != "" {
 		reply, err := createScript.eval(ctx, r, r.keys(ref), []any{ms, ref.ID, record, limit})
@@ -277,7 +276,7 @@ func (r *redisStore) Replace(ctx context.Context, ref Ref, old, record []byte, t
 }
 
 func (r *redisStore) Touch(ctx context.Context, ref Ref, ttl time.Duration) error {
-	_, err := r.Load(ctx, ref, cmp.Or(ttl, -1)) // a lifetime of 0 is none here
+	_, err := r.Load(ctx, ref, cmp.Or(ttl, -1)) // Load takes 0 for "leave the lifetime as it is"
 	if _, rotated := errors.AsType[*RotatedError](err); rotated {
 		return ErrNotFound
 	}
@@ -285,7 +284,7 @@ func (r *redisStore) Touch(ctx context.Context, ref Ref, ttl time.Duration) erro
 }
 
 func (r *redisStore) Delete(ctx context.Context, ref Ref) error {
-	// The end of the chain goes first: with it the session is gone.
+	// The end of the chain is deleted first: it is the session itself.
 	var pointers []string
 	for {
 		keys := r.keys(ref)
@@ -307,7 +306,7 @@ func (r *redisStore) Delete(ctx context.Context, ref Ref) error {
 		ref.ID = rotated.To
 	}
 	for _, key := range pointers {
-		// Best effort: left behind, it leads nowhere and expires.
+		// Best effort: a pointer that stays behind leads nowhere and expires.
 		_ = r.del(ctx, key)
 	}
 	return nil
@@ -324,22 +323,23 @@ func (r *redisStore) Rotate(ctx context.Context, from, to Ref, old, record []byt
 	}
 	ms, graceMS := ttl.Milliseconds(), grace.Milliseconds()
 	keys := append(r.keys(from), r.key(to))
+	defer r.recent.writing(r.key(to))()
 	pointer := string([]byte{pointerMark}) + from.ID + to.ID
 	if from.Subject != "" {
 		return rotateScript.apply(ctx, r, keys, ms, from.ID, old, record, pointer, graceMS, to.ID)
 	}
-	// The two keys may live in different slots. Nobody can name the new one
-	// before the old one leads to it, so that second step decides.
+	// The two keys may live in different slots, so this takes two steps. The
+	// second one decides: nobody knows the new key before the old one leads to it.
 	if _, err := r.attempt(ctx, changing, func() error { return r.insert(ctx, to, record, ms, 0) }); err != nil {
 		if errors.Is(err, ErrIndeterminate) {
-			// Whatever became of it, from is as it was.
+			// The successor may be stored or not: from is unchanged either way.
 			return unavailable(errors.New("the successor could not be stored"))
 		}
 		return err
 	}
 	err := rotateScript.apply(ctx, r, keys[:1], ms, from.ID, old, "", pointer, graceMS, to.ID)
 	if err != nil && !errors.Is(err, ErrIndeterminate) {
-		// Best effort: left behind, it cannot be reached and expires.
+		// Best effort: a successor that stays behind cannot be reached and expires.
 		_ = r.del(ctx, keys[1])
 	}
 	return err
@@ -387,149 +387,7 @@ func (r *redisStore) DeleteSubject(ctx context.Context, subject string, except [
 	return deleted, nil
 }
 
-func (r *redisStore) Scan(ctx context.Context) iter.Seq2[Entry, error] {
-	return func(yield func(Entry, error) bool) {
-		nodes, err := r.nodes(ctx)
-		if err != nil {
-			yield(Entry{}, err)
-			return
-		}
-		for _, node := range nodes {
-			var cursor uint64
-			for {
-				scan := redis.NewScanCmd(ctx, nil, "scan", cursor, "match", globEscape(r.keyspace)+"*", "count", scanBatch, "type", "string")
-				if err := node.process(ctx, scan); err != nil {
-					yield(Entry{}, unavailable(err))
-					return
-				}
-				var keys []string
-				keys, cursor = scan.Val()
-				entries, err := node.fetch(ctx, keys)
-				if err != nil {
-					yield(Entry{}, err)
-					return
-				}
-				for _, e := range entries {
-					if !yield(e, nil) {
-						return
-					}
-				}
-				if cursor == 0 {
-					break
-				}
-			}
-		}
-	}
-}
-
-const scanBatch = 256
-
-// nodes are the servers that hold keys, each as a store of its own.
-func (r *redisStore) nodes(ctx context.Context) ([]*redisStore, error) {
-	var (
-		mu    sync.Mutex
-		nodes []*redisStore
-		err   error
-	)
-	add := func(_ context.Context, c *redis.Client) error {
-		mu.Lock()
-		defer mu.Unlock()
-		nodes = append(nodes, &redisStore{client: c, keyspace: r.keyspace, deadlines: r.deadlines})
-		return nil
-	}
-	switch c := r.client.(type) {
-	case *redis.ClusterClient:
-		err = c.ForEachMaster(ctx, add)
-	case *redis.Ring:
-		err = c.ForEachShard(ctx, add)
-	case *redis.AutoPipeliner:
-		info := redis.NewStringCmd(ctx, "info", "cluster")
-		if err = r.process(ctx, info); err == nil && strings.Contains(info.Val(), "cluster_enabled:1") {
-			return nil, errors.New("echosession: an auto-pipeliner does not tell the nodes of its cluster; visit all sessions through a Manager on the ClusterClient itself")
-		}
-		nodes = append(nodes, r)
-	default:
-		nodes = append(nodes, r)
-	}
-	if err != nil {
-		return nil, unavailable(err)
-	}
-	return nodes, nil
-}
-
-// fetch reads those of the keys that hold a record.
-func (r *redisStore) fetch(ctx context.Context, keys []string) ([]Entry, error) {
-	type pending struct {
-		value *redis.StringCmd
-		ttl   *redis.IntCmd
-	}
-	var (
-		batch []pending
-		cmds  []redis.Cmder
-	)
-	for _, key := range keys {
-		if r.isSessionKey(key) {
-			p := pending{redis.NewStringCmd(ctx, "get", key), redis.NewIntCmd(ctx, "pttl", key)}
-			batch = append(batch, p)
-			cmds = append(cmds, p.value, p.ttl)
-		}
-	}
-	if err := r.processAll(ctx, cmds); err != nil {
-		return nil, unavailable(err)
-	}
-	entries := make([]Entry, 0, len(batch))
-	for _, p := range batch {
-		if v := p.value.Val(); v != "" && v[0] != pointerMark && p.ttl.Val() > 0 {
-			entries = append(entries, Entry{Record: []byte(v), TTL: time.Duration(p.ttl.Val()) * time.Millisecond})
-		}
-	}
-	return entries, nil
-}
-
-// processAll runs reads, in one round trip where the client has pipelines.
-func (r *redisStore) processAll(ctx context.Context, cmds []redis.Cmder) error {
-	if c, ok := r.client.(interface{ Pipeline() redis.Pipeliner }); ok && len(cmds) > 0 {
-		pipe := c.Pipeline()
-		for _, cmd := range cmds {
-			_ = pipe.Process(ctx, cmd)
-		}
-		err := r.bounded(ctx, func() error {
-			_, err := pipe.Exec(ctx)
-			return err
-		})
-		if errors.Is(err, redis.Nil) {
-			return nil
-		}
-		return err
-	}
-	for _, cmd := range cmds {
-		if err := r.process(ctx, cmd); err != nil && !errors.Is(err, redis.Nil) {
-			return err
-		}
-	}
-	return nil
-}
-
-// isSessionKey tells this keyspace's sessions from its indexes and from the keys
-// of a keyspace whose name begins with this one's.
-func (r *redisStore) isSessionKey(key string) bool {
-	key = key[len(r.keyspace):]
-	if strings.HasPrefix(key, "{") {
-		hash := len("{") + base64.RawURLEncoding.EncodedLen(16)
-		if len(key) < hash || !strings.HasPrefix(key[hash:], "}:") {
-			return false
-		}
-		key = key[hash+len("}:"):]
-	}
-	return len(key) == refIDLen && !strings.ContainsAny(key, "{}:")
-}
-
-// globEscape makes a SCAN pattern that matches s alone.
-func globEscape(s string) string {
-	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`, `]`, `\]`).Replace(s)
-}
-
-// milliseconds refuses what Redis would take for no lifetime at all.
+// milliseconds refuses a lifetime that Redis would read as none at all.
 func milliseconds(ttl time.Duration) (int64, error) {
 	return ttl.Milliseconds(), checkLifetime(ttl)
 }

@@ -7,8 +7,8 @@ import (
 )
 
 // recentWrites remembers the keys that this process wrote just now: a
-// client-side cache or a replica may not have heard of it yet. A nil one
-// remembers nothing.
+// client-side cache or a replica may still have the value from before. A nil
+// *recentWrites remembers nothing.
 type recentWrites struct {
 	mu    sync.RWMutex
 	until map[string]time.Time
@@ -16,8 +16,8 @@ type recentWrites struct {
 }
 
 const (
-	// recentFor is how long: ample for an invalidation message or for replication,
-	// which take milliseconds.
+	// recentFor is how long a key counts as just written. Invalidation messages
+	// and replication take milliseconds.
 	recentFor = time.Second
 
 	// everyKey stands for all keys: no key is empty.

@@ -10,8 +10,8 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// script is a Lua script that replies with its first argument, a tag, before
-// anything else. A reply with another tag belongs to another command.
+// script is a Lua script whose reply begins with its first argument, a tag. A
+// reply with another tag belongs to another command.
 type script struct {
 	source, sha string
 	purpose     purpose
@@ -87,7 +87,7 @@ func (s *script) eval(ctx context.Context, r *redisStore, keys []string, args []
 	return nil, errForeignReply
 }
 
-// run runs a script that may run twice to the same effect.
+// run runs a script that has the same effect when it runs twice.
 func (s *script) run(ctx context.Context, r *redisStore, keys []string, args ...any) (reply string, err error) {
 	_, err = r.attempt(ctx, s.purpose, func() error {
 		value, err := s.eval(ctx, r, keys, args)
@@ -97,9 +97,9 @@ func (s *script) run(ctx context.Context, r *redisStore, keys []string, args ...
 	return reply, err
 }
 
-// apply runs a script that answers whether it did what it was to do. After a
-// lost reply only its yes is to be believed: what else it finds may come from
-// writes that followed the first attempt.
+// apply runs a script that replies whether it made its change. Once a reply was
+// lost, only "ok" can be believed: a "gone" or "conflict" may come from writes
+// that followed the first attempt.
 func (s *script) apply(ctx context.Context, r *redisStore, keys []string, args ...any) error {
 	defer r.recent.writing(keys[0])()
 	var reply any

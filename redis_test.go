@@ -2,16 +2,19 @@ package echosession_test
 
 import (
 	"context"
+	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
+
+	"github.com/google/uuid"
+	"github.com/redis/go-redis/v9"
+	"github.com/vmihailenco/msgpack/v5"
 
 	"github.com/echosession/echosession"
 	"github.com/echosession/echosession/internal/redistest"
 	"github.com/echosession/echosession/storetest"
-	"github.com/google/uuid"
-	"github.com/redis/go-redis/v9"
-	"github.com/vmihailenco/msgpack/v5"
 )
 
 func newRedisStore(t testing.TB, client echosession.RedisClient, keyspace string) echosession.Store {
@@ -24,12 +27,15 @@ func newRedisStore(t testing.TB, client echosession.RedisClient, keyspace string
 }
 
 func TestRedisStoreConforms(t *testing.T) {
+	t.Parallel()
 	t.Run("fake", func(t *testing.T) {
+		t.Parallel()
 		storetest.Run(t, func(t *testing.T) echosession.Store {
 			return newRedisStore(t, newFakeRedis(t), newKeyspace())
 		})
 	})
 	t.Run("redis", func(t *testing.T) {
+		t.Parallel()
 		server := redistest.Shared(t)
 		storetest.Run(t, func(t *testing.T) echosession.Store {
 			client, keyspace := server.Client(t), newKeyspace()
@@ -189,4 +195,96 @@ func BenchmarkRedis(b *testing.B) {
 			}
 		}
 	})
+}
+
+// All sessions of one subject, and their index, live in one slot, whatever the
+// subject is called.
+func TestOneSubjectOneSlot(t *testing.T) {
+	if testing.Short() {
+		t.Skip("-short: starts a cluster")
+	}
+	t.Parallel()
+	cluster := redistest.StartCluster(t, 3, 0)
+	client := cluster.Client(t)
+	for _, subject := range []string{
+		"ada", "{ada}", "{", "}", "{}", "{}{a}", "a}b{c", ":", "sess:{x}:y", "*?[a]", "\x00\n\r", "Zoë 🙂", strings.Repeat("x", 1024),
+	} {
+		t.Run(fmt.Sprintf("%.20q", subject), func(t *testing.T) {
+			keyspace := newKeyspace()
+			m := newManager[User](t, echosession.Config{Client: client, Secret: testSecret, Keyspace: keyspace, SubjectIndex: true})
+			var last *echosession.Session[User]
+			for range 5 {
+				var err error
+				if last, err = m.Create(t.Context(), User{}, echosession.WithSubject(subject)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if _, err := last.Rotate(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			var mu sync.Mutex
+			slots := make(map[int64][]string)
+			err := client.ForEachMaster(t.Context(), func(ctx context.Context, c *redis.Client) error {
+				keys := c.Scan(ctx, 0, keyspace+"*", 1000).Iterator()
+				for keys.Next(ctx) {
+					slot, err := c.ClusterKeySlot(ctx, keys.Val()).Result()
+					if err != nil {
+						return err
+					}
+					mu.Lock()
+					slots[slot] = append(slots[slot], keys.Val())
+					mu.Unlock()
+				}
+				return keys.Err()
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(slots) != 1 {
+				t.Errorf("keys in %d slots: %v", len(slots), slots)
+			}
+			for _, keys := range slots {
+				if len(keys) != 7 { // 5 sessions, a pointer and the index
+					t.Errorf("%d keys, want 7: %q", len(keys), keys)
+				}
+			}
+			if list, err := m.List(t.Context(), subject); len(list) != 5 || err != nil {
+				t.Errorf("List: %d sessions, %v, want 5", len(list), err)
+			}
+			if n, err := m.RevokeSubject(t.Context(), subject); n != 5 || err != nil {
+				t.Errorf("RevokeSubject: %d, %v, want 5", n, err)
+			}
+		})
+	}
+}
+
+// New refuses what would not work, and says why.
+func TestRefusedClients(t *testing.T) {
+	client := redis.NewClient(&redis.Options{Addr: "127.0.0.1:1"})
+	t.Cleanup(func() { _ = client.Close() })
+	ring := redis.NewRing(&redis.RingOptions{Addrs: map[string]string{"one": "127.0.0.1:1"}})
+	t.Cleanup(func() { _ = ring.Close() })
+	for _, tt := range []struct {
+		name   string
+		client echosession.RedisClient
+		wait   int
+		want   string
+	}{
+		{"nil", nil, 0, "set Client"},
+		{"a nil *redis.Client", (*redis.Client)(nil), 0, "is nil"},
+		{"a nil *redis.ClusterClient", (*redis.ClusterClient)(nil), 0, "is nil"},
+		{"a nil *redis.AutoPipeliner", (*redis.AutoPipeliner)(nil), 0, "is nil"},
+		{"a Pipeliner", client.Pipeline(), 0, "Pipeliner"},
+		{"a transaction", client.TxPipeline(), 0, "Pipeliner"},
+		{"a negative WaitReplicas", client, -1, "WaitReplicas"},
+		{"WaitReplicas with a Ring", ring, 1, "WaitReplicas"},
+		{"WaitReplicas with an auto-pipeliner", blockingFace(t, client, nil), 1, "WaitReplicas"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			_, err := echosession.New[User](echosession.Config{Client: tt.client, Secret: testSecret, WaitReplicas: tt.wait})
+			if err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("%v, want %q in it", err, tt.want)
+			}
+		})
+	}
 }

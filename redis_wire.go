@@ -13,11 +13,11 @@ import (
 )
 
 // process runs one command and returns at ctx's deadline at the latest. After
-// the deadline the command may still be running: then it is not to be read.
+// the deadline the command may still be running: do not read it then.
 func (r *redisStore) process(ctx context.Context, cmd redis.Cmder) error {
 	if r.async != nil {
 		if err := ctx.Err(); err != nil {
-			return err // what is submitted runs, whatever becomes of ctx
+			return err // once submitted, the command runs even if ctx ends
 		}
 		err := r.async.Submit(ctx, cmd).WaitContext(ctx)
 		if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
@@ -32,9 +32,9 @@ func (r *redisStore) process(ctx context.Context, cmd redis.Cmder) error {
 	return r.doubt(ctx, r.bounded(ctx, func() error { return r.client.Process(ctx, cmd) }))
 }
 
-// doubt makes a cluster client learn anew which node has which slot, when one
-// redirects or does not answer: it may have been replaced, and go-redis looks by
-// itself once a minute.
+// doubt makes a cluster client ask again which node has which slot, after a node
+// redirected or did not answer: the node may have been replaced. By itself
+// go-redis asks once a minute.
 func (r *redisStore) doubt(ctx context.Context, err error) error {
 	if err == nil || errors.Is(err, context.Canceled) {
 		return err
@@ -49,7 +49,7 @@ func (r *redisStore) doubt(ctx context.Context, err error) error {
 	return err
 }
 
-// bounded makes a call that may not heed ctx return at its deadline all the same.
+// bounded returns at ctx's deadline, even if the call ignores ctx.
 func (r *redisStore) bounded(ctx context.Context, call func() error) error {
 	if r.deadlines || ctx.Done() == nil {
 		return call()
@@ -64,14 +64,14 @@ func (r *redisStore) bounded(ctx context.Context, call func() error) error {
 	}
 }
 
-// abandonedError says that a command was not waited for any longer, and may be
-// under way.
+// abandonedError says that the store stopped waiting for a command, which may
+// still run.
 type abandonedError struct{ error }
 
 func (e *abandonedError) Unwrap() error { return e.error }
 
-// once is a command that go-redis does not repeat by itself when its reply is
-// lost: attempt does, and knows what it may conclude then.
+// once is a command that go-redis does not send again when its reply is lost.
+// That is attempt's work, which knows what a second reply means.
 type once struct{ *redis.Cmd }
 
 func (once) NoRetry() bool { return true }
@@ -110,8 +110,8 @@ func (r *redisStore) write(ctx context.Context, key string, cmd once) error {
 	return nil
 }
 
-// waitMilliseconds leaves some of ctx's time for the reply to come back: Redis may
-// look at the clock only every 100 ms.
+// waitMilliseconds is how long WAIT may take. It leaves some of ctx's time for the
+// reply to come back, because Redis may look at the clock only every 100 ms.
 func waitMilliseconds(ctx context.Context) int64 {
 	deadline, ok := ctx.Deadline()
 	if !ok {
@@ -129,11 +129,11 @@ type purpose bool
 
 const (
 	changing purpose = false
-	reading  purpose = true // and restarting a lifetime: that it happened is not worth knowing
+	reading  purpose = true // also restarting a lifetime: nobody needs to know whether it happened
 )
 
-// attempt runs what is safe to run again. lost says that the reply to an earlier
-// attempt was lost, so that the last one may have met its effect.
+// attempt runs a command that is safe to run again. lost says that the reply to
+// an earlier attempt was lost: the last attempt may have met the effect of that one.
 func (r *redisStore) attempt(ctx context.Context, p purpose, run func() error) (lost bool, err error) {
 	if err := ended(ctx); err != nil {
 		return false, err
@@ -154,6 +154,7 @@ func (r *redisStore) attempt(ctx context.Context, p purpose, run func() error) (
 		case <-time.After(time.Duration(n) * 10 * time.Millisecond):
 		}
 	}
+	err = refusal(err)
 	if lost && p == changing {
 		return lost, indeterminate(err)
 	}
@@ -171,12 +172,12 @@ func ended(ctx context.Context) error {
 // notSent are the errors of commands that go-redis never put on the wire.
 var notSent = []error{
 	redis.ErrPoolTimeout, redis.ErrPoolExhausted, redis.ErrClosed, redis.ErrAutoPipelineQueueFull, redis.ErrCrossSlot,
-	// From a client itself these come before a connection was had. A deadline that
-	// passes while a reply is awaited is a timeout of the network.
+	// A client returns these only while it waits for a connection. When a deadline
+	// passes during the wait for a reply, it returns a network timeout.
 	context.DeadlineExceeded, context.Canceled,
 }
 
-// maybeApplied reports whether a write that failed so may have been executed.
+// maybeApplied reports whether a write that failed with err may have been executed.
 func maybeApplied(err error) bool {
 	if _, ok := errors.AsType[redis.Error](err); ok {
 		return false
@@ -190,7 +191,7 @@ func maybeApplied(err error) bool {
 	return !slices.ContainsFunc(notSent, func(target error) bool { return errors.Is(err, target) })
 }
 
-// worthRetrying reports whether another attempt may fare better.
+// worthRetrying reports whether another attempt may succeed.
 func worthRetrying(err error) bool {
 	if _, ok := errors.AsType[redis.Error](err); !ok {
 		return !errors.Is(err, redis.ErrClosed)
@@ -201,16 +202,19 @@ func worthRetrying(err error) bool {
 		redis.IsMaxClientsError(err)
 }
 
-// errForeignReply is what a connection answers that is out of step: another
-// command's reply.
-var errForeignReply = errors.New("the connection handed out another command's reply")
+// errForeignReply says that a connection is out of step: it handed out the reply
+// to another command.
+var errForeignReply = namedError{
+	errors.New("the connection handed out another command's reply"), "reply of another command",
+}
 
-// replyCode returns the code of an error that Redis replied: "LOADING", "OOM".
-func replyCode(err error) string {
+// refusal names an error that Redis replied by its code, such as LOADING or OOM.
+// Other errors stay as they are.
+func refusal(err error) error {
 	reply, ok := errors.AsType[redis.Error](err)
 	if !ok || reply == redis.Nil {
-		return ""
+		return err
 	}
 	code, _, _ := strings.Cut(reply.Error(), " ")
-	return code
+	return namedError{err, "refused: " + code}
 }

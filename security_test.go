@@ -256,6 +256,9 @@ func useEverything(ctx context.Context, cfg echosession.Config, all bool) error 
 // With the commands listed above everything works, and without any one of them
 // something does not.
 func TestRedisACL(t *testing.T) {
+	if testing.Short() {
+		t.Skip("-short: starts a cluster")
+	}
 	server := redistest.Start(t)
 	replicaOf(t, server)
 	cluster := redistest.StartCluster(t, 3, 1)

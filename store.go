@@ -15,9 +15,8 @@ type Ref struct {
 	ID string
 
 	// Subject is whose session it is when sessions are indexed by subject
-	// ([Config.SubjectIndex]), and empty otherwise. It may hold any bytes. All
-	// sessions of one subject are kept so that Create, Rotate, List and
-	// DeleteSubject are atomic among them.
+	// ([Config.SubjectIndex]), and empty otherwise. It may hold any bytes. Create,
+	// Rotate, List and DeleteSubject are atomic among the sessions of one subject.
 	Subject string
 }
 
@@ -28,80 +27,83 @@ type Entry struct {
 }
 
 // A Store keeps records. It knows refs, bytes and lifetimes: never the user's
-// type, Echo, cookies or tokens. [NewMemoryStore] and [NewRedisStore] are the
-// two that come with the package; package storetest holds the conformance suite
-// for others. Implementations are safe for concurrent use.
+// type, Echo, cookies or tokens. [NewMemoryStore] and [NewRedisStore] return the
+// two stores of this package; package storetest is the conformance suite for any
+// other. Implementations are safe for concurrent use.
 //
-// Records are opaque. They are never empty and never begin with the byte 0xC1,
-// which a store may use to tell entries of its own from records. A store keeps
-// no reference to a slice that it is handed, and hands out slices that are the
-// caller's.
+// Records are opaque. They are never empty and never begin with the byte 0xC1:
+// a store may use that byte to tell its own entries from records. A store keeps
+// no reference to a slice that it was given, and the slices that it returns
+// belong to the caller.
 //
 // Lifetimes are idle timeouts: a record is gone when its lifetime has passed,
-// and a store never keeps one without a lifetime. A lifetime under a
-// millisecond is refused with an error before anything is changed.
+// and a store never keeps a record without a lifetime. A store refuses a
+// lifetime under a millisecond with an error, before it changes anything.
 //
-// Nothing re-creates: only Create and Rotate bring a new key into being.
+// Only Create and Rotate bring a new key into being: no other method brings back
+// what is gone.
 //
-// Every method honours ctx. A store that cannot answer returns an error that
-// matches [ErrStoreUnavailable], and [ErrIndeterminate] when a write may have
+// Every method obeys ctx. A store that cannot answer returns an error that
+// matches [ErrStoreUnavailable], or [ErrIndeterminate] when a write may have
 // been applied; it never reports such a failure as [ErrNotFound].
 type Store interface {
 	// Load returns the record of ref. A ttl above zero restarts its lifetime in
 	// the same step; with zero the lifetime stays as it is. It returns
-	// [ErrNotFound] when there is none. While ref is in the grace of a Rotate it
-	// returns a [*RotatedError] that names the successor, and no ttl prolongs
+	// [ErrNotFound] when there is no record. While ref is in the grace of a Rotate
+	// it returns a [*RotatedError] that names the successor, and no ttl prolongs
 	// that grace.
 	//
-	// A ref with a subject that is no longer in its subject's index is not
-	// found: at the latest when ttl is above zero.
+	// A ref with a subject, once removed from its subject's index, is not found:
+	// by a Load with a ttl above zero at the latest.
 	Load(ctx context.Context, ref Ref, ttl time.Duration) (record []byte, err error)
 
 	// Create stores a record under a ref that holds none. A limit above zero
 	// bounds the live sessions of ref.Subject, the new one included: the oldest
-	// are deleted in the same step. Without a subject limit has no effect. It
-	// returns [ErrConflict] when ref is taken by another record. A store does not
-	// try again by itself once it may have been applied: that could bring back a
+	// are deleted in the same step. Without a subject, limit has no effect. It
+	// returns [ErrConflict] when ref holds another record. Once a Create may have
+	// been applied, the store does not try it again: that could bring back a
 	// session that was deleted meanwhile.
 	Create(ctx context.Context, ref Ref, record []byte, ttl time.Duration, limit int) error
 
 	// Replace stores record under ref if the record there begins with old, which
 	// is not empty, and restarts its lifetime. It returns [ErrNotFound] when
-	// there is none or ref is no longer in its subject's index, and
-	// [ErrConflict] when it begins otherwise or ref was rotated away.
+	// there is no record or ref is no longer in its subject's index, and
+	// [ErrConflict] when the record begins with something else or ref was rotated
+	// away.
 	Replace(ctx context.Context, ref Ref, old, record []byte, ttl time.Duration) error
 
 	// Touch restarts the lifetime of ref. It returns [ErrNotFound] when there is
 	// no record, ref was rotated away, or is no longer in its subject's index.
 	Touch(ctx context.Context, ref Ref, ttl time.Duration) error
 
-	// Delete removes ref, and where ref was rotated away its successors, to the
-	// end of the chain. That there is none is not an error.
+	// Delete removes ref and, if ref was rotated away, all its successors. It
+	// returns no error when there is nothing to remove.
 	Delete(ctx context.Context, ref Ref) error
 
-	// Rotate moves a session to a new ref of the same subject: it stores record
-	// under to and, if the record under from begins with old, makes from lead to
-	// it for grace (Load says how). A grace of zero removes from at once. to
-	// takes the place of from in the subject's index. It returns [ErrNotFound]
-	// and [ErrConflict] as Replace does; then nothing can be found under to.
+	// Rotate moves a session to a new ref of the same subject. If the record under
+	// from begins with old, it stores record under to, and from leads to it for
+	// grace: see Load. A grace of zero removes from at once. to takes the place of
+	// from in the subject's index. It returns [ErrNotFound] and [ErrConflict] as
+	// Replace does; then nothing can be found under to.
 	Rotate(ctx context.Context, from, to Ref, old, record []byte, ttl, grace time.Duration) error
 
-	// List returns the live sessions of a subject, oldest first. It returns none
-	// for an empty subject.
+	// List returns the live sessions of a subject, oldest first. For an empty
+	// subject it returns no sessions and no error.
 	List(ctx context.Context, subject string) ([]Entry, error)
 
-	// DeleteSubject removes every session of a subject in one step, except those
-	// with the IDs given and their successors, and returns how many there were.
+	// DeleteSubject removes every session of a subject in one step, and returns
+	// how many it removed. It spares the sessions with the IDs in except, and the
+	// successors of these sessions.
 	DeleteSubject(ctx context.Context, subject string, except []string) (int, error)
 
-	// Scan visits every record that is there from start to end, in no order, and
-	// may visit one more than once. It holds a bounded number of records. After
-	// an error that ends it, it yields no more.
+	// Scan visits every record that exists from its start to its end, in any
+	// order. It may visit a record more than once. It holds a bounded number of
+	// records in memory. An error ends it: it is the last that Scan yields.
 	Scan(ctx context.Context) iter.Seq2[Entry, error]
 }
 
-// RotatedError is returned by [Store.Load] for a ref that was rotated away and is
-// still in its grace.
+// RotatedError is returned by [Store.Load] for a ref that was rotated away and
+// whose grace has not ended.
 type RotatedError struct {
 	// To is the ID of the successor.
 	To string
@@ -109,8 +111,8 @@ type RotatedError struct {
 
 func (*RotatedError) Error() string { return "echosession: the session was rotated" }
 
-// checkLifetime refuses a lifetime under a millisecond, the finest that every
-// store can keep.
+// checkLifetime refuses a lifetime under a millisecond, the smallest unit that
+// every store can keep.
 func checkLifetime(ttl time.Duration) error {
 	if ttl < time.Millisecond {
 		return fmt.Errorf("echosession: the lifetime %v is under a millisecond", ttl)
@@ -118,7 +120,7 @@ func checkLifetime(ttl time.Duration) error {
 	return nil
 }
 
-// checkOld refuses the empty start of a record, which would match any.
+// checkOld refuses an empty start of a record: every record begins with it.
 func checkOld(old []byte) error {
 	if len(old) == 0 {
 		return errors.New("echosession: the start of the record to be replaced is empty")

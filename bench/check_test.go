@@ -5,7 +5,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"os/exec"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -16,8 +16,8 @@ import (
 var loadAndSave = []string{"scs", "scs-idle", "gorilla", "fiber"}
 
 func TestContenders(t *testing.T) {
-	if _, err := exec.LookPath("redis-server"); err != nil {
-		t.Skip("needs redis-server in PATH")
+	if _, chosen, err := redisBinary(); err != nil && !chosen && os.Getenv("ECHOSESSION_REQUIRE_REDIS") != "1" {
+		t.Skip(err)
 	}
 	redis, err := startRedis(t.Context())
 	if err != nil {

@@ -23,10 +23,27 @@ type redisServer struct {
 	dir  string
 }
 
-func startRedis(ctx context.Context) (*redisServer, error) {
-	path, err := exec.LookPath("redis-server")
+// redisBinary returns the server's program: what ECHOSESSION_REDIS names, or the
+// redis-server in PATH. chosen says that it was named.
+func redisBinary() (path string, chosen bool, err error) {
+	if name := os.Getenv("ECHOSESSION_REDIS"); name != "" {
+		path, err = exec.LookPath(name)
+		if err != nil {
+			err = fmt.Errorf("ECHOSESSION_REDIS: %w", err)
+		}
+		return path, true, err
+	}
+	path, err = exec.LookPath("redis-server")
 	if err != nil {
-		return nil, errors.New("the benchmark needs redis-server in PATH (Debian: apt install redis-server; macOS: brew install redis)")
+		err = errors.New("the benchmark needs redis-server in PATH (Debian: apt install redis-server; macOS: brew install redis)")
+	}
+	return path, false, err
+}
+
+func startRedis(ctx context.Context) (*redisServer, error) {
+	path, _, err := redisBinary()
+	if err != nil {
+		return nil, err
 	}
 	port, err := freePort()
 	if err != nil {

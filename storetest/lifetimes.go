@@ -45,7 +45,7 @@ var lifetimeCases = []testCase{
 	},
 	{
 		name:       "use restarts a lifetime",
-		rule:       "Load with a lifetime, Touch, Replace and Rotate restart the lifetime of the record with the one given, be it longer or shorter.",
+		rule:       "Load with a lifetime, Touch, Replace and Rotate restart the lifetime of the record with the one given, whether that is longer or shorter.",
 		anySubject: true,
 		run: func(t *trial) {
 			for _, use := range restarts {
@@ -62,7 +62,7 @@ var lifetimeCases = []testCase{
 	},
 	{
 		name:       "too short a lifetime is refused",
-		rule:       "A lifetime under a millisecond is refused with an error before anything is changed: it is neither rounded nor taken for none. So is a grace, unless it is zero.",
+		rule:       "A lifetime under a millisecond is refused with an error before anything is changed: it is neither rounded nor read as no lifetime at all. A grace under a millisecond is refused too, unless it is zero.",
 		anySubject: true,
 		run: func(t *trial) {
 			other, otherRecord := t.create()
@@ -91,7 +91,7 @@ var lifetimeCases = []testCase{
 	},
 	{
 		name:       "the shortest lifetime is kept",
-		rule:       "A lifetime of a millisecond is accepted and kept, and so is one that is no whole number of milliseconds.",
+		rule:       "A lifetime of a millisecond is accepted and kept. So is a longer lifetime that is not a whole number of milliseconds.",
 		anySubject: true,
 		run: func(t *trial) {
 			ref, rec := t.ref(), record()

@@ -36,7 +36,7 @@ var recordCases = []testCase{
 	},
 	{
 		name:       "what is absent is not found",
-		rule:       "Where there is no record, Load, Replace, Touch and Rotate return ErrNotFound, Delete returns no error, and there is still none afterwards.",
+		rule:       "Where there is no record, Load, Replace, Touch and Rotate return ErrNotFound, Delete returns no error, and afterwards there is still no record.",
 		anySubject: true,
 		run: func(t *trial) {
 			t.untouchable(t.ref())
@@ -44,7 +44,7 @@ var recordCases = []testCase{
 	},
 	{
 		name:       "create leaves a taken ref",
-		rule:       "Create returns ErrConflict when the ref is taken by another record, which stays as it is, and so do the other sessions of the subject.",
+		rule:       "Create returns ErrConflict when the ref holds another record. That record and the other sessions of the subject stay as they are.",
 		anySubject: true,
 		run: func(t *trial) {
 			other, otherRecord := t.create()
@@ -59,7 +59,7 @@ var recordCases = []testCase{
 	},
 	{
 		name:       "create may be repeated",
-		rule:       "Create returns ErrConflict for another record only: the same record once more is what a retry after a lost reply looks like, and succeeds.",
+		rule:       "Create returns ErrConflict for another record only. To create the same record again succeeds: a retry after a lost reply looks like that.",
 		anySubject: true,
 		run: func(t *trial) {
 			other, otherRecord := t.create()
@@ -102,7 +102,7 @@ var recordCases = []testCase{
 	},
 	{
 		name:       "delete removes",
-		rule:       "Delete removes the record, and nothing but Create or Rotate brings it back. That there is none is not an error.",
+		rule:       "Delete removes the record, and nothing but Create or Rotate brings it back. It returns no error when there is nothing to remove.",
 		anySubject: true,
 		run: func(t *trial) {
 			other, otherRecord := t.create()
@@ -119,7 +119,7 @@ var recordCases = []testCase{
 	},
 	{
 		name:       "slices are not shared",
-		rule:       "A store keeps no reference to a slice that it is handed, does not write to it, and hands out slices that are the caller's.",
+		rule:       "A store keeps no reference to a slice that it was given and does not write to it, and the slices that it returns belong to the caller.",
 		anySubject: true,
 		run: func(t *trial) {
 			ref, rec := t.ref(), record()

@@ -107,7 +107,7 @@ var rotationCases = []testCase{
 	},
 	{
 		name:       "rotations form a chain",
-		rule:       "A session that was rotated more than once can be found from each of its refs in their grace, be it in more than one step.",
+		rule:       "A session that was rotated more than once can be found from each of its refs during their grace, in one step or in several.",
 		anySubject: true,
 		run: func(t *trial) {
 			refs, last := t.chain()

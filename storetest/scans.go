@@ -123,7 +123,7 @@ var scanCases = []testCase{
 	},
 	{
 		name: "a scan misses none among changes",
-		rule: "Scan visits every record that is there from start to end, whatever else comes and goes meanwhile.",
+		rule: "Scan visits every record that exists from its start to its end, whatever other records come and go during that time.",
 		run: func(t *trial) {
 			var going []echosession.Ref
 			missing := make(map[string]bool)

@@ -16,26 +16,27 @@ import (
 // lifetimes to pass.
 //
 // Every rule of the contract is a subtest of its own, which logs the rule when it
-// fails. newStore is called once for each, with the subtest's T: it fails or skips
-// the subtest when there is no store to be had, and leaves closing to T.Cleanup.
+// fails. newStore is called once for each subtest, with the subtest's T: if it
+// cannot make a store it fails or skips the subtest, and it closes the store in
+// T.Cleanup.
 //
-// The stores may all stand for one server, in use by others at the same time: the
-// suite takes new IDs and subjects for everything, and deletes what it created and
-// nothing else. [echosession.Store.Scan] is the reason to give each store a
-// keyspace of its own all the same, for it reads all of it.
+// All stores may use one server, which others use at the same time: the suite takes
+// new IDs and subjects for everything, and deletes only what it created. Give each
+// store a keyspace of its own nevertheless: [echosession.Store.Scan] reads all of
+// the keyspace.
 //
-// With -short there are fewer rounds in the checks for races. These say most
-// under the race detector.
+// With -short there are fewer rounds in the checks for races. Run these checks
+// under the race detector: there they find most.
 func Run(t *testing.T, newStore func(t *testing.T) echosession.Store) {
 	RunWithClock(t, func(t *testing.T) (echosession.Store, func(time.Duration)) {
 		return newStore(t), nil
 	})
 }
 
-// RunWithClock is [Run] for stores whose clock can be turned. Beside the store
-// newStore returns a function that moves the time of that store on, and nothing
-// else must move it. Then the suite does not wait, and checks to the millisecond
-// when a lifetime ends.
+// RunWithClock is [Run] for stores whose clock can be set. Together with the store,
+// newStore returns a function that advances the time of that store; nothing else
+// may advance it. The suite then does not wait, and checks to the millisecond when a
+// lifetime ends.
 func RunWithClock(t *testing.T, newStore func(t *testing.T) (store echosession.Store, advance func(time.Duration))) {
 	for _, c := range cases() {
 		check := func(subject string) func(*testing.T) {
@@ -59,7 +60,7 @@ func RunWithClock(t *testing.T, newStore func(t *testing.T) (store echosession.S
 type testCase struct {
 	name string
 
-	// rule says what the contract asks for, to whoever sees the case fail.
+	// rule says what the contract asks for. It is logged when the case fails.
 	rule string
 
 	// anySubject is set for a rule about sessions without a subject as much as

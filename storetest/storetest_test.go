@@ -18,6 +18,7 @@ import (
 )
 
 func TestRunWithClock(t *testing.T) {
+	t.Parallel()
 	storetest.RunWithClock(t, func(*testing.T) (echosession.Store, func(time.Duration)) {
 		return newFaulty(func(*faulty) {})
 	})
@@ -25,6 +26,7 @@ func TestRunWithClock(t *testing.T) {
 
 // TestEveryCaseFails hands each case a store that breaks its rule.
 func TestEveryCaseFails(t *testing.T) {
+	t.Parallel()
 	tried := make(map[string]bool)
 	for _, f := range faults {
 		tried[f.breaks] = true

@@ -60,7 +60,7 @@ var subjectCases = []testCase{
 	},
 	{
 		name: "what has expired is not listed",
-		rule: "A session is gone from its subject when its lifetime has passed: List does not return it, DeleteSubject does not count it, and no limit makes another one give way to it.",
+		rule: "A session is gone from its subject when its lifetime has passed: List does not return it, DeleteSubject does not count it, and it does not count towards a limit.",
 		run: func(t *trial) {
 			_, a := t.create()
 			_, b := t.create()
@@ -83,7 +83,7 @@ var subjectCases = []testCase{
 	},
 	{
 		name: "what has expired gives way first",
-		rule: "A session whose lifetime has passed does not count towards the limit, also when nothing has asked for it since.",
+		rule: "A session whose lifetime has passed does not count towards the limit, even if nothing has asked for it since.",
 		run: func(t *trial) {
 			a, b, c := record(), record(), record()
 			t.createAs(t.ref(), a, long, 3)
@@ -126,7 +126,7 @@ var subjectCases = []testCase{
 	},
 	{
 		name: "a limit counts a rotated session once",
-		rule: "Towards a limit a session counts once, whatever refs lead to it, and its successor has its place in the order.",
+		rule: "A session counts once towards a limit, however many refs lead to it, and its successor has its place in the order.",
 		run: func(t *trial) {
 			a, aRecord := t.create()
 			_, b := t.create()
@@ -154,7 +154,7 @@ var subjectCases = []testCase{
 	},
 	{
 		name: "delete-subject removes all",
-		rule: "DeleteSubject removes every session of the subject and returns how many there were. It leaves those of others.",
+		rule: "DeleteSubject removes every session of the subject and returns how many it removed. It leaves the sessions of other subjects.",
 		run: func(t *trial) {
 			t.deletes(0, t.subject)
 			var refs []echosession.Ref
@@ -183,7 +183,7 @@ var subjectCases = []testCase{
 	},
 	{
 		name: "delete-subject makes exceptions",
-		rule: "DeleteSubject leaves the sessions with the IDs given, and what they were rotated to. IDs that the subject has no session of do not matter.",
+		rule: "DeleteSubject leaves the sessions with the IDs given, and their successors. IDs that belong to no session of the subject have no effect.",
 		run: func(t *trial) {
 			refs, rec := t.chain()
 			for _, ref := range refs {
@@ -235,7 +235,7 @@ var subjectCases = []testCase{
 	},
 	{
 		name: "a session belongs to its subject",
-		rule: "A session can be reached with its own subject only: with another, or with none, there is nothing under its ID.",
+		rule: "A session can be reached with its own subject only: with another subject, or without one, there is nothing under its ID.",
 		run: func(t *trial) {
 			own, rec := t.create()
 			plain, plainRecord := t.refOf(""), record()

@@ -6,7 +6,7 @@ import "time"
 // and its reply on.
 type Action struct {
 	withhold bool // the command does not reach the server
-	last     bool // nor does any later one of the connection
+	last     bool // no later command of the connection reaches it either
 	apply    func(c *conn, reply []byte) fate
 }
 
@@ -65,8 +65,8 @@ func Delay(d time.Duration) Action {
 	}}
 }
 
-// Hang never answers, and leaves the connection open: neither the command nor a
-// later one of the connection is sent.
+// Hang never answers, and leaves the connection open. The server gets neither the
+// command nor any later one of the connection.
 func Hang() Action {
 	return Action{withhold: true, last: true, apply: func(*conn, []byte) fate { return mute }}
 }

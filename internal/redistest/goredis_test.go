@@ -14,11 +14,46 @@ type onceCmd struct{ *redis.Cmd }
 
 func (onceCmd) NoRetry() bool { return true }
 
+// run sends a command through one face of a client.
+type run func(context.Context, redis.Cmder) error
+
+// lossy is a face of a client whose replies can be lost.
+type lossy struct {
+	client redis.UniversalClient
+	run    run
+	proxy  *redistest.Proxy
+}
+
+var countRuns = redis.NewScript("local n = redis.call('incr', KEYS[1]) redis.call('pexpire', KEYS[1], 60000) return n")
+
+// executions loses the reply to a script, and returns how often it ran in all.
+func (l lossy) executions(t *testing.T, key string, wrap func(*redis.Cmd) redis.Cmder) (int64, error) {
+	t.Helper()
+	ctx := t.Context()
+	defer l.client.Del(ctx, key)
+	if err := countRuns.Eval(ctx, l.client, []string{key}).Err(); err != nil { // loads it too
+		t.Fatal(err)
+	}
+	rule := l.proxy.On(redistest.Named("EVALSHA"), 1, redistest.DropReply())
+	defer rule.Remove()
+	err := l.run(ctx, wrap(redis.NewCmd(ctx, "evalsha", countRuns.Hash(), 1, key)))
+	if rule.Count() != 1 {
+		t.Fatal("the script did not come by")
+	}
+	n, getErr := l.client.Get(ctx, key).Int64()
+	if getErr != nil {
+		t.Fatal(getErr)
+	}
+	return n, err
+}
+
 // How often a script whose reply is lost runs, through every face of go-redis at
 // its default number of retries: what a store may rely on.
 func TestGoRedisAfterALostReply(t *testing.T) {
+	if testing.Short() {
+		t.Skip("-short: starts a cluster")
+	}
 	t.Parallel()
-	type run func(context.Context, redis.Cmder) error
 	type autoPipeliner interface {
 		AutoPipeline() (*redis.AutoPipeliner, error)
 		AsyncAutoPipeline() (*redis.AutoPipeliner, error)
@@ -76,36 +111,16 @@ func TestGoRedisAfterALostReply(t *testing.T) {
 		{"Ring", ring, direct, p, 2},
 		{"Ring pipeline", ring, pipeline, p, 1},
 	}
-	script := redis.NewScript("local n = redis.call('incr', KEYS[1]) redis.call('pexpire', KEYS[1], 60000) return n")
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			ctx := t.Context()
-			run := tt.face(tt.client)
-			executions := func(key string, wrap func(*redis.Cmd) redis.Cmder) (int64, error) {
-				t.Helper()
-				defer tt.client.Del(ctx, key)
-				if err := script.Eval(ctx, tt.client, []string{key}).Err(); err != nil { // loads it too
-					t.Fatal(err)
-				}
-				rule := tt.proxy.On(redistest.Named("EVALSHA"), 1, redistest.DropReply())
-				defer rule.Remove()
-				err := run(ctx, wrap(redis.NewCmd(ctx, "evalsha", script.Hash(), 1, key)))
-				if rule.Count() != 1 {
-					t.Fatal("the script did not come by")
-				}
-				n, getErr := tt.client.Get(ctx, key).Int64()
-				if getErr != nil {
-					t.Fatal(getErr)
-				}
-				return n, err
-			}
+			executions := lossy{tt.client, tt.face(tt.client), tt.proxy}.executions
 			key := "{lost}" + tt.name + " retried"
-			n, err := executions(key, func(cmd *redis.Cmd) redis.Cmder { return cmd })
+			n, err := executions(t, key, func(cmd *redis.Cmd) redis.Cmder { return cmd })
 			if n-1 != tt.retried || (err == nil) != (tt.retried > 1) {
 				t.Errorf("may be retried: ran %d times, want %d: %v", n-1, tt.retried, err)
 			}
 			key = "{lost}" + tt.name + " once"
-			n, err = executions(key, func(cmd *redis.Cmd) redis.Cmder { return onceCmd{cmd} })
+			n, err = executions(t, key, func(cmd *redis.Cmd) redis.Cmder { return onceCmd{cmd} })
 			if n-1 != 1 || !isEOF(err) {
 				t.Errorf("NoRetry: ran %d times, want 1: %v", n-1, err)
 			}

@@ -126,8 +126,8 @@ func (r *Rule) Remove() {
 	r.proxy.rules = slices.DeleteFunc(r.proxy.rules, func(other *Rule) bool { return other == r })
 }
 
-// setup names the commands that a client sends of its own accord to set up a
-// connection and to learn what it talks to.
+// setup names the commands that a client sends by itself, to set up a connection
+// and to learn what kind of server it talks to.
 var setup = Named("HELLO", "AUTH", "SELECT", "CLIENT", "READONLY", "COMMAND", "CLUSTER", "SENTINEL")
 
 // Commands returns the commands seen, in the order in which they came, without
@@ -162,7 +162,7 @@ func (p *Proxy) Reset() {
 	p.commands = nil
 }
 
-// see takes note of a command and returns what is to be done with it.
+// see notes a command and returns what to do with it.
 func (p *Proxy) see(cmd []string) Action {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -312,8 +312,8 @@ func (c *conn) answer() {
 	}
 }
 
-// match pairs replies with requests and does what the rules say, until replies
-// are to be paired no longer.
+// match pairs replies with requests and does what the rules say, until an action
+// ends the pairing.
 func (c *conn) match() fate {
 	requests := c.requests
 	var pending *Action // passed on, its reply not here yet

@@ -41,39 +41,7 @@ func TestProxyPassesOn(t *testing.T) {
 	ctx := t.Context()
 
 	for _, protocol := range []int{2, 3} {
-		t.Run(fmt.Sprintf("every type of reply, RESP%d", protocol), func(t *testing.T) {
-			p, _, _, prefix := proxied(t)
-			c := redis.NewClient(&redis.Options{Addr: p.Addr(), Protocol: protocol})
-			defer c.Close()
-			script := `redis.setresp(3)
-				local t = {
-					map = {map = {a = 1}}, set = {set = {x = true}}, double = {double = 1.5},
-					big = {big_number = '12345678901234567890'}, ['true'] = true, ['false'] = false,
-					verbatim = {verbatim_string = {format = 'txt', string = 'v'}},
-					array = {1, {2, {}}, 'x'}, status = redis.status_reply('FINE'),
-				}
-				if ARGV[1] == 'null' then return nil end
-				return t[ARGV[1]]`
-			direct := redis.NewClient(&redis.Options{Addr: redistest.Shared(t).Addr(), Protocol: protocol})
-			defer direct.Close()
-			for _, kind := range []string{"map", "set", "double", "big", "true", "false", "verbatim", "array", "status", "null"} {
-				want, wantErr := direct.Eval(ctx, script, nil, kind).Result()
-				got, err := c.Eval(ctx, script, nil, kind).Result()
-				if fmt.Sprint(got, err) != fmt.Sprint(want, wantErr) {
-					t.Errorf("%s: %v, %v; directly %v, %v", kind, got, err, want, wantErr)
-				}
-			}
-			big := strings.Repeat("\r\n$1", 1<<18)
-			if err := c.Set(ctx, prefix+"big", big, time.Minute).Err(); err != nil {
-				t.Fatal(err)
-			}
-			if got, err := c.Get(ctx, prefix+"big").Result(); got != big || err != nil {
-				t.Errorf("%d bytes came back, want %d: %v", len(got), len(big), err)
-			}
-			if err := c.Do(ctx, "nosuchcommand").Err(); err == nil || !strings.Contains(err.Error(), "unknown command") {
-				t.Errorf("an error reply: %v", err)
-			}
-		})
+		t.Run(fmt.Sprintf("every type of reply, RESP%d", protocol), func(t *testing.T) { testEveryReply(t, protocol) })
 	}
 
 	t.Run("a pipeline in order", func(t *testing.T) {
@@ -97,67 +65,10 @@ func TestProxyPassesOn(t *testing.T) {
 		}
 	})
 
-	t.Run("pushes and attributes, in order with replies", func(t *testing.T) {
-		p, _, direct, prefix := proxied(t)
-		conn, err := net.Dial("tcp", p.Addr())
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer conn.Close()
-		br := bufio.NewReader(conn)
-		expect := func(sent, want string) {
-			t.Helper()
-			_, _ = io.WriteString(conn, sent)
-			_ = conn.SetReadDeadline(time.Now().Add(5 * time.Second))
-			var got []byte
-			for !strings.HasSuffix(string(got), want) {
-				b, err := br.ReadByte()
-				if err != nil {
-					t.Fatalf("got %q, want an end %q: %v", got, want, err)
-				}
-				got = append(got, b)
-			}
-		}
-		key := prefix + "k"
-		get := fmt.Sprintf("*2\r\n$3\r\nGET\r\n$%d\r\n%s\r\n", len(key), key)
-		push := fmt.Sprintf(">2\r\n$10\r\ninvalidate\r\n*1\r\n$%d\r\n%s\r\n", len(key), key)
-		expect("*2\r\n$5\r\nHELLO\r\n$1\r\n3\r\n", "modules\r\n*0\r\n")
-		expect("*3\r\n$6\r\nCLIENT\r\n$8\r\nTRACKING\r\n$2\r\nON\r\n", "+OK\r\n")
-		expect(get, "_\r\n")
-		direct.Set(ctx, key, "v", time.Minute)
-		expect("", push) // idle
-		expect(get, "$1\r\nv\r\n")
-
-		// An attribute belongs to the reply behind it.
-		expect("*3\r\n$5\r\nDEBUG\r\n$8\r\nPROTOCOL\r\n$6\r\nATTRIB\r\n", "Some real reply following the attribute\r\n")
-		expect(get, "$1\r\nv\r\n")
-	})
+	t.Run("pushes and attributes, in order with replies", testPushes)
 
 	for _, protocol := range []int{2, 3} {
-		t.Run(fmt.Sprintf("published messages, RESP%d", protocol), func(t *testing.T) {
-			p, _, direct, prefix := proxied(t)
-			c := redis.NewClient(&redis.Options{Addr: p.Addr(), Protocol: protocol})
-			defer c.Close()
-			sub := c.Subscribe(ctx, prefix+"a", prefix+"b")
-			defer sub.Close()
-			for range 2 {
-				if _, err := sub.Receive(ctx); err != nil {
-					t.Fatal(err)
-				}
-			}
-			for _, channel := range []string{"a", "b"} {
-				direct.Publish(ctx, prefix+channel, channel)
-				if m, err := sub.ReceiveMessage(ctx); err != nil || m.Payload != channel {
-					t.Errorf("message %v, %v", m, err)
-				}
-			}
-			if err := sub.Ping(ctx); err != nil {
-				t.Error(err)
-			}
-			if _, err := sub.Receive(ctx); err != nil {
-				t.Errorf("PING of a subscriber: %v", err)
-			}
-		})
+		t.Run(fmt.Sprintf("published messages, RESP%d", protocol), func(t *testing.T) { testPublished(t, protocol) })
 	}
 
 	t.Run("a server that is down as a connection that ends", func(t *testing.T) {
@@ -173,6 +84,104 @@ func TestProxyPassesOn(t *testing.T) {
 			t.Errorf("err = %v", err)
 		}
 	})
+}
+
+func testEveryReply(t *testing.T, protocol int) {
+	ctx := t.Context()
+	p, _, _, prefix := proxied(t)
+	c := redis.NewClient(&redis.Options{Addr: p.Addr(), Protocol: protocol})
+	defer c.Close()
+	script := `redis.setresp(3)
+		local t = {
+			map = {map = {a = 1}}, set = {set = {x = true}}, double = {double = 1.5},
+			big = {big_number = '12345678901234567890'}, ['true'] = true, ['false'] = false,
+			verbatim = {verbatim_string = {format = 'txt', string = 'v'}},
+			array = {1, {2, {}}, 'x'}, status = redis.status_reply('FINE'),
+		}
+		if ARGV[1] == 'null' then return nil end
+		return t[ARGV[1]]`
+	direct := redis.NewClient(&redis.Options{Addr: redistest.Shared(t).Addr(), Protocol: protocol})
+	defer direct.Close()
+	for _, kind := range []string{"map", "set", "double", "big", "true", "false", "verbatim", "array", "status", "null"} {
+		want, wantErr := direct.Eval(ctx, script, nil, kind).Result()
+		got, err := c.Eval(ctx, script, nil, kind).Result()
+		if fmt.Sprint(got, err) != fmt.Sprint(want, wantErr) {
+			t.Errorf("%s: %v, %v; directly %v, %v", kind, got, err, want, wantErr)
+		}
+	}
+	big := strings.Repeat("\r\n$1", 1<<18)
+	if err := c.Set(ctx, prefix+"big", big, time.Minute).Err(); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := c.Get(ctx, prefix+"big").Result(); got != big || err != nil {
+		t.Errorf("%d bytes came back, want %d: %v", len(got), len(big), err)
+	}
+	if err := c.Do(ctx, "nosuchcommand").Err(); err == nil || !strings.Contains(err.Error(), "unknown command") {
+		t.Errorf("an error reply: %v", err)
+	}
+}
+
+func testPublished(t *testing.T, protocol int) {
+	ctx := t.Context()
+	p, _, direct, prefix := proxied(t)
+	c := redis.NewClient(&redis.Options{Addr: p.Addr(), Protocol: protocol})
+	defer c.Close()
+	sub := c.Subscribe(ctx, prefix+"a", prefix+"b")
+	defer sub.Close()
+	for range 2 {
+		if _, err := sub.Receive(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, channel := range []string{"a", "b"} {
+		direct.Publish(ctx, prefix+channel, channel)
+		if m, err := sub.ReceiveMessage(ctx); err != nil || m.Payload != channel {
+			t.Errorf("message %v, %v", m, err)
+		}
+	}
+	if err := sub.Ping(ctx); err != nil {
+		t.Error(err)
+	}
+	if _, err := sub.Receive(ctx); err != nil {
+		t.Errorf("PING of a subscriber: %v", err)
+	}
+}
+
+func testPushes(t *testing.T) {
+	ctx := t.Context()
+	p, _, direct, prefix := proxied(t)
+	conn, err := net.Dial("tcp", p.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	br := bufio.NewReader(conn)
+	expect := func(sent, want string) {
+		t.Helper()
+		_, _ = io.WriteString(conn, sent)
+		_ = conn.SetReadDeadline(time.Now().Add(5 * time.Second))
+		var got []byte
+		for !strings.HasSuffix(string(got), want) {
+			b, err := br.ReadByte()
+			if err != nil {
+				t.Fatalf("got %q, want an end %q: %v", got, want, err)
+			}
+			got = append(got, b)
+		}
+	}
+	key := prefix + "k"
+	get := fmt.Sprintf("*2\r\n$3\r\nGET\r\n$%d\r\n%s\r\n", len(key), key)
+	push := fmt.Sprintf(">2\r\n$10\r\ninvalidate\r\n*1\r\n$%d\r\n%s\r\n", len(key), key)
+	expect("*2\r\n$5\r\nHELLO\r\n$1\r\n3\r\n", "modules\r\n*0\r\n")
+	expect("*3\r\n$6\r\nCLIENT\r\n$8\r\nTRACKING\r\n$2\r\nON\r\n", "+OK\r\n")
+	expect(get, "_\r\n")
+	direct.Set(ctx, key, "v", time.Minute)
+	expect("", push) // idle
+	expect(get, "$1\r\nv\r\n")
+
+	// An attribute belongs to the reply behind it.
+	expect("*3\r\n$5\r\nDEBUG\r\n$8\r\nPROTOCOL\r\n$6\r\nATTRIB\r\n", "Some real reply following the attribute\r\n")
+	expect(get, "$1\r\nv\r\n")
 }
 
 func TestProxyActions(t *testing.T) {
@@ -251,8 +260,13 @@ func TestProxyActions(t *testing.T) {
 			t.Errorf("after %v: %v", time.Since(begin), err)
 		}
 	})
+}
 
-	t.Run("SwapReply gives each the other's", func(t *testing.T) {
+func TestProxySwapsReplies(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+
+	t.Run("each gets the other's", func(t *testing.T) {
 		p, c, direct, prefix := proxied(t)
 		for _, key := range []string{"a", "b"} {
 			direct.Set(ctx, prefix+key, "value of "+key, time.Minute)
@@ -275,8 +289,10 @@ func TestProxyActions(t *testing.T) {
 		}
 	})
 
-	t.Run("SwapReply alone gives a command its own", func(t *testing.T) {
-		t.Parallel()
+	t.Run("a command alone gets its own", func(t *testing.T) {
+		if testing.Short() {
+			t.Skip("-short: waits for 5 s")
+		}
 		p, _, direct, prefix := proxied(t)
 		direct.Set(ctx, prefix+"a", "mine", time.Minute)
 		p.On(redistest.Named("GET"), 1, redistest.SwapReply())

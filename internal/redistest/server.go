@@ -2,14 +2,21 @@
 // a cluster, and a [Proxy] that breaks the wire to them.
 //
 // Every server listens on loopback only, keeps its files in a temporary
-// directory and ends with the test that started it. On Linux none outlives the
-// test binary, however that ends. Without a redis-server in PATH tests are
-// skipped, or fail when ECHOSESSION_REQUIRE_REDIS=1. Redis 6.2 or newer.
+// directory and ends with the test that started it. On Linux no server outlives
+// the test binary, however that ends. It needs Redis 6.2 or newer, or Valkey.
+//
+// The program is the redis-server in PATH, or what ECHOSESSION_REDIS names:
+//
+//	ECHOSESSION_REDIS=/opt/valkey/bin/valkey-server go test ./...
+//
+// Without a redis-server in PATH tests are skipped, or fail when
+// ECHOSESSION_REQUIRE_REDIS=1. If ECHOSESSION_REDIS names no program, they fail.
 package redistest
 
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -59,12 +66,23 @@ func start(tb testing.TB, args ...string) *Server {
 	return s
 }
 
+// binaryEnv names the server's program in place of the redis-server in PATH.
+const binaryEnv = "ECHOSESSION_REDIS"
+
+// binary returns the server's program.
+func binary() (path string, err error) {
+	return exec.LookPath(cmp.Or(os.Getenv(binaryEnv), "redis-server"))
+}
+
 // needBinary ends tb when there is no redis-server.
 func needBinary(tb testing.TB) {
 	tb.Helper()
-	_, err := exec.LookPath("redis-server")
+	_, err := binary()
 	switch {
 	case err == nil:
+	case os.Getenv(binaryEnv) != "":
+		// A skip would hide that a matrix of servers tests nothing.
+		tb.Fatalf("redistest: %s: %v", binaryEnv, err)
 	case os.Getenv("ECHOSESSION_REQUIRE_REDIS") == "1":
 		tb.Fatalf("redistest: ECHOSESSION_REQUIRE_REDIS=1: %v", err)
 	default:
@@ -74,7 +92,8 @@ func needBinary(tb testing.TB) {
 
 // before7 reports whether the server is a Redis 6.
 var before7 = sync.OnceValue(func() bool {
-	out, _ := exec.Command("redis-server", "--version").Output()
+	path, _ := binary()
+	out, _ := exec.Command(path, "--version").Output()
 	return bytes.Contains(out, []byte("v=6."))
 })
 
@@ -114,9 +133,9 @@ func startIn(dir string, args []string) (*Server, error) {
 	}
 }
 
-// freePort returns a port that nobody listens on, nor on the one 10000 above it,
-// which is a cluster node's bus. Both are below the ephemeral range of Linux and
-// of macOS: no outgoing connection takes the port of a server that is down.
+// freePort returns a port on which nobody listens, and whose port plus 10000, the
+// bus of a cluster node, is free too. Both are below the ephemeral range of Linux
+// and of macOS: no outgoing connection takes the port of a server that is down.
 func freePort() int {
 	for {
 		port := 12000 + rand.IntN(10000)
@@ -147,8 +166,12 @@ func (s *Server) launch() error {
 	}
 	defer log.Close()
 
+	path, err := binary()
+	if err != nil {
+		return err
+	}
 	_, port, _ := net.SplitHostPort(s.addr)
-	cmd := exec.Command("redis-server", append(s.args, "--bind", "127.0.0.1", "--port", port, "--dir", s.dir)...)
+	cmd := exec.Command(path, append(s.args, "--bind", "127.0.0.1", "--port", port, "--dir", s.dir)...)
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := startProcess(cmd); err != nil {
 		return err

@@ -2,11 +2,13 @@ package redistest_test
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strconv"
 	"strings"
@@ -23,7 +25,10 @@ import (
 // be killed.
 const childEnv = "REDISTEST_CHILD"
 
-func TestMain(m *testing.M) { redistest.Main(m) }
+func TestMain(m *testing.M) {
+	redistest.Parallel(16)
+	redistest.Main(m)
+}
 
 // pid returns the process ID of a server by its own account.
 func pid(tb testing.TB, s *redistest.Server) int {
@@ -109,6 +114,21 @@ func TestServer(t *testing.T) {
 		}
 	})
 
+	t.Run("many at once get ports of their own", func(t *testing.T) {
+		for i := range 8 {
+			t.Run(strconv.Itoa(i), func(t *testing.T) {
+				t.Parallel()
+				if err := redistest.Start(t).Client(t).Ping(t.Context()).Err(); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+	})
+}
+
+func TestServerThatIsDisturbed(t *testing.T) {
+	ctx := t.Context()
+
 	t.Run("Kill, Stop and Restart keep the address", func(t *testing.T) {
 		s := redistest.Start(t, "--appendonly", "yes", "--appendfsync", "always")
 		c := s.Client(t, func(o *redis.Options) { o.MaxRetries, o.DialerRetries = -1, 1 })
@@ -154,7 +174,23 @@ func TestServer(t *testing.T) {
 			t.Errorf("it is alive: %t, after %v", s.Alive(), d)
 		}
 	})
+}
 
+func TestShared(t *testing.T) {
+	ctx := t.Context()
+
+	t.Run("is one server", func(t *testing.T) {
+		one, two := redistest.Shared(t), redistest.Shared(t)
+		if one != two {
+			t.Error("two servers")
+		}
+		if err := one.Client(t).Ping(ctx).Err(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestServerProgram(t *testing.T) {
 	t.Run("a start that fails shows the log", func(t *testing.T) {
 		redistest.Shared(t) // skips where there is no server to be had
 		rec := record(func(tb testing.TB) { redistest.Start(tb, "--no-such-option", "1") }, t)
@@ -165,6 +201,7 @@ func TestServer(t *testing.T) {
 
 	t.Run("no binary: skipped, or failed when it is required", func(t *testing.T) {
 		t.Setenv("PATH", t.TempDir())
+		t.Setenv("ECHOSESSION_REDIS", "")
 		t.Setenv("ECHOSESSION_REQUIRE_REDIS", "")
 		rec := record(func(tb testing.TB) { redistest.Start(tb) }, t)
 		if !rec.skipped || !strings.Contains(rec.text, "redis-server") {
@@ -176,25 +213,36 @@ func TestServer(t *testing.T) {
 			t.Errorf("fatal %t, skipped %t", rec.fatal, rec.skipped)
 		}
 	})
-
-	t.Run("Shared is one server", func(t *testing.T) {
-		one, two := redistest.Shared(t), redistest.Shared(t)
-		if one != two {
-			t.Error("two servers")
+	t.Run("ECHOSESSION_REDIS is the program", func(t *testing.T) {
+		redistest.Shared(t) // skips where there is no server to be had
+		path, err := exec.LookPath(cmp.Or(os.Getenv("ECHOSESSION_REDIS"), "redis-server"))
+		if err != nil {
+			t.Fatal(err)
 		}
-		if err := one.Client(t).Ping(ctx).Err(); err != nil {
-			t.Error(err)
+		other := filepath.Join(t.TempDir(), "other-server")
+		if err := os.Symlink(path, other); err != nil {
+			t.Fatal(err)
+		}
+		t.Setenv("ECHOSESSION_REDIS", other)
+		t.Setenv("PATH", t.TempDir())
+		info, err := redistest.Start(t).Client(t).InfoMap(t.Context(), "server").Result()
+		if err != nil || info["Server"]["executable"] != other {
+			t.Errorf("it runs %q, want %q: %v", info["Server"]["executable"], other, err)
 		}
 	})
 
-	t.Run("many at once get ports of their own", func(t *testing.T) {
-		for i := range 8 {
-			t.Run(strconv.Itoa(i), func(t *testing.T) {
-				t.Parallel()
-				if err := redistest.Start(t).Client(t).Ping(t.Context()).Err(); err != nil {
-					t.Error(err)
-				}
-			})
+	t.Run("ECHOSESSION_REDIS that cannot be run is a failure, never a skip", func(t *testing.T) {
+		plain := filepath.Join(t.TempDir(), "plain")
+		if err := os.WriteFile(plain, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		t.Setenv("ECHOSESSION_REQUIRE_REDIS", "")
+		for _, path := range []string{plain, plain + "-is-not-there", t.TempDir()} {
+			t.Setenv("ECHOSESSION_REDIS", path)
+			rec := record(func(tb testing.TB) { redistest.Start(tb) }, t)
+			if !rec.fatal || rec.skipped || !strings.Contains(rec.text, "ECHOSESSION_REDIS: ") || !strings.Contains(rec.text, path) {
+				t.Errorf("%s: fatal %t, skipped %t, text %q", path, rec.fatal, rec.skipped, rec.text)
+			}
 		}
 	})
 }

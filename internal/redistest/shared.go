@@ -1,10 +1,26 @@
 package redistest
 
 import (
+	"flag"
 	"os"
+	"runtime"
+	"strconv"
 	"sync"
 	"testing"
 )
+
+// Parallel lets n parallel tests run at once, on few processors too, unless the
+// flag -parallel says how many. A TestMain calls it before [Main] when most of its
+// tests wait for servers.
+func Parallel(n int) {
+	const name = "test.parallel"
+	flag.Parse()
+	given := false
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == name })
+	if !given {
+		_ = flag.Set(name, strconv.Itoa(max(n, runtime.GOMAXPROCS(0))))
+	}
+}
 
 var shared struct {
 	mu     sync.Mutex

@@ -1,6 +1,7 @@
 package linear_test
 
 import (
+	"context"
 	"crypto/rand"
 	"testing"
 	"time"
@@ -15,6 +16,29 @@ import (
 // staleBound is how long a process with client-side caching may see what another
 // one has changed. Redis tells it within milliseconds, as a rule.
 const staleBound = time.Second
+
+// staleChanges are what one process does to a session and another may see late.
+var staleChanges = []struct {
+	name  string
+	do    func(context.Context, *echosession.Session[linear.Data]) error
+	shows func(*echosession.Session[linear.Data]) bool
+}{
+	{
+		"Update",
+		func(ctx context.Context, s *echosession.Session[linear.Data]) error {
+			return s.Update(ctx, func(d *linear.Data) error {
+				d.Count++
+				return nil
+			})
+		},
+		func(s *echosession.Session[linear.Data]) bool { return s.Data().Count == 1 },
+	},
+	{
+		"Destroy",
+		func(ctx context.Context, s *echosession.Session[linear.Data]) error { return s.Destroy(ctx) },
+		func(s *echosession.Session[linear.Data]) bool { return !s.Exists() },
+	},
+}
 
 // With client-side caching a process sees its own writes at once, and those of
 // another in time.
@@ -51,32 +75,12 @@ func TestStaleOpen(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, change := range []struct {
-			name  string
-			do    func() error
-			shows func(*echosession.Session[linear.Data]) bool
-		}{
-			{
-				"Update",
-				func() error {
-					return s.Update(t.Context(), func(d *linear.Data) error {
-						d.Count++
-						return nil
-					})
-				},
-				func(s *echosession.Session[linear.Data]) bool { return s.Data().Count == 1 },
-			},
-			{
-				"Destroy",
-				func() error { return s.Destroy(t.Context()) },
-				func(s *echosession.Session[linear.Data]) bool { return !s.Exists() },
-			},
-		} {
+		for _, change := range staleChanges {
 			token := s.Token()
 			for range 3 { // the first restarts the lifetime, the second fills the cache
 				open(reader, token)
 			}
-			if err := change.do(); err != nil {
+			if err := change.do(t.Context(), s); err != nil {
 				t.Fatal(err)
 			}
 			began := time.Now()

@@ -25,8 +25,7 @@ import (
 // faultSlack is what an operation may take beyond StoreTimeout on a busy machine.
 const faultSlack = 1500 * time.Millisecond
 
-// dataCommand matches what the store sends, and leaves alone what go-redis sends
-// of its own accord.
+// dataCommand matches what the store sends, and not what go-redis sends by itself.
 var dataCommand = redistest.Named("GET", "GETEX", "SET", "DEL", "EVALSHA", "EVAL")
 
 // A faultScene is a session on a server, and a Manager that reaches the server
@@ -93,11 +92,11 @@ var faultOperations = []faultOperation{
 	},
 	{
 		name: "Reload",
-		run:  func(ctx context.Context, s *faultScene) error { return s.sess.Reload(ctx) },
+		run:  callOf("Reload"),
 	},
 	{
 		name: "Touch",
-		run:  func(ctx context.Context, s *faultScene) error { return s.sess.Touch(ctx) },
+		run:  callOf("Touch"),
 	},
 	{
 		name:        "List",
@@ -132,10 +131,8 @@ var faultOperations = []faultOperation{
 		applied: func(s *faultScene) int { return 1 - s.sessions(s.user) },
 	},
 	{
-		name: "Update",
-		run: func(ctx context.Context, s *faultScene) error {
-			return s.sess.Update(ctx, func(u *User) error { u.Count++; return nil })
-		},
+		name:    "Update",
+		run:     callOf("Update"),
 		applied: func(s *faultScene) int { return s.at(s.token).Data().Count - startCount },
 	},
 	{
@@ -201,6 +198,11 @@ var faultOperations = []faultOperation{
 			return 1 - n/2
 		},
 	},
+}
+
+// callOf makes an operation of one of the sessionCalls.
+func callOf(name string) func(context.Context, *faultScene) error {
+	return func(ctx context.Context, s *faultScene) error { return sessionCalls[name](ctx, s.sess) }
 }
 
 func openThroughProxy(ctx context.Context, s *faultScene) error {
@@ -392,12 +394,18 @@ func runFaults(t *testing.T, timeout time.Duration, clients []faultClient, fault
 	direct := server.Client(t)
 	loadScripts(t, direct)
 	report := faultReport{outcomes: make(map[string]int)}
+	indexes := []bool{false, true}
+	if testing.Short() {
+		clients = clients[:1]
+		indexes = indexes[1:]
+	}
+	slots := make(chan struct{}, 32) // more at once would take each other's time
 	goroutines := runtime.NumGoroutine()
 
 	t.Run("matrix", func(t *testing.T) {
 		for _, client := range clients {
 			for _, op := range faultOperations {
-				for _, indexed := range []bool{false, true} {
+				for _, indexed := range indexes {
 					if op.onlyIndexed && !indexed {
 						continue
 					}
@@ -407,45 +415,8 @@ func runFaults(t *testing.T, timeout time.Duration, clients []faultClient, fault
 					}
 					t.Run(name, func(t *testing.T) {
 						t.Parallel()
-						// What the operation sends when nothing fails.
-						clean := stage(t, timeout, server, direct, client, op, indexed)
-						if answer, _, err := clean.answer(op); err != nil || answer.Code != http.StatusOK {
-							t.Fatalf("no fault: %v, answered with %d", err, answer.Code)
-						}
-						if op.applied != nil && op.applied(clean) != 1 {
-							t.Fatalf("no fault: applied %d times", op.applied(clean))
-						}
-						sent := clean.proxy.Commands()
-
-						var wg sync.WaitGroup
-						defer wg.Wait()
-						slots := make(chan struct{}, 16)
-						for _, f := range faults {
-							for step, cmd := range sent {
-								for _, times := range f.times() {
-									wg.Go(func() {
-										slots <- struct{}{}
-										defer func() { <-slots }()
-										t.Run(fmt.Sprintf("%s %s at step %d, %d times", cmd[0], f.name, step+1, times), func(t *testing.T) {
-											s := stage(t, timeout, server, direct, client, op, indexed)
-											seen := 0
-											rule := s.proxy.On(func(cmd []string) bool {
-												if dataCommand(cmd) {
-													seen++
-												}
-												return dataCommand(cmd) && seen > step
-											}, times, f.action())
-											answer, took, err := s.answer(op)
-											rule.Remove()
-											if rule.Count() == 0 {
-												t.Error("the fault did not happen")
-											}
-											report.add(s.check(op, f, client, step, cmd[0], times, err, answer, took), took)
-										})
-									})
-								}
-							}
-						}
+						set := func(t *testing.T) *faultScene { return stage(t, timeout, server, direct, client, op, indexed) }
+						failEverything(t, set, client, op, faults, slots, &report)
 					})
 				}
 			}
@@ -464,21 +435,64 @@ func runFaults(t *testing.T, timeout time.Duration, clients []faultClient, fault
 		cells, report.outcomes, report.slowest.Round(time.Millisecond), timeout, keys)
 }
 
+// failEverything runs one operation with every command that it sends failing, each
+// time in a new scene.
+func failEverything(t *testing.T, set func(*testing.T) *faultScene, client faultClient, op faultOperation, faults []fault, slots chan struct{}, report *faultReport) {
+	// What the operation sends when nothing fails.
+	clean := set(t)
+	if answer, _, err := clean.answer(op); err != nil || answer.Code != http.StatusOK {
+		t.Fatalf("no fault: %v, answered with %d", err, answer.Code)
+	}
+	if op.applied != nil && op.applied(clean) != 1 {
+		t.Fatalf("no fault: applied %d times", op.applied(clean))
+	}
+	sent := clean.proxy.Commands()
+
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	for _, f := range faults {
+		for step, cmd := range sent {
+			for _, times := range f.times() {
+				wg.Go(func() {
+					slots <- struct{}{}
+					defer func() { <-slots }()
+					t.Run(fmt.Sprintf("%s %s at step %d, %d times", cmd[0], f.name, step+1, times), func(t *testing.T) {
+						s := set(t)
+						seen := 0
+						rule := s.proxy.On(func(cmd []string) bool {
+							if dataCommand(cmd) {
+								seen++
+							}
+							return dataCommand(cmd) && seen > step
+						}, times, f.action())
+						answer, took, err := s.answer(op)
+						rule.Remove()
+						if rule.Count() == 0 {
+							t.Error("the fault did not happen")
+						}
+						report.add(s.check(op, f, client, step, cmd[0], times, err, answer, took), took)
+					})
+				})
+			}
+		}
+	}
+}
+
 // Every operation, with every command that it sends failing in every way, once
 // and for good.
 func TestFaults(t *testing.T) { runFaults(t, 2*time.Second, faultClients, faults()) }
 
-// StoreTimeout holds with every client, whatever becomes of the reply.
+// StoreTimeout holds with every client, even when no reply comes.
 func TestNoAnswer(t *testing.T) {
 	const timeout = 300 * time.Millisecond
 	clients := []faultClient{
 		{"client", func(*redis.Options) {}, directly, true},
-		{"client that heeds no deadline", func(o *redis.Options) { o.ContextTimeoutEnabled = false }, directly, true},
+		{"client that ignores deadlines", func(o *redis.Options) { o.ContextTimeoutEnabled = false }, directly, true},
 		{"auto-pipeliner", func(*redis.Options) {}, autoPipelined, true},
 	}
 	if long {
 		clients = append(clients, faultClient{
-			"auto-pipeliner that heeds no deadline", func(o *redis.Options) { o.ContextTimeoutEnabled = false }, autoPipelined, true,
+			"auto-pipeliner that ignores deadlines", func(o *redis.Options) { o.ContextTimeoutEnabled = false }, autoPipelined, true,
 		})
 	}
 	runFaults(t, timeout, clients, []fault{
@@ -612,9 +626,15 @@ func goroutinesEnd(t *testing.T, before int) {
 // change that was acknowledged is stored once, one of unknown outcome at most
 // once, and one that was refused not at all.
 func TestNoChangeIsLostOrDoubled(t *testing.T) {
-	const writers, each = 4, 50
+	t.Parallel()
+	const writers = 4
+	each := 50
+	if testing.Short() {
+		each = 15
+	}
 	for _, client := range faultClients {
 		t.Run(client.name, func(t *testing.T) {
+			t.Parallel()
 			server := redistest.Shared(t)
 			update := faultOperation{calls: 1}
 			s := stage(t, time.Second, server, server.Client(t), client, update, true)
@@ -743,83 +763,4 @@ func (s *faultScene) beside(user string, op faultOperation) *faultScene {
 		op.prepare(&other)
 	}
 	return &other
-}
-
-// A store does not create a session again when the reply was lost: it could bring
-// back one that was deleted meanwhile.
-func TestStoreCreatesOnce(t *testing.T) {
-	server := redistest.Shared(t)
-	for _, tt := range []struct{ name, subject string }{{"plain", ""}, {"indexed", "alice"}} {
-		t.Run(tt.name, func(t *testing.T) {
-			proxy := redistest.NewProxy(t, server.Addr())
-			client := server.Client(t, func(o *redis.Options) { o.Dialer = redistest.Through(proxy) })
-			store := newRedisStore(t, client, newKeyspace())
-			ref := echosession.Ref{ID: newID(), Subject: tt.subject}
-			writes := redistest.Named("SET", "EVALSHA", "EVAL")
-			// The script may have to be sent first.
-			if err := store.Create(t.Context(), echosession.Ref{ID: newID(), Subject: tt.subject}, []byte("other"), time.Minute, 0); err != nil {
-				t.Fatal(err)
-			}
-			proxy.Reset()
-			proxy.On(writes, 1, redistest.DropReply())
-			if err := store.Create(t.Context(), ref, []byte("record"), time.Minute, 0); !errors.Is(err, echosession.ErrIndeterminate) {
-				t.Errorf("got %v, want ErrIndeterminate", err)
-			}
-			if n := proxy.Count("SET", "EVALSHA", "EVAL"); n != 1 {
-				t.Errorf("%d attempts, want 1", n)
-			}
-		})
-	}
-}
-
-// interferingStore loses the reply to the first Create, after which something
-// happens.
-type interferingStore struct {
-	echosession.Store
-	then  func(echosession.Ref)
-	first string
-}
-
-func (s *interferingStore) Create(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit int) error {
-	err := s.Store.Create(ctx, ref, record, ttl, limit)
-	if s.first == "" && err == nil {
-		s.first = ref.ID
-		s.then(ref)
-		return echosession.ErrIndeterminate
-	}
-	return err
-}
-
-func TestCreateWithALostReply(t *testing.T) {
-	for _, tt := range []struct {
-		rule    string
-		revoked bool
-	}{
-		{"what was stored is the session", false},
-		{"what was revoked meanwhile does not come back", true},
-	} {
-		t.Run(tt.rule, func(t *testing.T) {
-			memory := echosession.NewMemoryStore()
-			store := &interferingStore{Store: memory, then: func(ref echosession.Ref) {
-				if !tt.revoked {
-					return
-				}
-				if n, err := memory.DeleteSubject(t.Context(), ref.Subject, nil); n != 1 || err != nil {
-					t.Errorf("revoked %d sessions: %v", n, err)
-				}
-			}}
-			m := newManager[User](t, echosession.Config{Store: store, Secret: testSecret, SubjectIndex: true})
-			s, err := m.Create(t.Context(), User{Name: "Alice"}, echosession.WithSubject("alice"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			if (s.ID() == store.first) == tt.revoked {
-				t.Errorf("the session has the ID %s, the first attempt had %s", s.ID(), store.first)
-			}
-			list, err := m.List(t.Context(), "alice")
-			if err != nil || len(list) != 1 || list[0].ID() != s.ID() || list[0].Data().Name != "Alice" {
-				t.Errorf("%d sessions are listed: %v", len(list), err)
-			}
-		})
-	}
 }

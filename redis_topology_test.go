@@ -94,13 +94,11 @@ func (l *load) complain(format string, args ...any) {
 	l.wrong = append(l.wrong, fmt.Sprintf(format, args...))
 }
 
-// use is what one user does: logs in, works, now and then logs out.
-func (l *load) use(owner string) {
-	ctx := context.Background()
-	token := ""
-	acked, maybe := 0, 0 // updates of this session, of those that are known and not
+// health returns a function that is told how each request of a client ended, and
+// notes how long that client's outages take.
+func (l *load) health() func(error) {
 	var down time.Time
-	healthy := func(err error) {
+	return func(err error) {
 		switch {
 		case errors.Is(err, echosession.ErrStoreUnavailable) && down.IsZero():
 			down = time.Now()
@@ -111,6 +109,14 @@ func (l *load) use(owner string) {
 			down = time.Time{}
 		}
 	}
+}
+
+// use is what one user does: logs in, works, now and then logs out.
+func (l *load) use(owner string) {
+	ctx := context.Background()
+	token := ""
+	acked, maybe := 0, 0 // updates of this session, of those that are known and not
+	healthy := l.health()
 	for {
 		select {
 		case <-l.stop:
@@ -394,7 +400,18 @@ func testFullServer(t *testing.T) {
 	admin, ctx := server.Client(t), t.Context()
 	m := newManager[User](t, echosession.Config{Client: server.Client(t), Secret: testSecret, Keyspace: "test:", SubjectIndex: true})
 	ballast := User{Name: string(slices.Repeat([]byte("x"), 10_000))}
-	var tokens []string
+	tokens := fill(t, m, ballast)
+	if err := admin.ConfigSet(ctx, "maxmemory-policy", "volatile-lru").Err(); err != nil {
+		t.Fatal(err)
+	}
+	overfill(t, m, ballast, tokens)
+	redistest.AssertNoKeyWithoutTTL(t, admin, "test:")
+}
+
+// fill creates sessions until the server refuses, and returns their tokens. The
+// first session is used after that, and destroyed.
+func fill(t *testing.T, m *echosession.Manager[User], ballast User) (tokens []string) {
+	ctx := t.Context()
 	var err error
 	for err == nil && len(tokens) < 2000 {
 		var sess *echosession.Session[User]
@@ -423,10 +440,12 @@ func testFullServer(t *testing.T) {
 		t.Errorf("a full server: Destroy: %v", err)
 	}
 	t.Logf("noeviction: %d sessions of 10 kB fill 8 MB; all can be read; Touch: %v", len(tokens), touched)
+	return tokens
+}
 
-	if err := admin.ConfigSet(ctx, "maxmemory-policy", "volatile-lru").Err(); err != nil {
-		t.Fatal(err)
-	}
+// overfill creates more sessions on a full server, which evicts others for them.
+func overfill(t *testing.T, m *echosession.Manager[User], ballast User, tokens []string) {
+	ctx := t.Context()
 	for i := range 500 {
 		sess, err := m.Create(ctx, ballast, echosession.WithSubject(fmt.Sprint("user ", i%50)))
 		if err != nil {
@@ -471,5 +490,4 @@ func testFullServer(t *testing.T) {
 		}
 	}
 	t.Logf("volatile-lru: %d sessions alive, %d evicted; %d outlived the revocation of their subject until the next touch", alive, gone, orphans)
-	redistest.AssertNoKeyWithoutTTL(t, admin, "test:")
 }

@@ -279,150 +279,197 @@ func (f *fakeRedis) zrange(index string) []string {
 
 const pointerMark = "\xc1"
 
+// A fakeCall is one run of a script.
+type fakeCall struct {
+	*fakeRedis
+	keys    []string
+	argv    []string // from 1, as in Lua
+	key     string   // the first
+	index   string   // the second, or ""
+	record  string   // what key holds
+	there   bool
+	rotated bool // record is a pointer
+}
+
+// fakeScripts are the scripts by the names of their files. They return what is in
+// the reply behind the tag.
+var fakeScripts = map[string]func(fakeCall) string{
+	"load":    fakeCall.load,
+	"pointer": fakeCall.pointer,
+	"create":  fakeCall.create,
+	"replace": fakeCall.replace,
+	"rotate":  fakeCall.rotate,
+	"delete":  fakeCall.delete,
+	"revoke":  fakeCall.revoke,
+}
+
 func (f *fakeRedis) script(source string, args []string) (any, error) {
 	n, err := strconv.Atoi(args[2])
 	if err != nil {
 		return nil, fakeReply("ERR value is not an integer")
 	}
-	keys, argv := args[3:3+n], append([]string{""}, args[3+n:]...)
-	key, tag := keys[0], argv[1]
-	index := ""
+	c := fakeCall{fakeRedis: f, keys: args[3 : 3+n], argv: append([]string{""}, args[3+n:]...)}
+	c.key = c.keys[0]
 	if n > 1 {
-		index = keys[1]
+		c.index = c.keys[1]
 	}
-	record, there := f.get(key)
-	rotated := strings.HasPrefix(record, pointerMark)
-	// unlisted deletes a session whose index entry is gone.
-	unlisted := func(id string) bool {
-		if index == "" {
-			return false
-		}
-		if _, ok := f.zscore(index, id); ok {
-			return false
-		}
-		f.del(key)
-		return true
+	c.record, c.there = f.get(c.key)
+	c.rotated = strings.HasPrefix(c.record, pointerMark)
+	tag, name := c.argv[1], f.names[source]
+	if name == "list" {
+		return append([]any{tag}, c.list()...), nil
 	}
-	switch name := f.names[source]; name {
-	case "load":
-		switch {
-		case !there:
-			return tag, nil
-		case rotated:
-			return tag + record, nil
-		case unlisted(argv[3]):
-			return tag, nil
+	script, ok := fakeScripts[name]
+	if !ok {
+		return nil, fakeReply("ERR unknown script")
+	}
+	return tag + script(c), nil
+}
+
+// unlisted deletes a session whose index entry is gone.
+func (c fakeCall) unlisted(id string) bool {
+	if c.index == "" {
+		return false
+	}
+	if _, ok := c.zscore(c.index, id); ok {
+		return false
+	}
+	c.del(c.key)
+	return true
+}
+
+func (c fakeCall) load() string {
+	switch {
+	case !c.there:
+		return ""
+	case c.rotated:
+		return c.record
+	case c.unlisted(c.argv[3]):
+		return ""
+	}
+	c.prolong(c.index, c.argv[2])
+	c.pexpire(c.key, c.argv[2])
+	return c.record
+}
+
+func (c fakeCall) pointer() string {
+	if c.rotated {
+		ends, _ := strconv.ParseInt(c.record[73:], 10, 64)
+		if c.now().UnixMilli() >= ends {
+			c.del(c.key)
+			return ""
 		}
-		f.prolong(index, argv[2])
-		f.pexpire(key, argv[2])
-		return tag + record, nil
-	case "pointer":
-		if rotated {
-			ends, _ := strconv.ParseInt(record[73:], 10, 64)
-			if f.now().UnixMilli() >= ends {
-				f.del(key)
-				return tag, nil
-			}
-			f.values[key] = fakeValue{s: record, expires: time.UnixMilli(ends)}
-		}
-		return tag + record, nil
-	case "create":
-		if there && record != argv[4] {
-			return tag + "conflict", nil
-		}
-		f.set(key, argv[4], argv[2])
-		f.serial++
-		f.zadd(index, argv[3], f.serial)
-		f.prolong(index, argv[2])
-		limit, _ := strconv.Atoi(argv[5])
-		var live []string
-		for _, id := range f.zrange(index) {
-			if _, ok := f.live(index + ":" + id); !ok {
-				f.zrem(index, id)
-			} else {
-				live = append(live, id)
-			}
-		}
-		for i := 0; limit > 0 && i < len(live)-limit; i++ {
-			f.del(index + ":" + live[i])
-			f.zrem(index, live[i])
-		}
-		return tag + "ok", nil
-	case "replace":
-		switch {
-		case !there, !rotated && unlisted(argv[3]):
-			return tag + "gone", nil
-		case record != argv[5] && !strings.HasPrefix(record, argv[4]):
-			return tag + "conflict", nil
-		}
-		f.set(key, argv[5], argv[2])
-		if index != "" {
-			f.prolong(index, argv[2])
-		}
-		return tag + "ok", nil
-	case "rotate":
-		switch {
-		case !there:
-			return tag + "gone", nil
-		case strings.HasPrefix(record, argv[6]):
-			return tag + "ok", nil
-		case !strings.HasPrefix(record, argv[4]):
-			return tag + "conflict", nil
-		case unlisted(argv[3]):
-			return tag + "gone", nil
-		}
-		if index != "" {
-			score, _ := f.zscore(index, argv[3])
-			f.set(keys[2], argv[5], argv[2])
-			f.zadd(index, argv[8], score)
-			f.zrem(index, argv[3])
-			f.prolong(index, argv[2])
-		}
-		if argv[7] == "0" {
-			f.del(key)
+		c.values[c.key] = fakeValue{s: c.record, expires: time.UnixMilli(ends)}
+	}
+	return c.record
+}
+
+func (c fakeCall) create() string {
+	if c.there && c.record != c.argv[4] {
+		return "conflict"
+	}
+	c.set(c.key, c.argv[4], c.argv[2])
+	c.serial++
+	c.zadd(c.index, c.argv[3], c.serial)
+	c.prolong(c.index, c.argv[2])
+	limit, _ := strconv.Atoi(c.argv[5])
+	var live []string
+	for _, id := range c.zrange(c.index) {
+		if _, ok := c.live(c.index + ":" + id); !ok {
+			c.zrem(c.index, id)
 		} else {
-			grace, _ := strconv.ParseInt(argv[7], 10, 64)
-			f.set(key, argv[6]+strconv.FormatInt(f.now().UnixMilli()+grace, 10), argv[7])
+			live = append(live, id)
 		}
-		return tag + "ok", nil
-	case "delete":
-		if rotated {
-			return tag + record, nil
-		}
-		f.del(key)
-		if index != "" {
-			f.zrem(index, argv[2])
-		}
-		return tag, nil
-	case "list":
-		reply := []any{tag}
-		for _, id := range f.zrange(key) {
-			if s, ok := f.get(key + ":" + id); ok {
-				reply = append(reply, s, f.pttl(key+":"+id))
-			} else {
-				f.zrem(key, id)
-			}
-		}
-		return reply, nil
-	case "revoke":
-		spare := make(map[string]bool)
-		for _, id := range argv[2:] {
-			for id != "" {
-				spare[id] = true
-				s, _ := f.get(key + ":" + id)
-				if id = ""; strings.HasPrefix(s, pointerMark) {
-					id = s[37:73]
-				}
-			}
-		}
-		var deleted int64
-		for _, id := range f.zrange(key) {
-			if !spare[id] {
-				deleted += f.del(key + ":" + id)
-				f.zrem(key, id)
-			}
-		}
-		return tag + strconv.FormatInt(deleted, 10), nil
 	}
-	return nil, fakeReply("ERR unknown script")
+	for i := 0; limit > 0 && i < len(live)-limit; i++ {
+		c.del(c.index + ":" + live[i])
+		c.zrem(c.index, live[i])
+	}
+	return "ok"
+}
+
+func (c fakeCall) replace() string {
+	switch {
+	case !c.there, !c.rotated && c.unlisted(c.argv[3]):
+		return "gone"
+	case c.record != c.argv[5] && !strings.HasPrefix(c.record, c.argv[4]):
+		return "conflict"
+	}
+	c.set(c.key, c.argv[5], c.argv[2])
+	if c.index != "" {
+		c.prolong(c.index, c.argv[2])
+	}
+	return "ok"
+}
+
+func (c fakeCall) rotate() string {
+	switch {
+	case !c.there:
+		return "gone"
+	case strings.HasPrefix(c.record, c.argv[6]):
+		return "ok"
+	case !strings.HasPrefix(c.record, c.argv[4]):
+		return "conflict"
+	case c.unlisted(c.argv[3]):
+		return "gone"
+	}
+	if c.index != "" {
+		score, _ := c.zscore(c.index, c.argv[3])
+		c.set(c.keys[2], c.argv[5], c.argv[2])
+		c.zadd(c.index, c.argv[8], score)
+		c.zrem(c.index, c.argv[3])
+		c.prolong(c.index, c.argv[2])
+	}
+	if c.argv[7] == "0" {
+		c.del(c.key)
+	} else {
+		grace, _ := strconv.ParseInt(c.argv[7], 10, 64)
+		c.set(c.key, c.argv[6]+strconv.FormatInt(c.now().UnixMilli()+grace, 10), c.argv[7])
+	}
+	return "ok"
+}
+
+func (c fakeCall) delete() string {
+	if c.rotated {
+		return c.record
+	}
+	c.del(c.key)
+	if c.index != "" {
+		c.zrem(c.index, c.argv[2])
+	}
+	return ""
+}
+
+// list and revoke have the index as their first key.
+func (c fakeCall) list() []any {
+	var reply []any
+	for _, id := range c.zrange(c.key) {
+		if s, ok := c.get(c.key + ":" + id); ok {
+			reply = append(reply, s, c.pttl(c.key+":"+id))
+		} else {
+			c.zrem(c.key, id)
+		}
+	}
+	return reply
+}
+
+func (c fakeCall) revoke() string {
+	spare := make(map[string]bool)
+	for _, id := range c.argv[2:] {
+		for id != "" {
+			spare[id] = true
+			s, _ := c.get(c.key + ":" + id)
+			if id = ""; strings.HasPrefix(s, pointerMark) {
+				id = s[37:73]
+			}
+		}
+	}
+	var deleted int64
+	for _, id := range c.zrange(c.key) {
+		if !spare[id] {
+			deleted += c.del(c.key + ":" + id)
+			c.zrem(c.key, id)
+		}
+	}
+	return strconv.FormatInt(deleted, 10)
 }

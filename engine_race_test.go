@@ -4,23 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"net"
 	"net/http"
 	"os"
-	"runtime"
-	"strings"
 	"sync"
-	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/labstack/echo/v4"
-	"github.com/redis/go-redis/v9"
 
 	"github.com/echosession/echosession"
-	"github.com/echosession/echosession/internal/redistest"
 )
 
 // raceRounds is how often a race is run: ECHOSESSION_LONG=1 makes it 1,000 times.
@@ -160,17 +152,7 @@ func open(t testing.TB, m *echosession.Manager[User], token string) *echosession
 }
 
 func TestNothingBringsADestroyedSessionBack(t *testing.T) {
-	for name, act := range map[string]func(context.Context, *echosession.Session[User]) error{
-		"Update": func(ctx context.Context, sess *echosession.Session[User]) error {
-			return sess.Update(ctx, func(u *User) error { u.Count++; return nil })
-		},
-		"Touch":  func(ctx context.Context, sess *echosession.Session[User]) error { return sess.Touch(ctx) },
-		"Reload": func(ctx context.Context, sess *echosession.Session[User]) error { return sess.Reload(ctx) },
-		"Rotate": func(ctx context.Context, sess *echosession.Session[User]) error {
-			_, err := sess.Rotate(ctx)
-			return err
-		},
-	} {
+	for name, act := range sessionCalls {
 		t.Run(name, func(t *testing.T) {
 			eachStore(t, func(t *testing.T, cfg echosession.Config) {
 				m := newManager[User](t, cfg)
@@ -450,220 +432,54 @@ func TestACanceledContextDoesNotStopAWrite(t *testing.T) {
 	})
 }
 
-// checkDown checks what clients see while the store does not answer.
-func checkDown(t *testing.T, m *echosession.Manager[User], token string) {
-	t.Helper()
-	s := newServer(t, m.Middleware())
-	s.Debug = true
-	s.GET("/required", func(c echo.Context) error { t.Error("let in"); return nil }, m.Require())
-	route(s, m, "/", func(c echo.Context, sess *echosession.Session[User]) error {
-		return c.String(http.StatusOK, outcome(sess))
-	})
-	route(s, m, "/login", func(c echo.Context, sess *echosession.Session[User]) error {
-		_, err := sess.Create(c.Request().Context(), User{})
-		return err
-	})
-	for _, a := range []answer{s.get(t, "/required", token), s.get(t, "/", token), s.post(t, "/login", "")} {
-		if a.StatusCode != http.StatusServiceUnavailable || a.Header.Get("Retry-After") != "1" ||
-			a.Header.Get("WWW-Authenticate") != "" || a.message(t) != "the service is temporarily unavailable" {
-			t.Errorf("%d %s %v", a.StatusCode, a.body, a.Header)
-		}
-		for _, word := range []string{"127.0.0.1", "dial", "EOF", "timeout", "LOADING", "backend", "sess:", "closed", token} {
-			if strings.Contains(a.body, word) {
-				t.Errorf("the answer holds %q: %s", word, a.body)
-			}
-		}
-	}
-	if a := s.get(t, "/", ""); a.StatusCode != http.StatusOK || a.body != "none" {
-		t.Errorf("a request without a token: %d %s", a.StatusCode, a.body)
-	}
-	if a := s.get(t, "/required", "bad"); a.StatusCode != http.StatusUnauthorized {
-		t.Errorf("a request with a bad token: %d %s", a.StatusCode, a.body)
-	}
+// interferingStore loses the reply to the first Create, after which something
+// happens.
+type interferingStore struct {
+	echosession.Store
+	then  func(echosession.Ref)
+	first string
 }
 
-func TestRedisIsDown(t *testing.T) {
-	live := mistaken(func(*echosession.Config) {})
-	token := newToken(t, newManager[User](t, live), "Ada")
-
-	for name, failure := range map[string]error{
-		"loading":         fakeReply("LOADING backend is loading the dataset"),
-		"full":            fakeReply("OOM backend: command not allowed when used memory > 'maxmemory'"),
-		"failing over":    fakeReply("READONLY backend: You can't write against a read only replica."),
-		"no permission":   fakeReply("NOPERM backend: this user has no permissions"),
-		"wrong type":      fakeReply("WRONGTYPE backend: Operation against a key"),
-		"connection lost": fmt.Errorf("read tcp 127.0.0.1:1->127.0.0.1:2: %w", io.EOF),
-		"pool is empty":   redis.ErrPoolTimeout,
-		"client closed":   redis.ErrClosed,
-		"slow":            context.DeadlineExceeded,
-	} {
-		t.Run(name, func(t *testing.T) {
-			fake := newFakeRedis(t)
-			fake.onCommand(func([]string) error { return failure }, nil)
-			checkDown(t, newManager[User](t, echosession.Config{Client: fake, Secret: testSecret}), token)
-		})
+func (s *interferingStore) Create(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit int) error {
+	err := s.Store.Create(ctx, ref, record, ttl, limit)
+	if s.first == "" && err == nil {
+		s.first = ref.ID
+		s.then(ref)
+		return echosession.ErrIndeterminate
 	}
-	t.Run("nil reply to a script", func(t *testing.T) {
-		fake := newFakeRedis(t)
-		m := newManager[User](t, echosession.Config{Client: fake, Secret: testSecret, SubjectIndex: true, TouchInterval: echosession.TouchAlways})
-		sess, err := m.Create(t.Context(), User{}, echosession.WithSubject("ada"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		asked := 0
-		fake.onCommand(func(cmd []string) error {
-			if strings.HasPrefix(cmd[0], "eval") {
-				asked++
-				return redis.Nil
-			}
-			return nil
-		}, nil)
-		if _, err := m.Open(t.Context(), sess.Token()); !errors.Is(err, echosession.ErrStoreUnavailable) || asked == 0 {
-			t.Error(asked, err)
-		}
-	})
-	t.Run("connection refused", func(t *testing.T) {
-		// A dialer, because another process may take a port that was just closed.
-		client := redis.NewClient(&redis.Options{
-			ContextTimeoutEnabled: true,
-			Dialer: func(_ context.Context, network, _ string) (net.Conn, error) {
-				return nil, &net.OpError{Op: "dial", Net: network, Err: syscall.ECONNREFUSED}
-			},
-		})
-		t.Cleanup(func() { client.Close() })
-		m := newManager[User](t, echosession.Config{Client: client, Secret: testSecret, StoreTimeout: 200 * time.Millisecond})
-		checkDown(t, m, token)
-	})
-	t.Run("memory store closed", func(t *testing.T) {
-		store := echosession.NewMemoryStore()
-		store.Close()
-		checkDown(t, newManager[User](t, echosession.Config{Store: store, Secret: testSecret}), token)
-	})
-	t.Run("server killed", func(t *testing.T) {
-		server := redistest.Start(t)
-		client := server.Client(t)
-		m := newManager[User](t, echosession.Config{Client: client, Secret: testSecret, StoreTimeout: 300 * time.Millisecond})
-		sess, err := m.Create(t.Context(), User{Name: "Ada"})
-		if err != nil {
-			t.Fatal(err)
-		}
-		server.Kill()
-		checkDown(t, m, sess.Token())
-		if err := sess.Update(t.Context(), func(*User) error { return nil }); !errors.Is(err, echosession.ErrStoreUnavailable) {
-			t.Error(err)
-		}
-		if !sess.Exists() {
-			t.Error("an outage took the session away")
-		}
-		server.Restart(t)
-		// It has lost its data, and the client finds it again.
-		for deadline := time.Now().Add(10 * time.Second); ; {
-			again, err := m.Open(t.Context(), sess.Token())
-			if err == nil {
-				if !errors.Is(again.Reason(), echosession.ErrSessionGone) {
-					t.Error(again.Reason())
+	return err
+}
+
+func TestCreateWithALostReply(t *testing.T) {
+	for _, tt := range []struct {
+		rule    string
+		revoked bool
+	}{
+		{"what was stored is the session", false},
+		{"what was revoked meanwhile does not come back", true},
+	} {
+		t.Run(tt.rule, func(t *testing.T) {
+			memory := echosession.NewMemoryStore()
+			store := &interferingStore{Store: memory, then: func(ref echosession.Ref) {
+				if !tt.revoked {
+					return
 				}
-				return
-			}
-			if time.Now().After(deadline) {
-				t.Fatal(err)
-			}
-		}
-	})
-}
-
-// goroutines returns how many goroutines there are when no more of them end.
-func goroutines(least int) int {
-	n := runtime.NumGoroutine()
-	for range 500 {
-		if n <= least {
-			break
-		}
-		time.Sleep(10 * time.Millisecond)
-		n = runtime.NumGoroutine()
-	}
-	return n
-}
-
-func TestARedisThatHangs(t *testing.T) {
-	for name, opt := range map[string]func(*redis.Options){
-		"the client heeds deadlines": func(o *redis.Options) { o.ContextTimeoutEnabled = true },
-		"the client ignores deadlines": func(o *redis.Options) {
-			o.ContextTimeoutEnabled = false
-			o.ReadTimeout, o.MaxRetries = 3*time.Second, -1 // how long a goroutine is left behind
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			server := redistest.Start(t)
-			client := server.Client(t, opt)
-			const timeout = 100 * time.Millisecond
-			m := newManager[User](t, echosession.Config{Client: client, Secret: testSecret, StoreTimeout: timeout})
-			sess, err := m.Create(t.Context(), User{Name: "Ada"})
+				if n, err := memory.DeleteSubject(t.Context(), ref.Subject, nil); n != 1 || err != nil {
+					t.Errorf("revoked %d sessions: %v", n, err)
+				}
+			}}
+			m := newManager[User](t, echosession.Config{Store: store, Secret: testSecret, SubjectIndex: true})
+			s, err := m.Create(t.Context(), User{Name: "Alice"}, echosession.WithSubject("alice"))
 			if err != nil {
 				t.Fatal(err)
 			}
-			before := runtime.NumGoroutine()
-			server.Pause(t)
-			for method, call := range map[string]func() error{
-				"Open":    func() error { _, err := m.Open(t.Context(), sess.Token()); return err },
-				"Create":  func() error { _, err := m.Create(t.Context(), User{}); return err },
-				"Update":  func() error { return sess.Update(t.Context(), func(*User) error { return nil }) },
-				"Reload":  func() error { return sess.Reload(t.Context()) },
-				"Touch":   func() error { return sess.Touch(t.Context()) },
-				"Destroy": func() error { return sess.Destroy(t.Context()) },
-			} {
-				start := time.Now()
-				err := call()
-				if took := time.Since(start); took > timeout+1500*time.Millisecond {
-					t.Errorf("%s returns after %v", method, took)
-				}
-				if !errors.Is(err, echosession.ErrStoreUnavailable) || !sess.Exists() {
-					t.Errorf("%s: %v", method, err)
-				}
+			if (s.ID() == store.first) == tt.revoked {
+				t.Errorf("the session has the ID %s, the first attempt had %s", s.ID(), store.first)
 			}
-			server.Resume(t)
-			if n := goroutines(before); n > before {
-				t.Errorf("%d goroutines, and %d before", n, before)
-			}
-			// A write whose outcome was unknown may have been applied.
-			again, err := m.Open(t.Context(), sess.Token())
-			if err != nil || !again.Exists() && !errors.Is(again.Reason(), echosession.ErrSessionGone) {
-				t.Error(again.Reason(), err)
+			list, err := m.List(t.Context(), "alice")
+			if err != nil || len(list) != 1 || list[0].ID() != s.ID() || list[0].Data().Name != "Alice" {
+				t.Errorf("%d sessions are listed: %v", len(list), err)
 			}
 		})
-	}
-}
-
-func TestALostReplyIsNoSecondUpdate(t *testing.T) {
-	fake := newFakeRedis(t)
-	m := newManager[User](t, echosession.Config{Client: fake, Secret: testSecret})
-	sess, err := m.Create(t.Context(), User{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	update := func() error {
-		return sess.Update(t.Context(), func(u *User) error { u.Count++; return nil })
-	}
-	var lost atomic.Int64
-	lose := func(times int64) {
-		lost.Store(0)
-		fake.onCommand(nil, func(cmd []string) error {
-			if strings.HasPrefix(cmd[0], "eval") && lost.Add(1) <= times {
-				return io.ErrUnexpectedEOF
-			}
-			return nil
-		})
-	}
-	lose(1)
-	if err := update(); err != nil || sess.Data().Count != 1 {
-		t.Errorf("one lost reply: %d, %v", sess.Data().Count, err)
-	}
-	lose(100)
-	if err := update(); !errors.Is(err, echosession.ErrIndeterminate) {
-		t.Errorf("all replies lost: %v", err)
-	}
-	lose(0)
-	if err := sess.Reload(t.Context()); err != nil || sess.Data().Count > 2 {
-		t.Errorf("it was applied %d times, %v", sess.Data().Count, err)
 	}
 }
