@@ -8,6 +8,7 @@ import (
 	"flag"
 	"fmt"
 	"log"
+	"net"
 	"net/http"
 	"os"
 	"os/signal"
@@ -76,10 +77,14 @@ func main() {
 		}
 		return c.NoContent(http.StatusNoContent)
 	}))
-	fmt.Printf(usage, *addr)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	server := echo.StartConfig{Address: *addr, HideBanner: true, HidePort: true}
+	server := echo.StartConfig{
+		Address:          *addr,
+		HideBanner:       true,
+		HidePort:         true,
+		ListenerAddrFunc: func(net.Addr) { fmt.Printf(usage, *addr) },
+	}
 	if err := server.Start(ctx, e); err != nil {
 		log.Fatal(err)
 	}
