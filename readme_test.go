@@ -63,15 +63,24 @@ func isProgram(code string) bool { return strings.HasPrefix(code, "package main\
 // in examples/.
 func walkExamples(t *testing.T, fn func(path, text string)) {
 	t.Helper()
-	err := filepath.WalkDir(".", func(path string, _ fs.DirEntry, err error) error {
-		if err != nil {
-			return err
+	walkFiles(t, ".go", func(path, text string) {
+		if strings.HasSuffix(path, "example_test.go") || strings.HasPrefix(path, "examples"+string(filepath.Separator)) {
+			fn(path, text)
 		}
-		inExamples := strings.HasPrefix(path, "examples"+string(filepath.Separator))
-		if strings.HasSuffix(path, "example_test.go") || inExamples && strings.HasSuffix(path, ".go") {
+	})
+}
+
+// walkFiles visits the project's files whose names have a suffix, test data apart.
+func walkFiles(t *testing.T, suffix string, fn func(path, text string)) {
+	t.Helper()
+	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.IsDir() && d.Name() == "testdata" {
+			return filepath.SkipDir
+		}
+		if strings.HasSuffix(path, suffix) {
 			fn(path, readFile(t, path))
 		}
-		return nil
+		return err
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -254,18 +263,7 @@ func TestExamplesNameThings(t *testing.T) {
 func markdownFiles(t *testing.T) []string {
 	t.Helper()
 	var files []string
-	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
-		if err == nil && d.IsDir() && d.Name() == "testdata" {
-			return filepath.SkipDir
-		}
-		if strings.HasSuffix(path, ".md") {
-			files = append(files, path)
-		}
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	walkFiles(t, ".md", func(path, _ string) { files = append(files, path) })
 	return files
 }
 
@@ -307,7 +305,7 @@ func TestLinksInDocumentsLeadSomewhere(t *testing.T) {
 
 // A reader whose English is a second language reads each sentence once: none of
 // them has one of these.
-func TestDocumentsAreInPlainEnglish(t *testing.T) {
+func TestTextsAreInPlainEnglish(t *testing.T) {
 	puzzle := regexp.MustCompile(`(?i)\b(so (long|many|much|few)|such an? one|there (is|are) none|others than|(that|this) goes for|the like|thereof)\b`)
 	for _, tt := range []struct {
 		text string
@@ -335,6 +333,21 @@ func TestDocumentsAreInPlainEnglish(t *testing.T) {
 		t.Errorf("only %q were checked", files)
 	}
 	walkExamples(t, check)
+	comments := 0
+	walkFiles(t, ".go", func(path, text string) {
+		file, err := parser.ParseFile(token.NewFileSet(), path, text, parser.ParseComments)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range file.Comments {
+			comments++
+			check(path, c.Text())
+		}
+	})
+	walkFiles(t, ".lua", check)
+	if comments < 1000 {
+		t.Errorf("only %d comments were checked", comments)
+	}
 }
 
 // plainText joins the lines of a text or a comment.

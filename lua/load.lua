@@ -1,7 +1,7 @@
 -- Reads the record of an indexed session and restarts its lifetime.
 -- KEYS[1] session  KEYS[2] its subject's index
 -- ARGV[1] tag  ARGV[2] lifetime in ms  ARGV[3] session ID
--- Replies tag .. record, tag .. pointer when rotated away, tag alone when there is none.
+-- Replies tag .. record, tag .. pointer when rotated away, tag alone without a record.
 local record = redis.call('GET', KEYS[1])
 if not record then
   return ARGV[1]

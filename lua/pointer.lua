@@ -2,7 +2,7 @@
 -- may have prolonged.
 -- KEYS[1] session
 -- ARGV[1] tag
--- Replies tag .. value, tag alone when there is none or its grace is over.
+-- Replies tag .. value, tag alone when the key is absent or the grace is over.
 local value = redis.call('GET', KEYS[1])
 if not value then
   return ARGV[1]

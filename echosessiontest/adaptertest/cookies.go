@@ -113,7 +113,7 @@ func (s suite[C, M]) testCookies(t *testing.T) {
 		site.check(s.serveUsers(site, inOrder(tt.steps...)), exchange{tt.name, tt.request, tt.answer})
 	}
 
-	// Without Config.Cookie there is none.
+	// Without Config.Cookie no cookie is set.
 	site := newSite(t)
 	site.check(s.serveUsers(site, inOrder(create, write)), exchange{"not configured", "POST /x", ok("done")})
 	site.check(s.serveUsers(site, inOrder(write, create, destroy)), exchange{"not configured, after the header", "POST /x", ok("done")})

@@ -243,7 +243,7 @@ func (s suite[C, M]) serveUsers(site *site, fn func(w http.ResponseWriter, r *ht
 	return s.Serve(s.handler(fn), append([]M{s.Users.Middleware(site.users)}, middleware...)...)
 }
 
-// whoami writes the name of the user, or the reason why there is none.
+// whoami writes the name of the user, or the reason why there is no session.
 func whoami(w http.ResponseWriter, _ *http.Request, sess *echosession.Session[User]) error {
 	_, err := io.WriteString(w, nameOrReason(sess))
 	return err

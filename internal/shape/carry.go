@@ -17,8 +17,8 @@ func (sh *Shape) Keeps() bool { return sh.keeps }
 // them is not MessagePack.
 //
 // The predecessor of a value is found by field name, by map key, or by array index. The
-// predecessor of a slice's element is the element of equal content. Where there is
-// none, it is the element of the same index if the slice has as many elements as
+// predecessor of a slice's element is the element of equal content. Without
+// one, it is the element of the same index if the slice has as many elements as
 // before. Nothing is carried inside types that encode themselves, interfaces, and
 // structs written as arrays.
 func (sh *Shape) Carry(dst, fresh, prev []byte) []byte {

@@ -1,4 +1,4 @@
-package echosession_test
+package costs_test
 
 import (
 	"fmt"
@@ -14,11 +14,11 @@ import (
 	"unicode/utf8"
 )
 
-const costsFile = "docs/costs.md"
+const costsFile = "../../docs/costs.md"
 
 // The tables are between these lines of the file.
 const (
-	costsBegin = "<!-- from here on written by go test -run TestCosts -update . -->\n"
+	costsBegin = "<!-- from here on written by go test ./internal/costs -run TestCosts -update -->\n"
 	costsEnd   = "<!-- to here -->\n"
 )
 
@@ -256,7 +256,7 @@ func (t costTables) compare(tb testing.TB) {
 	if text == t.file {
 		return
 	}
-	tb.Errorf("costs differ from %s:\n%s\nIf that is meant: go test -run TestCosts -update . and say why in the commit.",
+	tb.Errorf("costs differ from %s:\n%s\nIf that is meant: go test ./internal/costs -run TestCosts -update and say why in the commit.",
 		costsFile, difference(t.file, text))
 }
 

@@ -1,7 +1,8 @@
-package echosession_test
+package costs_test
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"flag"
 	"net/http"
@@ -14,13 +15,15 @@ import (
 	"time"
 
 	"github.com/labstack/echo/v4"
-	"github.com/redis/go-redis/v9"
 	"github.com/vmihailenco/msgpack/v5"
 
 	"github.com/echosession/echosession"
+	"github.com/echosession/echosession/internal/redistest"
 )
 
 var update = flag.Bool("update", false, "write the tables of docs/costs.md anew")
+
+func TestMain(m *testing.M) { redistest.Main(m) }
 
 // Every operation costs what docs/costs.md says, through every kind of client: so
 // a change that makes one dearer or cheaper shows it.
@@ -251,9 +254,10 @@ func TestAllocationsOfARead(t *testing.T) {
 		t.Skip("the race detector makes pools forget")
 	}
 	const ceiling = 8
-	fake := newFakeRedis(t)
+	client := redistest.Shared(t).Client(t)
 	ctx := t.Context()
-	m := newManager[account](t, echosession.Config{Client: fake, Secret: testSecret})
+	keyspace := "costs-" + rand.Text() + ":"
+	m := newManager(t, echosession.Config{Client: client, Secret: testSecret, Keyspace: keyspace})
 	sess, err := m.Create(ctx, anAccount())
 	if err != nil {
 		t.Fatal(err)
@@ -262,12 +266,10 @@ func TestAllocationsOfARead(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	store := newRedisStore(t, fake, "bare:")
-	ref := echosession.Ref{ID: newID()}
-	if err := store.Create(ctx, ref, encoded, time.Hour, 0); err != nil {
+	key := keyspace + "bare"
+	if err := client.Set(ctx, key, encoded, time.Hour).Err(); err != nil {
 		t.Fatal(err)
 	}
-	key, _ := echosession.RedisKeys("bare:", ref)
 
 	e := echo.New()
 	r := httptest.NewRequest(http.MethodGet, "/", nil)
@@ -286,13 +288,7 @@ func TestAllocationsOfARead(t *testing.T) {
 	bare := measure(func(c echo.Context) error {
 		ctx, cancel := context.WithTimeout(c.Request().Context(), time.Second)
 		defer cancel()
-		cmd := redis.NewStringCmd(ctx, "get", key)
-		done := make(chan error, 1) // the fake is no client that heeds deadlines
-		go func() { done <- fake.Process(ctx, cmd) }()
-		if err := <-done; err != nil {
-			return err
-		}
-		data, err := cmd.Bytes()
+		data, err := client.Get(ctx, key).Bytes()
 		if err != nil {
 			return err
 		}
@@ -309,62 +305,5 @@ func TestAllocationsOfARead(t *testing.T) {
 	t.Logf("a bare read %v, a session's %v allocations", bare, read)
 	if read > bare+ceiling {
 		t.Errorf("a read costs %v allocations, %v more than a bare one; %d are allowed", read, read-bare, ceiling)
-	}
-}
-
-// BenchmarkMiddleware measures what a request pays beside the store: the memory
-// store's part is small. anonymous is a request without a token on a route that
-// does not ask for its session.
-func BenchmarkMiddleware(b *testing.B) {
-	m := newManager[account](b, echosession.Config{Store: echosession.NewMemoryStore(), Secret: testSecret})
-	sess, err := m.Create(context.Background(), anAccount())
-	if err != nil {
-		b.Fatal(err)
-	}
-	read := func(c echo.Context) error {
-		sess, err := m.Get(c)
-		if err != nil {
-			return err
-		}
-		if !sess.Exists() || sess.Data().Name != "Ada Lovelace" {
-			return sess.Reason()
-		}
-		return nil
-	}
-	write := func(c echo.Context) error {
-		sess, err := m.Get(c)
-		if err != nil {
-			return err
-		}
-		return sess.Update(c.Request().Context(), func(a *account) error { a.UserID++; return nil })
-	}
-	none := func(echo.Context) error { return nil }
-	for _, bench := range []struct {
-		name    string
-		handler echo.HandlerFunc
-		token   string
-	}{
-		{"bare", none, ""},
-		{"anonymous", m.Middleware()(none), ""},
-		{"read", m.Middleware()(read), sess.Token()},
-		{"write", m.Middleware()(write), sess.Token()},
-	} {
-		b.Run(bench.name, func(b *testing.B) {
-			e := echo.New()
-			r := httptest.NewRequest(http.MethodGet, "/", nil)
-			if bench.token != "" {
-				r.Header.Set("Authorization", "Bearer "+bench.token)
-			}
-			w := httptest.NewRecorder()
-			b.ReportAllocs()
-			for b.Loop() {
-				c := e.AcquireContext()
-				c.Reset(r, w)
-				if err := bench.handler(c); err != nil {
-					b.Fatal(err)
-				}
-				e.ReleaseContext(c)
-			}
-		})
 	}
 }

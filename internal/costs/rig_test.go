@@ -1,8 +1,9 @@
-package echosession_test
+package costs_test
 
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"crypto/sha1"
 	"encoding/hex"
 	"errors"
@@ -18,6 +19,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -46,7 +48,59 @@ type cost struct {
 // variants are with what an operation is measured.
 var variants = []string{"–", "subject", "sealed", "cookie", "all three"}
 
-type accountSession = echosession.Session[account]
+type (
+	account struct {
+		UserID    int64             `json:"user_id"`
+		Name      string            `json:"name"`
+		Email     string            `msgpack:"mail" json:"email"`
+		Roles     []string          `json:"roles"`
+		Admin     bool              `json:"admin,omitempty"`
+		LastLogin time.Time         `json:"last_login"`
+		Prefs     map[string]string `json:"prefs"`
+		Cart      []cartItem        `json:"cart"`
+	}
+	cartItem struct {
+		SKU string `msgpack:"sku"`
+		Qty int    `msgpack:"qty,omitempty"`
+	}
+	accountSession = echosession.Session[account]
+)
+
+func anAccount() account {
+	return account{
+		UserID:    81723,
+		Name:      "Ada Lovelace",
+		Email:     "ada@example.com",
+		Roles:     []string{"admin", "editor"},
+		Admin:     true,
+		LastLogin: time.Date(2026, 3, 1, 12, 30, 0, 123456789, time.UTC),
+		Prefs:     map[string]string{"lang": "en", "theme": "dark"},
+		Cart:      []cartItem{{"book", 1}, {"pen", 12}},
+	}
+}
+
+// A clock stands still until it is advanced.
+type clock struct{ nanoseconds atomic.Int64 }
+
+func newClock() *clock {
+	c := new(clock)
+	c.nanoseconds.Store(time.Date(2030, 1, 1, 12, 0, 0, 0, time.UTC).UnixNano())
+	return c
+}
+
+func (c *clock) Now() time.Time          { return time.Unix(0, c.nanoseconds.Load()) }
+func (c *clock) Advance(d time.Duration) { c.nanoseconds.Add(int64(d)) }
+
+func newManager(t testing.TB, cfg echosession.Config) *echosession.Manager[account] {
+	t.Helper()
+	m, err := echosession.New[account](cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+var testSecret = []byte("0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef")
 
 // A rig is what operations are measured with: one client and one variant.
 type rig struct {
@@ -87,7 +141,7 @@ func newRig(t testing.TB, client costClient, variant string) *rig {
 	r.indexed = variant == "subject" || variant == "all three"
 	r.cookie = variant == "cookie" || variant == "all three"
 	// The braces keep a cluster's keys in one slot, so that All finds them at one node.
-	keyspace := "{" + newKeyspace()[:20] + "}:"
+	keyspace := "{costs-" + rand.Text()[:14] + "}:"
 	configure := func(cfg echosession.Config) echosession.Config {
 		cfg.Keyspace, cfg.Secret, cfg.Now = keyspace, testSecret, r.clock.Now
 		// Seven digits of milliseconds, also when some have passed.
@@ -101,8 +155,8 @@ func newRig(t testing.TB, client costClient, variant string) *rig {
 		}
 		return cfg
 	}
-	r.m = newManager[account](t, configure(client.config))
-	r.back = newManager[account](t, configure(client.back))
+	r.m = newManager(t, configure(client.config))
+	r.back = newManager(t, configure(client.back))
 	r.clean = func() {
 		for _, master := range client.masters {
 			keys, err := master.Keys(r.ctx, keyspace+"*").Result()
@@ -126,7 +180,7 @@ func newRig(t testing.TB, client costClient, variant string) *rig {
 // fillCache makes m remember tokens, so that it has its maps when it is measured. The
 // context that is over keeps the store out of it.
 func (r *rig) fillCache() {
-	elsewhere := newManager[account](r.t, echosession.Config{
+	elsewhere := newManager(r.t, echosession.Config{
 		Store: echosession.NewMemoryStore(), Secret: testSecret, Now: r.clock.Now, SubjectIndex: r.indexed,
 	})
 	over, cancel := context.WithCancel(r.ctx)
@@ -313,8 +367,18 @@ func redisClients(t *testing.T) []costClient {
 		one("no deadlines", server, func(tap *wiretap) echosession.RedisClient {
 			return tapped(tap, func(o *redis.Options) { o.ContextTimeoutEnabled = false })
 		}),
-		one("pipelined", server, func(tap *wiretap) echosession.RedisClient { return blockingFace(t, tapped(tap), nil) }),
-		one("caching", server, func(tap *wiretap) echosession.RedisClient { return tapped(tap, cached) }),
+		one("pipelined", server, func(tap *wiretap) echosession.RedisClient {
+			pipelined, err := tapped(tap).AutoPipelineWithOptions(nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return pipelined
+		}),
+		one("caching", server, func(tap *wiretap) echosession.RedisClient {
+			return tapped(tap, func(o *redis.Options) {
+				o.Protocol, o.ClientSideCacheConfig = 3, new(redis.ClientSideCacheConfig)
+			})
+		}),
 		one("failover", sentinel.Primary(t), func(tap *wiretap) echosession.RedisClient {
 			return sentinel.FailoverClient(t, func(o *redis.FailoverOptions) {
 				o.Dialer, o.PoolSize, o.ReadTimeout = tap.dial, 1, patience
@@ -349,7 +413,7 @@ type wiretap struct {
 func newWiretap(t testing.TB, addrs ...string) *wiretap {
 	t.Helper()
 	w := &wiretap{addrs: addrs, scripts: make(map[string]string)}
-	files, err := filepath.Glob("lua/*.lua")
+	files, err := filepath.Glob("../../lua/*.lua")
 	if err != nil || len(files) == 0 {
 		t.Fatal("no scripts: ", err)
 	}
