@@ -57,9 +57,10 @@ func (e *ConfigError) Error() string {
 // fieldT stands for the type parameter among the fields.
 const fieldT = "T"
 
-// newEngine checks cfg and makes ready all that its Manager needs for sessions
-// whose data is a t. Its error joins a [*ConfigError] for every mistake.
-func newEngine(cfg Config, t reflect.Type) (*engine, error) {
+// compile checks cfg, and returns it with its defaults and the engine that it
+// describes, for sessions whose data is a t. The error joins a [*ConfigError] for
+// every mistake.
+func (cfg Config) compile(t reflect.Type) (Config, *engine, error) {
 	c := &compiler{cfg: cfg.withDefaults(), engine: new(engine)}
 	c.useStore()
 	c.useKeys()
@@ -67,8 +68,15 @@ func newEngine(cfg Config, t reflect.Type) (*engine, error) {
 	c.useLookup()
 	c.useRecords(t)
 	c.engine.verified = jwt.NewCache(verifiedBytes)
-	c.engine.cfg = c.cfg
-	return c.engine, errors.Join(c.errs...)
+	c.engine.cfg = settings{
+		StoreTimeout: c.cfg.StoreTimeout,
+		MaxAge:       c.cfg.MaxAge, AbsoluteTimeout: c.cfg.AbsoluteTimeout,
+		TouchInterval: c.cfg.TouchInterval, RotateGrace: c.cfg.RotateGrace,
+		RequestKey: c.cfg.RequestKey, Cookie: c.cfg.Cookie,
+		SubjectIndex: c.cfg.SubjectIndex, MaxSessions: c.cfg.MaxSessions,
+		Logger: c.cfg.Logger, Now: c.cfg.Now,
+	}
+	return c.cfg, c.engine, errors.Join(c.errs...)
 }
 
 func (cfg Config) withDefaults() Config {

@@ -13,12 +13,14 @@ import (
 	"go/token"
 	"math/big"
 	"net/http"
+	"net/http/httptest"
 	"reflect"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/labstack/echo/v4"
 	"github.com/redis/go-redis/v9"
 
 	"github.com/echosession/echosession"
@@ -316,8 +318,19 @@ func TestNewKeepsNothingOfTheConfig(t *testing.T) {
 	if err != nil || again.Data().Name != "Ada" {
 		t.Error(again.Reason(), err)
 	}
-	if name := m.Effective().Cookie.Name; name != "before" {
-		t.Error(name)
+	rec := httptest.NewRecorder()
+	login := m.Middleware()(func(c echo.Context) error {
+		sess, err := m.Get(c)
+		if err == nil {
+			_, err = sess.Create(t.Context(), User{})
+		}
+		return err
+	})
+	if err := login(echo.New().NewContext(httptest.NewRequest(http.MethodPost, "/", nil), rec)); err != nil {
+		t.Fatal(err)
+	}
+	if cookies := rec.Result().Cookies(); len(cookies) != 1 || cookies[0].Name != "before" {
+		t.Errorf("the cookies are %v", cookies)
 	}
 }
 
@@ -327,10 +340,10 @@ func TestDefaults(t *testing.T) {
 	for name, doc := range fieldDocs(t, "cookie.go", "Cookie") {
 		docs["Cookie."+name] = doc
 	}
-	cfg := newManager[User](t, mistaken(func(c *echosession.Config) { c.Cookie = &echosession.Cookie{} })).Effective()
-	plain := newManager[User](t, mistaken(func(*echosession.Config) {})).Effective()
-	insecure := newManager[User](t, mistaken(func(c *echosession.Config) { c.Cookie = &echosession.Cookie{Insecure: true} })).Effective()
-	shortLived := newManager[User](t, mistaken(func(c *echosession.Config) { c.MaxAge = 2 * time.Minute })).Effective()
+	cfg := echosession.Effective(mistaken(func(c *echosession.Config) { c.Cookie = &echosession.Cookie{} }))
+	plain := echosession.Effective(mistaken(func(*echosession.Config) {}))
+	insecure := echosession.Effective(mistaken(func(c *echosession.Config) { c.Cookie = &echosession.Cookie{Insecure: true} }))
+	shortLived := echosession.Effective(mistaken(func(c *echosession.Config) { c.MaxAge = 2 * time.Minute }))
 	sess, err := newManager[User](t, mistaken(func(*echosession.Config) {})).Create(t.Context(), User{})
 	if err != nil {
 		t.Fatal(err)

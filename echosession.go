@@ -244,7 +244,7 @@ func Middleware[T any](cfg Config) echo.MiddlewareFunc {
 func (m *Manager[T]) Middleware() echo.MiddlewareFunc {
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
 		return func(c echo.Context) error {
-			if skip := m.engine.cfg.Skipper; skip != nil && skip(c) {
+			if skip := m.cfg.Skipper; skip != nil && skip(c) {
 				return next(c)
 			}
 			key := m.RequestKey()
@@ -335,8 +335,8 @@ func (m *Manager[T]) answer(c echo.Context, err error) error {
 	if !ours || c.Response().Committed {
 		return err
 	}
-	if m.engine.cfg.ErrorHandler != nil {
-		return m.engine.cfg.ErrorHandler(c, err)
+	if m.cfg.ErrorHandler != nil {
+		return m.cfg.ErrorHandler(c, err)
 	}
 	a.AddTo(c.Response().Header())
 	return echo.NewHTTPError(a.Status, a.Message).SetInternal(err)

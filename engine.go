@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"net/http"
 	"time"
@@ -19,13 +20,27 @@ import (
 // engine is what a Manager does, whatever its T. Values of T are handed to it as
 // pointers. It is immutable.
 type engine struct {
-	cfg         Config // with its defaults
+	cfg         settings
 	store       Store
 	tokens      *jwt.Keyring
 	verified    *jwt.Cache
 	serializer  *serializer
 	lookup      *lookup
 	crossOrigin *http.CrossOriginProtection
+}
+
+// settings are the fields of a Config, with their defaults, that an engine and its
+// handles ask at run time.
+type settings struct {
+	StoreTimeout               time.Duration
+	MaxAge, AbsoluteTimeout    time.Duration
+	TouchInterval, RotateGrace time.Duration
+	RequestKey                 string
+	Cookie                     *Cookie
+	SubjectIndex               bool
+	MaxSessions                int
+	Logger                     *slog.Logger
+	Now                        func() time.Time
 }
 
 const (

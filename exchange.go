@@ -187,10 +187,10 @@ func RequestKeyOf(opts ...RequireOption) string { return requirementOf(opts).req
 // framework refuses a Manager that has one.
 func (m *Manager[T]) EchoV4Fields() []string {
 	var fields []string
-	if m.engine.cfg.Skipper != nil {
+	if m.cfg.Skipper != nil {
 		fields = append(fields, "Skipper")
 	}
-	if m.engine.cfg.ErrorHandler != nil {
+	if m.cfg.ErrorHandler != nil {
 		fields = append(fields, "ErrorHandler")
 	}
 	return fields

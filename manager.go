@@ -11,7 +11,10 @@ import (
 
 // A Manager makes and opens sessions whose data is a T. It is immutable and safe
 // for concurrent use. Make one with [New].
-type Manager[T any] struct{ engine *engine }
+type Manager[T any] struct {
+	cfg    Config // with its defaults
+	engine *engine
+}
 
 // New returns a Manager, or an error that joins a [*ConfigError] for every mistake
 // in cfg. It talks to no store.
@@ -20,11 +23,11 @@ type Manager[T any] struct{ engine *engine }
 // without loss: a struct with channels, functions, interfaces other than any, or
 // unexported fields.
 func New[T any](cfg Config) (*Manager[T], error) {
-	e, err := newEngine(cfg, reflect.TypeFor[T]())
+	cfg, e, err := cfg.compile(reflect.TypeFor[T]())
 	if err != nil {
 		return nil, err
 	}
-	return &Manager[T]{e}, nil
+	return &Manager[T]{cfg, e}, nil
 }
 
 // Create makes a session outside of a request: in a job, a test or a gRPC
