@@ -76,6 +76,7 @@ func (cfg Config) compile(t reflect.Type) (Config, *engine, error) {
 		SubjectIndex: c.cfg.SubjectIndex, MaxSessions: c.cfg.MaxSessions,
 		Logger: c.cfg.Logger, Now: c.cfg.Now,
 	}
+	c.engine.reports = newReporter(c.cfg.Logger, c.cfg.Now)
 	return c.cfg, c.engine, errors.Join(c.errs...)
 }
 
@@ -84,7 +85,7 @@ func (cfg Config) withDefaults() Config {
 		cfg.Now = time.Now
 	}
 	if cfg.Logger == nil {
-		cfg.Logger = slog.New(slog.DiscardHandler)
+		cfg.Logger = slog.Default()
 	}
 	cfg.Keyspace = cmp.Or(cfg.Keyspace, defaultKeyspace)
 	cfg.MaxAge = cmp.Or(cfg.MaxAge, defaultMaxAge)

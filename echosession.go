@@ -215,8 +215,10 @@ type Config struct {
 	// about the cause.
 	ErrorHandler func(c echo.Context, err error) error
 
-	// Logger is told of records that cannot be read and of a store that cannot
-	// answer: never tokens, IDs, keys or data. Default: nothing is logged.
+	// Logger is told of a store that cannot answer, of records that cannot be read and
+	// of mistakes of the program: of each kind the first, then one line a second with
+	// the number since. It is never told tokens, IDs, keys or data. Default:
+	// slog.Default() as it is when New is called.
 	Logger *slog.Logger
 
 	// Now is the clock. Default time.Now. It is for tests.

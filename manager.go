@@ -62,9 +62,10 @@ func (m *Manager[T]) unbound() *Session[T] {
 // List returns the live sessions of a subject, oldest first. They can be read,
 // updated, touched and destroyed, and have no [Session.Token] and no
 // [Session.Claims]. A session whose record cannot be read is left out and logged.
-// List needs [Config.SubjectIndex]. It returns [ErrStoreUnavailable].
+// List needs [Config.SubjectIndex] and a subject that is not empty. It returns
+// [ErrStoreUnavailable].
 func (m *Manager[T]) List(ctx context.Context, subject string) ([]*Session[T], error) {
-	if err := m.engine.indexed(); err != nil {
+	if err := m.engine.indexed(subject); err != nil {
 		return nil, err
 	}
 	entries, err := m.engine.list(ctx, subject)
@@ -88,10 +89,10 @@ func (m *Manager[T]) List(ctx context.Context, subject string) ([]*Session[T], e
 //
 //	sessions.RevokeSubject(ctx, sess.Subject(), sess.ID())
 //
-// It needs [Config.SubjectIndex]. It returns [ErrStoreUnavailable] or
-// [ErrIndeterminate].
+// It needs [Config.SubjectIndex] and a subject that is not empty. It returns
+// [ErrStoreUnavailable] or [ErrIndeterminate].
 func (m *Manager[_]) RevokeSubject(ctx context.Context, subject string, exceptIDs ...string) (int, error) {
-	if err := m.engine.indexed(); err != nil {
+	if err := m.engine.indexed(subject); err != nil {
 		return 0, err
 	}
 	return m.engine.revoke(ctx, subject, exceptIDs)
@@ -135,9 +136,11 @@ type CreateOption func(*createParams)
 
 // WithSubject says whose session it is: the sub claim of the token. With
 // [Config.SubjectIndex], [Manager.List] and [Manager.RevokeSubject] find the session
-// by it. At most 1 KiB of valid UTF-8, with any characters.
+// by it; a session without a subject is in no list. From one byte to 1 KiB of valid
+// UTF-8, with any characters: the empty string is refused, so that a user without an
+// ID is noticed.
 func WithSubject(sub string) CreateOption {
-	return func(p *createParams) { p.subject = sub }
+	return func(p *createParams) { p.subject, p.named = sub, true }
 }
 
 // WithClaims puts claims into the token. Whoever holds the token can read them. The
