@@ -55,6 +55,31 @@ func TestScanJSONObject(t *testing.T) {
 	}
 }
 
+// members is an object with n members.
+func members(n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, `,"%d":0`, i)
+	}
+	return "{" + b.String()[1:] + "}"
+}
+
+// Twice as many members take twice the comparisons, not four times.
+func TestScanJSONObjectIsLinear(t *testing.T) {
+	for _, n := range []int{30, 8_000, 16_000, 32_000} {
+		for form, src := range map[string]string{"one object": members(n), "an inner one": `{"a":[` + members(n) + `]}`} {
+			compared, err := jwt.Comparisons(src)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Logf("%d members, %s: %d comparisons", n, form, compared)
+			if compared < n-1 || compared > 32*n {
+				t.Errorf("%d members, %s: %d comparisons", n, form, compared)
+			}
+		}
+	}
+}
+
 // FuzzScanJSONObject: what passes, encoding/json reads too, with the same members;
 // what encoding/json refuses never passes.
 func FuzzScanJSONObject(f *testing.F) {
