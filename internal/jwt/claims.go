@@ -54,6 +54,7 @@ func (t *Keyring) SplitClaims(c Claims, now time.Time) (rest Claims, subject str
 		return nil, "", time.Time{}, err
 	}
 	rest = make(Claims, len(c))
+	size := 0
 	for name, value := range c {
 		if t.reserved(name) {
 			return fail(fmt.Errorf("%w: %q", ErrReserved, name))
@@ -84,14 +85,19 @@ func (t *Keyring) SplitClaims(c Claims, now time.Time) (rest Claims, subject str
 			value = numericDate(at)
 		}
 		encoded, err := json.Marshal(value)
-		if err == nil {
-			// A json.Marshaler may produce what verify would refuse.
-			err = scanJSONObject(`{"":`+string(encoded)+`}`, nil)
-		}
 		if err != nil {
 			return fail(fmt.Errorf("echosession: the claim %q cannot be encoded: %w", name, err))
 		}
+		if size += len(name) + len(encoded); size > maxTokenLen {
+			return fail(errTokenLen(size))
+		}
 		rest[name] = json.RawMessage(encoded)
+	}
+	for name, encoded := range rest {
+		// A json.Marshaler may produce what verify would refuse.
+		if err := scanJSONObject(fmt.Sprintf(`{"":%s}`, encoded), nil); err != nil {
+			return fail(fmt.Errorf("echosession: the claim %q cannot be encoded: %w", name, err))
+		}
 	}
 	return rest, subject, exp, nil
 }

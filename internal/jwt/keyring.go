@@ -404,12 +404,14 @@ func (t *Keyring) Issue(p Params) (token string, v *Token, err error) {
 	if err != nil {
 		return "", nil, fmt.Errorf("echosession: the claims cannot be encoded: %w", err)
 	}
+	k := &t.keys[0]
+	if n := len(k.header) + 1 + base64url.EncodedLen(len(payload)); n > maxTokenLen {
+		return "", nil, errTokenLen(n)
+	}
 	// What cannot be verified is not issued.
 	if v, err = t.parsePayload(string(payload)); err != nil {
 		return "", nil, fmt.Errorf("echosession: the claims make no token: %w", err)
 	}
-
-	k := &t.keys[0]
 	signed := make([]byte, 0, maxTokenLen/8)
 	signed = append(signed, k.header...)
 	signed = append(signed, '.')
@@ -421,7 +423,12 @@ func (t *Keyring) Issue(p Params) (token string, v *Token, err error) {
 	signed = append(signed, '.')
 	signed = base64url.AppendEncode(signed, signature)
 	if len(signed) > maxTokenLen {
-		return "", nil, fmt.Errorf("echosession: the token would have %d bytes: with fewer or shorter claims it must have at most %d", len(signed), maxTokenLen)
+		return "", nil, errTokenLen(len(signed))
 	}
 	return string(signed), v, nil
+}
+
+// errTokenLen says that a token would have n bytes, or more.
+func errTokenLen(n int) error {
+	return fmt.Errorf("echosession: the token would have %d bytes or more: with fewer or shorter claims it must have at most %d", n, maxTokenLen)
 }

@@ -790,6 +790,45 @@ func TestTokenSplitClaims(t *testing.T) {
 	}
 }
 
+// What does not fit into a token is refused before it is parsed. The duplicate is what a
+// parser would have found.
+func TestTokenClaimsAreMeasuredFirst(t *testing.T) {
+	large := strings.Repeat("x", 8<<10)
+	many := jwt.Claims{}
+	for i := range 1000 {
+		many[fmt.Sprint("claim ", i)] = json.RawMessage(`{"b":1,"b":2}`)
+	}
+	for name, c := range map[string]jwt.Claims{
+		"one claim":   {"a": json.RawMessage(`{"b":1,"b":2,"c":"` + large + `"}`)},
+		"all claims":  many,
+		"one name":    {large: json.RawMessage(`{"b":1,"b":2}`)},
+		"32k members": {"a": json.RawMessage(`{"b":1,"b":2,` + members(32_000)[1:])},
+	} {
+		t.Run(name, func(t *testing.T) {
+			rest, _, _, err := secretTokens(t).SplitClaims(c, tokenNow)
+			if err == nil || rest != nil || !strings.Contains(err.Error(), "8192") {
+				t.Errorf("%.100v", err)
+			}
+		})
+	}
+	t.Run("when issued", func(t *testing.T) {
+		c := jwt.Claims{"a": json.RawMessage(`{"b":1,"b":2,"c":"` + large + `"}`)}
+		_, _, err := secretTokens(t).Issue(jwt.Params{ID: tokenID, Now: tokenNow, Claims: c})
+		if err == nil || !strings.Contains(err.Error(), "8192") {
+			t.Errorf("%.100v", err)
+		}
+	})
+	t.Run("what just fits is issued", func(t *testing.T) {
+		rest, _, _, err := secretTokens(t).SplitClaims(jwt.Claims{"a": strings.Repeat("x", 5900)}, tokenNow)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if token, _, err := secretTokens(t).Issue(jwt.Params{ID: tokenID, Now: tokenNow, Claims: rest}); err != nil || len(token) < 8000 {
+			t.Errorf("%d bytes, %v", len(token), err)
+		}
+	})
+}
+
 // CallersClaims undoes what Issue adds, and nothing else: a rotated token says what
 // its predecessor said.
 func TestTokenCallersClaims(t *testing.T) {
