@@ -198,7 +198,7 @@ func TestTokenRoundTrip(t *testing.T) {
 }
 
 func TestTokenClaimsAreACopy(t *testing.T) {
-	v, err := secretTokens(t).Verify(hs256(`{"alg":"HS256"}`, `{"jti":"`+tokenID+`","a":{"b":1}}`, tokenSecret))
+	v, err := secretTokens(t).Verify(hs256(`{"alg":"HS256","typ":"session+jwt"}`, `{"jti":"`+tokenID+`","a":{"b":1}}`, tokenSecret))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -209,14 +209,14 @@ func TestTokenClaimsAreACopy(t *testing.T) {
 }
 
 func TestTokenForm(t *testing.T) {
-	good := hs256(`{"alg":"HS256","typ":"JWT"}`, `{"jti":"`+tokenID+`"}`, tokenSecret)
+	good := hs256(`{"alg":"HS256","typ":"session+jwt"}`, `{"jti":"`+tokenID+`"}`, tokenSecret)
 	header, rest, _ := strings.Cut(good, ".")
 	payload, signature, _ := strings.Cut(rest, ".")
 	last := string(rune(signature[len(signature)-1] + 1)) // sets a trailing bit that must be zero
 	fill := func(n int) string {
 		// A payload of which the token comes to n bytes.
 		for pad := n * 3 / 4; ; pad-- {
-			token := hs256(`{"alg":"HS256"}`, `{"jti":"`+tokenID+`","x":"`+strings.Repeat("x", pad)+`"}`, tokenSecret)
+			token := hs256(`{"alg":"HS256","typ":"session+jwt"}`, `{"jti":"`+tokenID+`","x":"`+strings.Repeat("x", pad)+`"}`, tokenSecret)
 			if len(token) <= n {
 				return token
 			}
@@ -280,56 +280,74 @@ func TestTokenHeader(t *testing.T) {
 		header string
 		ok     bool
 	}{
-		"alg alone":                        {`{"alg":"HS256"}`, true},
-		"kid of the key":                   {`{"alg":"HS256","kid":"k1"}`, true},
-		"typ in another case":              {`{"alg":"HS256","typ":"jwt"}`, true},
-		"white space":                      {" {\r\n\t\"alg\" : \"HS256\" } ", true},
-		"escaped value":                    {`{"alg":"\u0048S256"}`, true},
-		"escaped name":                     {`{"\u0061lg":"HS256"}`, true},
-		"member that is not known":         {`{"alg":"HS256","x":{"y":[1,2]}}`, true},
-		"alg in another case":              {`{"alg":"hs256"}`, false},
-		"Alg":                              {`{"Alg":"HS256"}`, false},
-		"alg none":                         {`{"alg":"none"}`, false},
-		"alg of the same family":           {`{"alg":"HS512"}`, false},
-		"alg of a public key":              {`{"alg":"RS256"}`, false},
-		"alg missing":                      {`{"typ":"JWT"}`, false},
-		"alg a number":                     {`{"alg":256}`, false},
-		"alg null":                         {`{"alg":null}`, false},
-		"alg twice":                        {`{"alg":"HS256","alg":"HS256"}`, false},
-		"alg twice, once escaped":          {`{"alg":"HS256","\u0061lg":"none"}`, false},
-		"kid unknown":                      {`{"alg":"HS256","kid":"k2"}`, false},
-		"kid in another case":              {`{"alg":"HS256","kid":"K1"}`, false},
-		"kid a path":                       {`{"alg":"HS256","kid":"../k1"}`, false},
-		"kid empty":                        {`{"alg":"HS256","kid":""}`, false},
-		"kid null":                         {`{"alg":"HS256","kid":null}`, false},
-		"kid a number":                     {`{"alg":"HS256","kid":1}`, false},
+		"alg and typ":                      {`{"alg":"HS256","typ":"session+jwt"}`, true},
+		"alg alone":                        {`{"alg":"HS256"}`, false},
+		"kid of the key":                   {`{"alg":"HS256","typ":"session+jwt","kid":"k1"}`, true},
+		"typ in another case":              {`{"alg":"HS256","typ":"Session+JWT"}`, true},
+		"typ as a whole media type":        {`{"alg":"HS256","typ":"application/session+jwt"}`, true},
+		"typ as one in another case":       {`{"alg":"HS256","typ":"Application/SESSION+jwt"}`, true},
+		"typ escaped":                      {`{"alg":"HS256","typ":"session\u002bjwt"}`, true},
+		"typ JWT":                          {`{"alg":"HS256","typ":"JWT"}`, false},
+		"typ jwt":                          {`{"alg":"HS256","typ":"jwt"}`, false},
+		"typ empty":                        {`{"alg":"HS256","typ":""}`, false},
+		"typ a number":                     {`{"alg":"HS256","typ":1}`, false},
+		"typ in an array":                  {`{"alg":"HS256","typ":["session+jwt"]}`, false},
+		"typ with a parameter":             {`{"alg":"HS256","typ":"session+jwt;v=1"}`, false},
+		"typ with a space":                 {`{"alg":"HS256","typ":"session+jwt "}`, false},
+		"typ of another tree":              {`{"alg":"HS256","typ":"text/session+jwt"}`, false},
+		"typ with two trees":               {`{"alg":"HS256","typ":"application/application/session+jwt"}`, false},
+		"typ with a suffix":                {`{"alg":"HS256","typ":"session+jwt+jwt"}`, false},
+		"typ without its suffix":           {`{"alg":"HS256","typ":"session"}`, false},
+		"typ of letters that fold":         {`{"alg":"HS256","typ":"\u017fession+jwt"}`, false},
+		"typ twice":                        {`{"alg":"HS256","typ":"session+jwt","typ":"session+jwt"}`, false},
+		"Typ":                              {`{"alg":"HS256","Typ":"session+jwt"}`, false},
+		"white space":                      {" {\r\n\t\"alg\" : \"HS256\" , \"typ\":\"session+jwt\"} ", true},
+		"escaped value":                    {`{"alg":"\u0048S256","typ":"session+jwt"}`, true},
+		"escaped name":                     {`{"\u0061lg":"HS256","typ":"session+jwt"}`, true},
+		"member that is not known":         {`{"alg":"HS256","typ":"session+jwt","x":{"y":[1,2]}}`, true},
+		"alg in another case":              {`{"alg":"hs256","typ":"session+jwt"}`, false},
+		"Alg":                              {`{"Alg":"HS256","typ":"session+jwt"}`, false},
+		"alg none":                         {`{"alg":"none","typ":"session+jwt"}`, false},
+		"alg of the same family":           {`{"alg":"HS512","typ":"session+jwt"}`, false},
+		"alg of a public key":              {`{"alg":"RS256","typ":"session+jwt"}`, false},
+		"alg missing":                      {`{"typ":"session+jwt"}`, false},
+		"alg a number":                     {`{"alg":256,"typ":"session+jwt"}`, false},
+		"alg null":                         {`{"alg":null,"typ":"session+jwt"}`, false},
+		"alg twice":                        {`{"alg":"HS256","typ":"session+jwt","alg":"HS256"}`, false},
+		"alg twice, once escaped":          {`{"alg":"HS256","typ":"session+jwt","\u0061lg":"none"}`, false},
+		"kid unknown":                      {`{"alg":"HS256","typ":"session+jwt","kid":"k2"}`, false},
+		"kid in another case":              {`{"alg":"HS256","typ":"session+jwt","kid":"K1"}`, false},
+		"kid a path":                       {`{"alg":"HS256","typ":"session+jwt","kid":"../k1"}`, false},
+		"kid empty":                        {`{"alg":"HS256","typ":"session+jwt","kid":""}`, false},
+		"kid null":                         {`{"alg":"HS256","typ":"session+jwt","kid":null}`, false},
+		"kid a number":                     {`{"alg":"HS256","typ":"session+jwt","kid":1}`, false},
 		"typ of something else":            {`{"alg":"HS256","typ":"at+jwt"}`, false},
 		"typ null":                         {`{"alg":"HS256","typ":null}`, false},
-		"crit":                             {`{"alg":"HS256","crit":["exp"],"exp":1}`, false},
-		"crit empty":                       {`{"alg":"HS256","crit":[]}`, false},
-		"crit escaped":                     {`{"alg":"HS256","\u0063rit":["exp"]}`, false},
-		"b64 false":                        {`{"alg":"HS256","b64":false}`, false},
-		"b64 true":                         {`{"alg":"HS256","b64":true}`, false},
-		"zip":                              {`{"alg":"HS256","zip":"DEF"}`, false},
-		"enc":                              {`{"alg":"HS256","enc":"A128GCM"}`, false},
-		"jku":                              {`{"alg":"HS256","jku":"https://evil.example"}`, false},
-		"jwk":                              {`{"alg":"HS256","jwk":{"kty":"oct","k":"AAAA"}}`, false},
-		"x5u":                              {`{"alg":"HS256","x5u":"https://evil.example"}`, false},
-		"x5c":                              {`{"alg":"HS256","x5c":["AAAA"]}`, false},
-		"x5t":                              {`{"alg":"HS256","x5t":"AAAA"}`, false},
-		"x5t#S256":                         {`{"alg":"HS256","x5t#S256":"AAAA"}`, false},
-		"duplicate in an inner object":     {`{"alg":"HS256","x":{"y":1,"y":2}}`, false},
-		"an array":                         {`["alg","HS256"]`, false},
+		"crit":                             {`{"alg":"HS256","typ":"session+jwt","crit":["exp"],"exp":1}`, false},
+		"crit empty":                       {`{"alg":"HS256","typ":"session+jwt","crit":[]}`, false},
+		"crit escaped":                     {`{"alg":"HS256","typ":"session+jwt","\u0063rit":["exp"]}`, false},
+		"b64 false":                        {`{"alg":"HS256","typ":"session+jwt","b64":false}`, false},
+		"b64 true":                         {`{"alg":"HS256","typ":"session+jwt","b64":true}`, false},
+		"zip":                              {`{"alg":"HS256","typ":"session+jwt","zip":"DEF"}`, false},
+		"enc":                              {`{"alg":"HS256","typ":"session+jwt","enc":"A128GCM"}`, false},
+		"jku":                              {`{"alg":"HS256","typ":"session+jwt","jku":"https://evil.example"}`, false},
+		"jwk":                              {`{"alg":"HS256","typ":"session+jwt","jwk":{"kty":"oct","k":"AAAA"}}`, false},
+		"x5u":                              {`{"alg":"HS256","typ":"session+jwt","x5u":"https://evil.example"}`, false},
+		"x5c":                              {`{"alg":"HS256","typ":"session+jwt","x5c":["AAAA"]}`, false},
+		"x5t":                              {`{"alg":"HS256","typ":"session+jwt","x5t":"AAAA"}`, false},
+		"x5t#S256":                         {`{"alg":"HS256","typ":"session+jwt","x5t#S256":"AAAA"}`, false},
+		"duplicate in an inner object":     {`{"alg":"HS256","typ":"session+jwt","x":{"y":1,"y":2}}`, false},
+		"an array":                         {`["alg","HS256","typ","session+jwt"]`, false},
 		"a string":                         {`"HS256"`, false},
 		"null":                             {`null`, false},
-		"trailing data":                    {`{"alg":"HS256"}{}`, false},
-		"trailing NUL":                     {"{\"alg\":\"HS256\"}\x00", false},
-		"byte order mark":                  {"\ufeff" + `{"alg":"HS256"}`, false},
-		"invalid UTF-8":                    {"{\"alg\":\"HS256\",\"x\":\"\xff\"}", false},
-		"cut off":                          {`{"alg":"HS256"`, false},
-		"over 1 KiB":                       {`{"alg":"HS256","x":"` + strings.Repeat("x", 800) + `"}`, false},
-		"just under 1 KiB":                 {`{"alg":"HS256","x":"` + strings.Repeat("x", 740) + `"}`, true},
-		"the issued one with other spaces": {`{"alg":"HS256", "kid":"k1", "typ":"JWT"}`, true},
+		"trailing data":                    {`{"alg":"HS256","typ":"session+jwt"}{}`, false},
+		"trailing NUL":                     {"{\"alg\":\"HS256\",\"typ\":\"session+jwt\"}\x00", false},
+		"byte order mark":                  {"\ufeff" + `{"alg":"HS256","typ":"session+jwt"}`, false},
+		"invalid UTF-8":                    {"{\"alg\":\"HS256\",\"typ\":\"session+jwt\",\"x\":\"\xff\"}", false},
+		"cut off":                          {`{"alg":"HS256","typ":"session+jwt"`, false},
+		"over 1 KiB":                       {`{"alg":"HS256","typ":"session+jwt","x":"` + strings.Repeat("x", 800) + `"}`, false},
+		"just under 1 KiB":                 {`{"alg":"HS256","typ":"session+jwt","x":"` + strings.Repeat("x", 720) + `"}`, true},
+		"the issued one with other spaces": {`{"alg":"HS256", "kid":"k1", "typ":"session+jwt"}`, true},
 	}
 	tokens := newTokens(t, jwt.Config{
 		Keys:    []jwt.SigningKey{{ID: "k1", Algorithm: "HS256", Key: tokenSecret}},
@@ -341,7 +359,7 @@ func TestTokenHeader(t *testing.T) {
 		})
 	}
 	t.Run("any kid is unknown to the Secret shorthand", func(t *testing.T) {
-		checkVerify(t, secretTokens(t), hs256(`{"alg":"HS256","kid":"k1"}`, `{"jti":"`+tokenID+`"}`, tokenSecret), false)
+		checkVerify(t, secretTokens(t), hs256(`{"alg":"HS256","kid":"k1","typ":"session+jwt"}`, `{"jti":"`+tokenID+`"}`, tokenSecret), false)
 	})
 }
 
@@ -425,7 +443,7 @@ func TestTokenPayload(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			checkVerify(t, secretTokens(t), hs256(`{"alg":"HS256"}`, tt.payload, tokenSecret), tt.ok)
+			checkVerify(t, secretTokens(t), hs256(`{"alg":"HS256","typ":"session+jwt"}`, tt.payload, tokenSecret), tt.ok)
 		})
 	}
 }
@@ -458,7 +476,7 @@ func TestTokenIssuerAndAudience(t *testing.T) {
 	})
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			checkVerify(t, tokens, hs256(`{"alg":"HS256"}`, `{"jti":"`+tokenID+`",`+tt.members+`}`, tokenSecret), tt.ok)
+			checkVerify(t, tokens, hs256(`{"alg":"HS256","typ":"session+jwt"}`, `{"jti":"`+tokenID+`",`+tt.members+`}`, tokenSecret), tt.ok)
 		})
 	}
 	t.Run("the audiences are copied", func(t *testing.T) {
@@ -468,7 +486,7 @@ func TestTokenIssuerAndAudience(t *testing.T) {
 			Audience: audience,
 		})
 		audience[0] = "x"
-		checkVerify(t, tokens, hs256(`{"alg":"HS256"}`, `{"jti":"`+tokenID+`","aud":"x"}`, tokenSecret), false)
+		checkVerify(t, tokens, hs256(`{"alg":"HS256","typ":"session+jwt"}`, `{"jti":"`+tokenID+`","aud":"x"}`, tokenSecret), false)
 	})
 	t.Run("one audience is issued as a string", func(t *testing.T) {
 		tokens := newTokens(t, jwt.Config{
@@ -521,7 +539,7 @@ func TestTokenCheckTime(t *testing.T) {
 				Keys: []jwt.SigningKey{{Algorithm: "HS256", Key: tokenSecret}},
 				Skew: tt.skew,
 			})
-			v, err := tokens.Verify(hs256(`{"alg":"HS256"}`, `{"jti":"`+tokenID+`",`+tt.members+`}`, tokenSecret))
+			v, err := tokens.Verify(hs256(`{"alg":"HS256","typ":"session+jwt"}`, `{"jti":"`+tokenID+`",`+tt.members+`}`, tokenSecret))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -612,12 +630,12 @@ func TestTokenErrorsHoldNothingOfTheToken(t *testing.T) {
 	const marker = "MARKER7"
 	for _, token := range []string{
 		marker, marker + "." + marker + "." + marker,
-		hs256(`{"alg":"`+marker+`"}`, `{}`, tokenSecret),
-		hs256(`{"alg":"HS256","kid":"`+marker+`"}`, `{}`, tokenSecret),
+		hs256(`{"typ":"session+jwt","alg":"`+marker+`"}`, `{}`, tokenSecret),
+		hs256(`{"alg":"HS256","typ":"session+jwt","kid":"`+marker+`"}`, `{}`, tokenSecret),
 		hs256(`{"alg":"HS256","`+marker+`":"a","`+marker+`":"a"}`, `{}`, tokenSecret),
-		hs256(`{"alg":"HS256"}`, `{"jti":"`+marker+`"}`, tokenSecret),
-		hs256(`{"alg":"HS256"}`, `{"`+marker+`":`+marker+`}`, tokenSecret),
-		hs256(`{"alg":"HS256"}`, `{"`+marker+`":1e999}`, tokenSecret),
+		hs256(`{"alg":"HS256","typ":"session+jwt"}`, `{"jti":"`+marker+`"}`, tokenSecret),
+		hs256(`{"alg":"HS256","typ":"session+jwt"}`, `{"`+marker+`":`+marker+`}`, tokenSecret),
+		hs256(`{"alg":"HS256","typ":"session+jwt"}`, `{"`+marker+`":1e999}`, tokenSecret),
 	} {
 		_, err := secretTokens(t).Verify(token)
 		if err == nil || strings.Contains(err.Error(), marker) {
@@ -666,9 +684,9 @@ func TestTokenKeyRotation(t *testing.T) {
 		tokens := newTokens(t, keys(es))
 		point, _ := p256Key().PublicKey.Bytes()
 		for _, secret := range [][]byte{point, point[1:], {}} {
-			checkVerify(t, tokens, hs256(`{"alg":"HS256"}`, `{"jti":"`+tokenID+`"}`, secret), false)
-			checkVerify(t, tokens, hs256(`{"alg":"ES256"}`, `{"jti":"`+tokenID+`"}`, secret), false)
-			checkVerify(t, tokens, hs256(`{"alg":"HS256","kid":"es"}`, `{"jti":"`+tokenID+`"}`, secret), false)
+			checkVerify(t, tokens, hs256(`{"alg":"HS256","typ":"session+jwt"}`, `{"jti":"`+tokenID+`"}`, secret), false)
+			checkVerify(t, tokens, hs256(`{"alg":"ES256","typ":"session+jwt"}`, `{"jti":"`+tokenID+`"}`, secret), false)
+			checkVerify(t, tokens, hs256(`{"alg":"HS256","kid":"es","typ":"session+jwt"}`, `{"jti":"`+tokenID+`"}`, secret), false)
 		}
 	})
 }
@@ -916,13 +934,13 @@ func TestTokenGolden(t *testing.T) {
 // the decoded second segment, nothing else.
 func FuzzTokenVerify(f *testing.F) {
 	seeds := []string{
-		hs256(`{"alg":"HS256","typ":"JWT"}`, `{"jti":"`+tokenID+`"}`, tokenSecret),
-		hs256(`{"alg":"HS256"}`, `{"jti":"`+tokenID+`","exp":1e300,"a":{"b":[null,true,-0.5e-3]}}`, tokenSecret),
-		hs256(`{"alg":"HS256","kid":"k1"}`, `{"jti":"`+tokenID+`","sub":"\u00e9"}`, tokenSecret),
-		hs256(`{"alg":"none"}`, `{"jti":"`+tokenID+`"}`, tokenSecret),
-		hs256(`{"alg":"HS256","alg":"none"}`, `{"jti":"`+tokenID+`","jti":"x"}`, tokenSecret),
-		b64(`{"alg":"none"}`) + "." + b64(`{"jti":"`+tokenID+`"}`) + ".",
-		`{"payload":"e30","protected":"` + b64(`{"alg":"HS256"}`) + `","signature":"","jti":"` + tokenID + `"}`,
+		hs256(`{"alg":"HS256","typ":"session+jwt"}`, `{"jti":"`+tokenID+`"}`, tokenSecret),
+		hs256(`{"alg":"HS256","typ":"session+jwt"}`, `{"jti":"`+tokenID+`","exp":1e300,"a":{"b":[null,true,-0.5e-3]}}`, tokenSecret),
+		hs256(`{"alg":"HS256","kid":"k1","typ":"session+jwt"}`, `{"jti":"`+tokenID+`","sub":"\u00e9"}`, tokenSecret),
+		hs256(`{"alg":"none","typ":"session+jwt"}`, `{"jti":"`+tokenID+`"}`, tokenSecret),
+		hs256(`{"alg":"HS256","alg":"none","typ":"session+jwt"}`, `{"jti":"`+tokenID+`","jti":"x"}`, tokenSecret),
+		b64(`{"alg":"none","typ":"session+jwt"}`) + "." + b64(`{"jti":"`+tokenID+`"}`) + ".",
+		`{"payload":"e30","protected":"` + b64(`{"alg":"HS256","typ":"session+jwt"}`) + `","signature":"","jti":"` + tokenID + `"}`,
 	}
 	golden, err := filepath.Glob("testdata/tokens/*.txt")
 	if err != nil || len(golden) == 0 {
@@ -970,6 +988,10 @@ func FuzzTokenVerify(f *testing.F) {
 		if err := json.Unmarshal(decoded[0], &header); err != nil || header["alg"] != "HS256" {
 			t.Fatalf("header %s", decoded[0])
 		}
+		typ, _ := header["typ"].(string)
+		if typ = strings.ToLower(typ); typ != "session+jwt" && typ != "application/session+jwt" {
+			t.Fatalf("header %s", decoded[0])
+		}
 		mac := hmac.New(sha256.New, tokenSecret)
 		mac.Write([]byte(segments[0] + "." + segments[1]))
 		if !hmac.Equal(mac.Sum(nil), decoded[2]) {
@@ -1009,7 +1031,7 @@ func BenchmarkTokenVerifyJunk(b *testing.B) {
 		names[i] = fmt.Sprintf(`"%02x":1`, i)
 	}
 	for name, token := range map[string]string{
-		"forged":       hs256(`{"alg":"HS256","typ":"JWT"}`, `{"jti":"`+tokenID+`"}`, longSecret),
+		"forged":       hs256(`{"alg":"HS256","typ":"session+jwt"}`, `{"jti":"`+tokenID+`"}`, longSecret),
 		"worst header": b64("{"+strings.Join(names, ",")+"}") + "." + strings.Repeat("A", 7000) + ".AAAA",
 	} {
 		b.Run(name, func(b *testing.B) {

@@ -52,6 +52,7 @@ func vectorTokens(keys ...jwt.SigningKey) (*jwt.Keyring, error) {
 	if len(mistakes) > 0 {
 		return nil, errors.New(asText(mistakes))
 	}
+	tokens.TakeAnyType()
 	return tokens, nil
 }
 
