@@ -76,6 +76,9 @@ func (t *Keyring) SplitClaims(c Claims, now time.Time) (rest Claims, subject str
 				return fail(fmt.Errorf("echosession: the claim %s: %w", name, err))
 			}
 			if name == "exp" {
+				if err := checkExp(at); err != nil {
+					return fail(fmt.Errorf("echosession: the claim exp: %w", err))
+				}
 				if !at.After(now) {
 					return fail(errors.New("echosession: the claim exp is not in the future"))
 				}
@@ -161,6 +164,18 @@ func checkNumericDate(seconds float64) error {
 	return nil
 }
 
+// checkExp refuses what the times of a [Token] cannot hold: such an exp would count as
+// none.
+func checkExp(at time.Time) error {
+	if err := checkNumericDate(float64(at.Unix())); err != nil {
+		return err
+	}
+	if !at.Before(time.Unix(0, never)) {
+		return errors.New("after the year 2262: leave it out, and the session has no end of its own")
+	}
+	return nil
+}
+
 // numericDate is the JSON form of a time: seconds, and three decimal places unless the
 // milliseconds are zero.
 func numericDate(at time.Time) json.Number {
@@ -178,8 +193,8 @@ const (
 	always = math.MinInt64
 )
 
-// nanoseconds converts a NumericDate. What int64 does not hold becomes never or
-// always.
+// nanoseconds converts a NumericDate. What int64 does not hold, from the year 2262 on or
+// before 1678, becomes never or always.
 func nanoseconds(seconds float64) int64 {
 	switch {
 	case seconds >= never/1e9:
@@ -238,6 +253,7 @@ func (t *Keyring) parsePayload(payload string) (*Token, error) {
 			v.nbf, ok = jsonTime(value)
 		case "exp":
 			v.exp, ok = jsonTime(value)
+			ok = ok && v.exp != never // or it would count as none
 		case idleClaim:
 			v.Idle, ok = jsonIdle(value)
 		case "iss":

@@ -35,3 +35,18 @@ func Comparisons(src string) (int, error) {
 	err := s.object(1, nil)
 	return s.compared, err
 }
+
+// Collide adds an entry for token in the place of another token, as if the two had one
+// hash.
+func (c *Cache) Collide(token string, v *Token, with string) {
+	s, h := c.shard(with)
+	s.put(h, &Cached{Token: v, token: token}, c.limit)
+}
+
+// Age makes the younger generation of every shard the elder one.
+func (c *Cache) Age() {
+	for i := range c.shards {
+		s := &c.shards[i]
+		s.elder, s.young, s.size = s.young, nil, 0
+	}
+}

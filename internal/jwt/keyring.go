@@ -213,6 +213,10 @@ func newKey(sk SigningKey, withKid bool) (k key, errs []error) {
 	} else if k.verifier, err = jws.NewVerifier(jwa.SignatureAlgorithm(sk.Algorithm)); err != nil {
 		errs = append(errs, err)
 	}
+	if alg.curve != nil {
+		order := orderOf(alg.curve)
+		k.signer, k.verifier = lowSigner{k.signer, order}, lowVerifier{k.verifier, order}
+	}
 	encoded, err := json.Marshal(header)
 	if err != nil {
 		errs = append(errs, err)
@@ -405,7 +409,7 @@ func (t *Keyring) Issue(p Params) (token string, v *Token, err error) {
 		claims[idleClaim] = max(0, p.Idle.Milliseconds())
 	}
 	if !p.Exp.IsZero() {
-		if err := checkNumericDate(float64(p.Exp.Unix())); err != nil {
+		if err := checkExp(p.Exp); err != nil {
 			return "", nil, fmt.Errorf("echosession: the time of expiry: %w", err)
 		}
 		claims["exp"] = numericDate(p.Exp)
