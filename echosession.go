@@ -120,8 +120,8 @@ type Config struct {
 	MaxAge time.Duration
 
 	// AbsoluteTimeout is the longest a session lives after [Session.Create], however
-	// much it is used. It is the exp of the token. Rotation does not prolong it. At
-	// least a second. Default 0: none.
+	// much it is used. It is the exp of the token. Rotation does not prolong it. From a
+	// second to 36,500 days. Default 0: none.
 	AbsoluteTimeout time.Duration
 
 	// TouchInterval is the least time between two restarts of the idle timeout. A use
