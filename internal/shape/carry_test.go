@@ -341,3 +341,42 @@ func asJSON(v any) []byte {
 	}
 	return b
 }
+
+// forest is a type that a value can nest deeply: a list of lists of lists.
+type forest struct {
+	N     int      `msgpack:"n"`
+	Trees []forest `msgpack:"t"`
+}
+
+// deepForest returns an encoding that nests depth levels, is about size bytes long and
+// has one field in its innermost struct that a forest does not have.
+func deepForest(depth, size int) []byte {
+	data := append([]byte{0x83, 0xa1, 'n', 1, 0xa1, 't', 0xc0, 0xa1, '?'}, 1)
+	for range depth - 1 {
+		leaves := (size - len(data)) / (depth * 7)
+		level := []byte{0x82, 0xa1, 'n', 2, 0xa1, 't', 0xdc, byte((leaves + 1) >> 8), byte(leaves + 1)}
+		for i := range leaves {
+			level = append(level, 0x82, 0xa1, 'n', byte(i%128), 0xa1, 't', 0xc0)
+		}
+		data = append(level, data...)
+	}
+	return data
+}
+
+// Carrying takes time in proportion to the size of the data, however deeply it nests.
+func TestCarryIsLinear(t *testing.T) {
+	sh := newShape[forest](t)
+	for _, depth := range []int{2, 4, 8, 16, 29} {
+		prev := deepForest(depth, 60<<10)
+		v := decode[forest](t, sh, prev)
+		fresh := encode(t, sh, &v, nil)
+		merged, steps := sh.CarrySteps(fresh, prev)
+		t.Logf("%d levels, %d bytes: %d tokens", depth, len(prev), steps)
+		if !bytes.Equal(merged, prev) {
+			t.Fatalf("%d levels: the unknown field is lost", depth)
+		}
+		if steps < len(fresh)/10 || steps > 4*(len(prev)+len(fresh)) {
+			t.Errorf("%d levels, %d bytes: %d tokens read", depth, len(prev), steps)
+		}
+	}
+}

@@ -10,3 +10,9 @@ func (sh *Shape) FieldNames() (names []string) {
 	}
 	return names
 }
+
+// CarrySteps is Carry, and counts the tokens that it reads.
+func (sh *Shape) CarrySteps(fresh, prev []byte) ([]byte, int) {
+	c := newCarrier(fresh, prev)
+	return c.carry(nil, sh, place{}, place{}), c.steps
+}
