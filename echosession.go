@@ -189,8 +189,11 @@ type Config struct {
 	// the fields that this binary's T does not know through an Update.
 	Codec Codec
 
-	// MaxRecordSize is how many bytes a session may take in the store, encoded.
-	// Default 64 KiB.
+	// MaxRecordSize is how many bytes a session may take in the store, encoded. Larger
+	// sessions are not written ([ErrTooLarge]), and not read ([ErrCorrupt]): before you
+	// lower it, see that no session is larger, and raise it on all instances before
+	// sessions grow. In memory the data may take 64 times as much, by an estimate from
+	// the lengths of its slices, maps and strings. Default 64 KiB.
 	MaxRecordSize int
 
 	// EncryptionKeys encrypt the sessions' data in the store with AES-256-GCM.

@@ -201,7 +201,7 @@ func (s *serializer) encode(h recordHeader, v any, prev []byte) ([]byte, error) 
 		if err != nil {
 			return nil, err
 		}
-		unknown, err := s.shape.Check(p.data)
+		unknown, err := s.shape.Check(p.data, s.maxSize)
 		if err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrCorrupt, err)
 		}
@@ -235,7 +235,7 @@ func (s *serializer) encode(h recordHeader, v any, prev []byte) ([]byte, error) 
 	case errors.Is(err, shape.ErrLimit):
 		return nil, fmt.Errorf("%w: the record has more than the %d bytes allowed (MaxRecordSize): "+
 			"keep bulky data elsewhere and its key in the session", ErrTooLarge, s.maxSize)
-	case errors.Is(err, shape.ErrDepth):
+	case errors.Is(err, shape.ErrDepth), errors.Is(err, shape.ErrSize):
 		return nil, fmt.Errorf("%w: %w", ErrTooLarge, err)
 	default:
 		return nil, fmt.Errorf("echosession: encode the session data: %w", err)
@@ -273,7 +273,7 @@ func (s *serializer) rewrite(prev []byte, newID string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.seal(append(buf, p.tail...), len(buf))
+	return s.finish(append(buf, p.tail...), len(buf))
 }
 
 // decode reads a record into v, a pointer to a zero T, or only its header when v
@@ -306,7 +306,7 @@ func (s *serializer) decode(id string, record []byte, v any) (recordHeader, erro
 		return p.header, nil
 	}
 
-	if err := s.shape.Decode(p.data, reflect.ValueOf(v).Elem()); err != nil {
+	if err := s.shape.Decode(p.data, reflect.ValueOf(v).Elem(), s.maxSize); err != nil {
 		return recordHeader{}, fmt.Errorf("%w: %w", ErrCorrupt, err)
 	}
 	return p.header, nil
@@ -357,6 +357,8 @@ func (s *serializer) open(record []byte) (opened, error) {
 	format := record[1]
 	sealed := format >= formatSealedMsgpack
 	switch {
+	case len(record) > s.maxSize:
+		return opened{}, corrupt(fmt.Sprintf("it has %d bytes, and %d are allowed (MaxRecordSize)", len(record), s.maxSize))
 	case (format == formatCodec || format == formatSealedCodec) != (s.codec != nil):
 		return opened{}, corrupt("another codec wrote it")
 	case sealed && len(s.seals) == 0:

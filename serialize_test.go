@@ -11,6 +11,7 @@ import (
 	"math"
 	"path/filepath"
 	"reflect"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -469,6 +470,74 @@ func TestTooLarge(t *testing.T) {
 				t.Errorf("the longest record has %d bytes, want 1000", longest)
 			}
 		})
+	}
+}
+
+// A record that is larger than it may be is not read, whoever wrote it, and it stays.
+func TestTooLargeToRead(t *testing.T) {
+	for format, s := range everyFormat[string](t) {
+		t.Run(format, func(t *testing.T) {
+			small := *s
+			small.maxSize = 1000
+			v := "x"
+			for len(encode(t, s, aHeader(), &v, nil)) < 1000 {
+				v += "x"
+			}
+			fits := encode(t, s, aHeader(), &v, nil)
+			v += "x"
+			exceeds := encode(t, s, aHeader(), &v, nil)
+			if len(fits) != 1000 || len(exceeds) != 1001 {
+				t.Fatalf("%d and %d bytes", len(fits), len(exceeds))
+			}
+			if _, err := small.decode(idA, fits, new(string)); err != nil {
+				t.Errorf("1000 bytes: %v", err)
+			}
+			got := ""
+			if _, err := small.decode(idA, exceeds, &got); !errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), "MaxRecordSize") || got != "" {
+				t.Errorf("1001 bytes: %v", err)
+			}
+			if _, err := small.header(exceeds); !errors.Is(err, ErrCorrupt) {
+				t.Errorf("its header: %v", err)
+			}
+			if _, err := small.rewrite(exceeds, idB); !errors.Is(err, ErrCorrupt) {
+				t.Errorf("rewritten: %v", err)
+			}
+			if _, err := small.decode(idB, exceeds, &got); !errors.Is(err, ErrStoreUnavailable) {
+				t.Errorf("another's: %v", err)
+			}
+		})
+	}
+	t.Run("what is sealed for the first time", func(t *testing.T) {
+		v := strings.Repeat("x", 900)
+		prev := encode(t, plain[string](t), aHeader(), &v, nil)
+		s := serializerOf[string](t, serializerConfig{maxSize: len(prev), encryptionKeys: [][]byte{key(1)}, allowPlaintext: true})
+		if record, err := s.rewrite(prev, idB); !errors.Is(err, ErrTooLarge) {
+			t.Errorf("%d bytes, %v: nothing is written that is not read", len(record), err)
+		}
+	})
+}
+
+// Few bytes may stand for much memory: that is a structure which no limit of bytes sees.
+func TestTooLargeDecoded(t *testing.T) {
+	type large struct{ A, B, C, D [32]int64 }
+	const n = 2 << 20
+	s := serializerOf[[]large](t, serializerConfig{maxSize: n + 100})
+	r := record(append([]byte{0xdd, 0, n >> 16, 0, 0}, bytes.Repeat([]byte{0xc0}, n)...))
+	var v []large
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	_, err := s.decode(idA, r, &v)
+	runtime.ReadMemStats(&after)
+	if got := after.TotalAlloc - before.TotalAlloc; !errors.Is(err, ErrCorrupt) || got > 4096 {
+		t.Errorf("%d bytes allocated for %d, error %v", got, len(r), err)
+	}
+	few := serializerOf[[]map[string]int](t, serializerConfig{maxSize: 3200})
+	maps := make([]map[string]int, 1000)
+	for i := range maps {
+		maps[i] = map[string]int{"": 0}
+	}
+	if _, err := few.encode(aHeader(), &maps, nil); !errors.Is(err, ErrTooLarge) || !strings.Contains(err.Error(), "64 times") {
+		t.Errorf("encoded: %v", err)
 	}
 }
 

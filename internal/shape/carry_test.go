@@ -247,7 +247,7 @@ func TestNoPredecessor(t *testing.T) {
 	v := aNewer()
 	oldSide := newShape[older](t)
 	o := decode[older](t, oldSide, encode(t, newShape[newer](t), &v, nil))
-	unknown, err := oldSide.Check(encode(t, oldSide, &o, nil))
+	unknown, err := oldSide.Check(encode(t, oldSide, &o, nil), 64<<10)
 	if err != nil || unknown {
 		t.Errorf("fields of another release without an encoding of one: %t, %v", unknown, err)
 	}
@@ -295,7 +295,7 @@ func TestManyUnknownFields(t *testing.T) {
 			t.Fatal(err)
 		}
 		sh := newShape[olderInner](t)
-		if unknown, err := sh.Check(prev); err != nil || !unknown {
+		if unknown, err := sh.Check(prev, 64<<10); err != nil || !unknown {
 			t.Fatalf("%d unknown fields: %t, %v", n, unknown, err)
 		}
 		data := sh.Carry([]byte{0xc0}, []byte{0x81, 0xa1, 'a', 0x02}, prev)

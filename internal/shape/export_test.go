@@ -1,7 +1,7 @@
 package shape
 
 // Scan is Check without the text that says where the mistake is, which takes memory.
-func (sh *Shape) Scan(data []byte) error { return (&Scanner{Data: data}).all(sh) }
+func (sh *Shape) Scan(data []byte) error { return bounded(data, 64<<10).all(sh) }
 
 // FieldNames returns the names under which the fields of a struct are written.
 func (sh *Shape) FieldNames() (names []string) {

@@ -90,8 +90,9 @@ func (sh *Shape) lookup(name []byte, expected *int) *shapeField {
 }
 
 var (
-	timeType = reflect.TypeFor[time.Time]()
-	anyType  = reflect.TypeFor[any]()
+	timeType   = reflect.TypeFor[time.Time]()
+	anyType    = reflect.TypeFor[any]()
+	stringType = reflect.TypeFor[string]()
 )
 
 // A Mistake is one reason why a type cannot be stored.
@@ -148,7 +149,7 @@ func (b *schema) finish() {
 	}
 	for _, sh := range b.shapes {
 		data, err := marshalMsgpack(reflect.Zero(sh.typ))
-		if err == nil && (&Scanner{Data: data}).all(sh) == nil {
+		if err == nil && unbounded(data).all(sh) == nil {
 			sh.zero = data
 		}
 	}
