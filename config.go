@@ -239,7 +239,8 @@ func (c *compiler) useRecords(t reflect.Type) {
 		c.bad("AllowPlaintext", "it goes with EncryptionKeys; without them every record is plaintext")
 	}
 	s, mistakes := newSerializer(t, serializerConfig{
-		codec: cfg.Codec, encryptionKeys: cfg.EncryptionKeys, allowPlaintext: cfg.AllowPlaintext, maxSize: cfg.MaxRecordSize,
+		codec: cfg.Codec, encryptionKeys: cfg.EncryptionKeys, allowPlaintext: cfg.AllowPlaintext,
+		keyspace: cfg.Keyspace, maxSize: cfg.MaxRecordSize,
 	})
 	for _, m := range mistakes {
 		c.errs = append(c.errs, &m)
