@@ -2,6 +2,10 @@ package echosession
 
 import (
 	"bytes"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/hkdf"
+	"crypto/sha256"
 	"encoding/binary"
 	"encoding/gob"
 	"encoding/hex"
@@ -404,6 +408,98 @@ func TestSealing(t *testing.T) {
 		moved := append(bytes.Clone(sealedRecord[:20]), other[20:]...)
 		if _, err := one.decode(idA, moved, new(Account)); !errors.Is(err, ErrCorrupt) {
 			t.Errorf("error %v, want ErrCorrupt", err)
+		}
+	})
+}
+
+// A record opens for the session and the instance that it was sealed for, with the key
+// whose fingerprint it has.
+func TestSealingKeys(t *testing.T) {
+	in := func(keyspace string, keys ...[]byte) *serializer {
+		return serializerOf[string](t, serializerConfig{maxSize: 64 << 10, keyspace: keyspace, encryptionKeys: keys})
+	}
+	v := "secret"
+	users := in("sess:", key(1))
+	sealed := encode(t, users, aHeader(), &v, nil)
+	opens := func(s *serializer, record []byte) bool {
+		_, err := s.decode(formatID(record[idStart:]), record, new(string))
+		if err != nil && !errors.Is(err, ErrCorrupt) {
+			t.Errorf("error %v, want ErrCorrupt", err)
+		}
+		return err == nil
+	}
+	if !opens(users, sealed) || !opens(in("sess:", key(1)), sealed) {
+		t.Error("it does not open where it belongs")
+	}
+	for _, keyspace := range []string{"", "sess", "sess:a", "admin:", "sess:\x00", "\x00sess:"} {
+		if opens(in(keyspace, key(1)), sealed) {
+			t.Errorf("it opens in keyspace %q", keyspace)
+		}
+	}
+
+	t.Run("as the documentation says", func(t *testing.T) {
+		at := bytes.Index(sealed, []byte{0xc4, 4}) // the fingerprint
+		fingerprint := sealed[at+2 : at+6]
+		secret := must(hkdf.Extract(sha256.New, key(1), nil))
+		if want := must(hkdf.Expand(sha256.New, secret, "echosession/1\x00fingerprint", 4)); !bytes.Equal(fingerprint, want) {
+			t.Errorf("fingerprint %x, want %x", fingerprint, want)
+		}
+		info := "echosession/1\x00sess:\x00" + string(sealed[idStart:idStart+idLen])
+		block := must(aes.NewCipher(must(hkdf.Expand(sha256.New, secret, info, 32))))
+		gcm := must(cipher.NewGCMWithRandomNonce(block))
+		head, box := sealed[:at+6], sealed[at+8:]
+		if sealed[at+6] != 0xc4 || int(sealed[at+7]) != len(box) {
+			t.Fatalf("%x behind the fingerprint", sealed[at+6:at+8])
+		}
+		tail, err := gcm.Open(nil, nil, box, slices.Concat(head, []byte("sess:")))
+		if err != nil || string(tail) != "\xa3ada\xc0\xa6secret" {
+			t.Errorf("%q, %v", tail, err)
+		}
+	})
+	t.Run("each session has its own", func(t *testing.T) {
+		a := must(users.seals[0].aead("sess:", sealed[idStart:idStart+idLen]))
+		b := must(users.seals[0].aead("sess:", bytes.Repeat([]byte{1}, idLen)))
+		box := a.Seal(nil, nil, []byte("x"), nil)
+		if _, err := b.Open(nil, nil, box, nil); err == nil {
+			t.Error("two sessions have one key")
+		}
+		if _, err := a.Open(nil, nil, box, nil); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Run("the keyspace is authenticated too", func(t *testing.T) {
+		// As if the two instances had one key for the session.
+		other := in("sess:", key(1))
+		head := sealed[:bytes.Index(sealed, []byte{0xc4, 4})+6]
+		tail := must(users.open(sealed)).tail
+		gcm := must(other.seals[0].aead("sess:", head[idStart:idStart+idLen]))
+		box := gcm.Seal(nil, nil, tail, slices.Concat(head, []byte("admin:")))
+		if opens(other, slices.Concat(head, []byte{0xc4, byte(len(box))}, box)) {
+			t.Error("it opens with another keyspace as additional data")
+		}
+	})
+	t.Run("only the one of the fingerprint is tried", func(t *testing.T) {
+		s := in("sess:", key(2), key(1))
+		if !opens(s, sealed) {
+			t.Error("a later key does not open")
+		}
+		s.seals[1].fingerprint[0] ^= 1
+		if opens(s, sealed) {
+			t.Error("a key with another fingerprint opened")
+		}
+	})
+	t.Run("and each that has it", func(t *testing.T) {
+		s := in("sess:", key(2), key(1))
+		s.seals[0].fingerprint = s.seals[1].fingerprint
+		if !opens(s, sealed) {
+			t.Error("a key with the fingerprint of another hides it")
+		}
+	})
+	t.Run("the first one seals again", func(t *testing.T) {
+		s := in("sess:", key(2), key(1))
+		moved := must(s.rewrite(sealed, idB))
+		if opens(users, moved) || !opens(in("sess:", key(2)), moved) {
+			t.Error("the old key opens what was rotated")
 		}
 	})
 }
