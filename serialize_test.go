@@ -1110,6 +1110,74 @@ func TestNewerHeadSurvives(t *testing.T) {
 	}
 }
 
+// What a session does through its life changes nothing of its head but the ID and the
+// end of its lifetime.
+func TestTheHeadOutlivesRotationAndUpdate(t *testing.T) {
+	for name, keys := range map[string][][]byte{"plain": nil, "sealed": {key(1)}} {
+		t.Run(name, func(t *testing.T) {
+			store := NewMemoryStore()
+			t.Cleanup(func() { store.Close() })
+			m, err := New[Account](Config{Store: store, Secret: key(9), EncryptionKeys: keys, AbsoluteTimeout: time.Hour})
+			if err != nil {
+				t.Fatal(err)
+			}
+			e := m.engine
+			v := AnAccount()
+			l, err := e.create(t.Context(), &v, createParams{subject: "ada", maxAge: time.Minute, limited: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if l.header.authenticatedAt.IsZero() || l.header.authenticatedAt != l.header.createdAt {
+				t.Errorf("created at %v, authenticated at %v", l.header.createdAt, l.header.authenticatedAt)
+			}
+			stored := must(e.serializer.header(l.record))
+			if stored != l.header {
+				t.Errorf("stored %+v, not %+v", stored, l.header)
+			}
+
+			// As another release writes it.
+			want := stored
+			want.authenticatedAt = want.authenticatedAt.Add(3 * time.Second)
+			want.remembered, want.device, want.actor, want.binding = true, "phone", "root", "bound"
+			want.newer.flags, want.newer.extras, want.newer.n = 0x80, "\x63\xc0", 1
+			record := encode(t, e.serializer, want, &v, nil)
+			if err := store.Replace(t.Context(), l.ref, revisionOf(l.record), record, time.Minute); err != nil {
+				t.Fatal(err)
+			}
+			opened, err := e.open(t.Context(), l.token, new(Account))
+			if err != nil || opened.header != want {
+				t.Fatalf("opened %+v, %v", opened.header, err)
+			}
+			same := func(what string, l *live, err error) *live {
+				t.Helper()
+				if err != nil {
+					t.Fatalf("%s: %v", what, err)
+				}
+				want.id = l.ref.ID
+				if l.header != want {
+					t.Errorf("%s: header %+v\nwant %+v", what, l.header, want)
+				}
+				if got := must(e.serializer.header(l.record)); got != want {
+					t.Errorf("%s: stored %+v\nwant %+v", what, got, want)
+				}
+				return l
+			}
+			update := func(l *live) (*live, error) {
+				fresh := func() any { return new(Account) }
+				return e.update(t.Context(), l, nil, fresh, func(v any) error { v.(*Account).Name += "!"; return nil })
+			}
+			next, err := update(opened)
+			next = same("updated", next, err)
+			next, err = e.rotate(t.Context(), next)
+			next = same("rotated", next, err)
+			next, err = update(next)
+			next = same("updated again", next, err)
+			next, err = e.reload(t.Context(), next, new(Account))
+			same("reloaded", next, err)
+		})
+	}
+}
+
 // Nothing unknown is found by a walk alone.
 func TestPredecessorCostsNoAllocation(t *testing.T) {
 	s := plain[Account](t)
