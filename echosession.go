@@ -67,7 +67,10 @@ type Config struct {
 	Store Store
 
 	// Keyspace begins the name of every Redis key. Instances that share a Redis
-	// need different ones. Default "sess:". It has no effect with Store.
+	// need different ones. With Store it names no key. With EncryptionKeys it also names
+	// the instance in its records, whatever the store: a record does not open in
+	// another instance, and changing Keyspace ends every session that is encrypted.
+	// Default "sess:".
 	Keyspace string
 
 	// StoreTimeout bounds each call of the store. At least a millisecond. Default 1
