@@ -103,7 +103,7 @@ func TestARotatedTokenSaysWhatItsPredecessorSaid(t *testing.T) {
 	eachStore(t, func(t *testing.T, cfg echosession.Config) {
 		cfg.Issuer, cfg.Audience = "https://issuer.example", []string{"a", "b"}
 		m := newManager[User](t, cfg)
-		given := echosession.Claims{"role": "admin", "list": []int{1, 2}, "sub": "ada", "exp": time.Now().Add(time.Hour).Truncate(time.Second)}
+		given := echosession.Claims{"role": "admin", "list": []int{1, 2}, "big": json.Number("9007199254740993"), "sub": "ada", "exp": time.Now().Add(time.Hour).Truncate(time.Second)}
 		sess, err := m.Create(t.Context(), User{}, echosession.WithClaims(given), echosession.WithMaxAge(90*time.Minute))
 		if err != nil {
 			t.Fatal(err)
@@ -124,7 +124,7 @@ func TestARotatedTokenSaysWhatItsPredecessorSaid(t *testing.T) {
 			delete(payload, "jti")
 			delete(payload, "iat")
 		}
-		want := []string{"aud", "exp", "idle", "iss", "list", "role", "sub"}
+		want := []string{"aud", "big", "exp", "idle", "iss", "list", "role", "sub"}
 		if names := slices.Sorted(maps.Keys(after)); !slices.Equal(names, want) || !reflect.DeepEqual(before, after) {
 			t.Errorf("claims %v\nwere   %v", after, before)
 		}

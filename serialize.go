@@ -540,11 +540,7 @@ func readTime(scan *shape.Scanner, createdAt time.Time) (time.Time, bool) {
 	if tok.Form != shape.FormInt && (tok.Form != shape.FormUint || tok.N > maxTime) {
 		return time.Time{}, false
 	}
-	after := int64(tok.N)
-	if after < -maxTime {
-		return time.Time{}, false
-	}
-	ms := createdAt.UnixMilli() + after
+	ms := createdAt.UnixMilli() + int64(tok.N)
 	return time.UnixMilli(ms).UTC(), 0 <= ms && ms <= maxTime
 }
 

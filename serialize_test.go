@@ -193,6 +193,14 @@ func TestHeaderIsRoundedToMilliseconds(t *testing.T) {
 	if got.idle != time.Millisecond {
 		t.Errorf("idle timeout %v: one under a millisecond must not become none", got.idle)
 	}
+	h = recordHeader{id: idA, createdAt: createdAt, authenticatedAt: time.UnixMilli(-1), deadline: time.UnixMilli(maxTime + 1)}
+	got, err = s.header(encode(t, s, h, new(Account), nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.authenticatedAt.UnixMilli() != 0 || got.deadline.UnixMilli() != maxTime {
+		t.Errorf("what no record holds is written as %v and %v", got.authenticatedAt, got.deadline)
+	}
 }
 
 func TestEncodeRefusesHeader(t *testing.T) {
@@ -1176,6 +1184,40 @@ func TestTheHeadOutlivesRotationAndUpdate(t *testing.T) {
 			next, err = e.reload(t.Context(), next, new(Account))
 			same("reloaded", next, err)
 		})
+	}
+}
+
+// A rotated token takes subject and end from the record: what its predecessor said of
+// them is not among the caller's claims.
+func TestRotationTakesTheEndFromTheRecord(t *testing.T) {
+	store := NewMemoryStore()
+	t.Cleanup(func() { store.Close() })
+	m, err := New[Account](Config{Store: store, Secret: key(9), AbsoluteTimeout: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := m.engine
+	v := AnAccount()
+	l, err := e.create(t.Context(), &v, createParams{subject: "ada"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	endless := l.header
+	endless.deadline = time.Time{}
+	record := encode(t, e.serializer, endless, &v, nil)
+	if err := store.Replace(t.Context(), l.ref, revisionOf(l.record), record, time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	opened, err := e.open(t.Context(), l.token, new(Account))
+	if err != nil {
+		t.Fatal(err)
+	}
+	next, err := e.rotate(t.Context(), opened)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if at, ok := next.tok.ExpiresAt(); ok || next.tok.Subject != "ada" {
+		t.Errorf("subject %q, end %v", next.tok.Subject, at)
 	}
 }
 

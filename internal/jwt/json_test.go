@@ -41,6 +41,9 @@ func TestScanJSONObject(t *testing.T) {
 		if err := jwt.ScanJSONObject("{"+b.String()[1:]+`,"7":1}`, nil); err == nil {
 			t.Error("the late duplicate passed")
 		}
+		if err := jwt.ScanJSONObject("{"+b.String()[1:]+`,"late":1,"99":1}`, nil); err == nil {
+			t.Error("the duplicate of a late member passed")
+		}
 	})
 	for _, src := range []string{
 		"", " ", "{", "}", "{}}", "{} x", "{,}", `{"a"}`, `{"a":}`, `{"a":1,}`, `{"a" 1}`, `{a:1}`, `{'a':1}`, `{"a":1 "b":2}`, `{"a":[1,]}`,

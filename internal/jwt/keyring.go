@@ -117,7 +117,7 @@ const sessionType = "session+jwt"
 // it another type.
 func isSessionType(typ string) bool {
 	if strings.ContainsFunc(typ, func(r rune) bool { return r >= utf8.RuneSelf }) {
-		return false // the long s folds to an s
+		return false // the lower case of a dotted I is an i
 	}
 	typ = strings.ToLower(typ)
 	return typ == sessionType || typ == "application/"+sessionType

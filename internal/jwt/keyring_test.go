@@ -340,6 +340,7 @@ func TestTokenHeader(t *testing.T) {
 		"typ with a suffix":                {`{"alg":"HS256","typ":"session+jwt+jwt"}`, false},
 		"typ without its suffix":           {`{"alg":"HS256","typ":"session"}`, false},
 		"typ of letters that fold":         {`{"alg":"HS256","typ":"\u017fession+jwt"}`, false},
+		"typ of letters with a lower case": {`{"alg":"HS256","typ":"sess\u0130on+jwt"}`, false},
 		"typ twice":                        {`{"alg":"HS256","typ":"session+jwt","typ":"session+jwt"}`, false},
 		"Typ":                              {`{"alg":"HS256","Typ":"session+jwt"}`, false},
 		"white space":                      {" {\r\n\t\"alg\" : \"HS256\" , \"typ\":\"session+jwt\"} ", true},

@@ -243,6 +243,51 @@ func TestElementsMatchAcrossReleases(t *testing.T) {
 	}
 }
 
+// What decides which element is whose: everything that T can see of it.
+func TestElementsMatchByContent(t *testing.T) {
+	type oldItem struct {
+		SKU string
+		Arr [2]int
+		Str [1]olderInner
+		Ptr *olderInner
+		Map map[string]int
+	}
+	type newItem struct {
+		SKU, Gift string
+		Arr       *[2]int         `msgpack:",omitempty"`
+		Str       *[1]olderInner  `msgpack:",omitempty"`
+		Ptr       *olderInner     `msgpack:",omitempty"`
+		Map       *map[string]int `msgpack:",omitempty"`
+	}
+	type oldT struct{ Cart []oldItem }
+	type newT struct{ Cart []newItem }
+	for name, items := range map[string][2]newItem{
+		"absent":                 {{SKU: "a"}, {SKU: "b"}},
+		"an array":               {{Arr: &[2]int{}}, {Arr: &[2]int{1, 0}}},
+		"its second element":     {{Arr: &[2]int{}}, {Arr: &[2]int{0, 1}}},
+		"absent, and not zero":   {{}, {Arr: &[2]int{1, 0}}},
+		"an array of structs":    {{Str: &[1]olderInner{}}, {Str: &[1]olderInner{{1}}}},
+		"absent and nil":         {{}, {Ptr: &olderInner{}}},
+		"a pointer":              {{Ptr: &olderInner{1}}, {Ptr: &olderInner{2}}},
+		"a map, empty or absent": {{}, {Map: &map[string]int{}}},
+		"a map":                  {{Map: &map[string]int{"a": 1}}, {Map: &map[string]int{"a": 2}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			items[0].Gift, items[1].Gift = "first", "second"
+			v := newT{items[:]}
+			prev := encode(t, newShape[newT](t), &v, nil)
+			for i := range 2 {
+				o := decode[oldT](t, newShape[oldT](t), prev)
+				o.Cart = o.Cart[i : i+1]
+				got := decode[newT](t, newShape[newT](t), encode(t, newShape[oldT](t), &o, prev))
+				if len(got.Cart) != 1 || got.Cart[0].Gift != items[i].Gift {
+					t.Errorf("element %d is followed by %+v", i, got.Cart)
+				}
+			}
+		})
+	}
+}
+
 func TestNoPredecessor(t *testing.T) {
 	v := aNewer()
 	oldSide := newShape[older](t)

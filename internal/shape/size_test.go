@@ -114,3 +114,44 @@ func TestWhatIsTooLargeDecodedIsNotEncoded(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// What memory a value is taken for, so that each kind of value counts.
+func TestEstimate(t *testing.T) {
+	type pair struct{ A, B int64 }
+	for _, c := range []struct {
+		name string
+		sh   *shape.Shape
+		data string
+		want uint64
+	}{
+		{"number", newShape[int](t), "01", 0},
+		{"text", newShape[string](t), "a3 616263", 3},
+		{"bytes", newShape[[]byte](t), "c4 03 616263", 3},
+		{"array of bytes", newShape[[3]byte](t), "c4 03 616263", 0},
+		{"nil", newShape[*pair](t), "c0", 0},
+		{"pointer", newShape[*pair](t), "80", 16},
+		{"list of pairs", newShape[[]pair](t), "92 80 c0", 32},
+		{"list of pointers", newShape[[]*pair](t), "92 80 c0", 16 + 16},
+		{"list of text", newShape[[]string](t), "92 a161 a2 6162", 32 + 3},
+		{"list of nothing", newShape[[]pair](t), "90", 0},
+		{"array of pairs", newShape[[2]pair](t), "92 80 80", 0},
+		{"empty map", newShape[map[string]int](t), "80", 48},
+		{"small map", newShape[map[string]int64](t), "81 a161 01", 48 + 8*(16+8+1) + 1},
+		{"map of nine", newShape[map[uint8]uint8](t), "89 0000 0100 0200 0300 0400 0500 0600 0700 0800", 48 + 18*3},
+		{"map of large", newShape[map[uint8]large](t), "81 00 80", 1024 + 48 + 8*(1+8+1)},
+		{"struct with text", newShape[struct{ A, B string }](t), "82 a141 a161 a142 a3616263", 4},
+		{"unknown field", newShape[pair](t), "81 a13f 93 a3616263 90 80", 0},
+		{"any: nil and bool", newShape[[]any](t), "92 c0 c3", 32},
+		{"any: numbers", newShape[any](t), "93 01 ca 00000000 ff", 24 + 48 + 24},
+		{"any: text", newShape[any](t), "a3 616263", 27},
+		{"any: bytes", newShape[any](t), "c4 03 616263", 27},
+		{"any: time", newShape[any](t), "d6 ff 00000001", 28},
+		{"any: empty list", newShape[any](t), "90", 24},
+		{"any: map", newShape[any](t), "81 a161 c0", 48 + 8*(16+16+1) + 25},
+		{"any: nested", newShape[any](t), "91 91 01", 24 + 16 + 24 + 16 + 8},
+	} {
+		if got, err := c.sh.Estimate(unhex(t, c.data)); err != nil || got != c.want {
+			t.Errorf("%s: %d, %v, want %d", c.name, got, err, c.want)
+		}
+	}
+}
