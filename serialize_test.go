@@ -465,8 +465,8 @@ func TestSealingKeys(t *testing.T) {
 		}
 	})
 	t.Run("each session has its own", func(t *testing.T) {
-		a := must(users.seals[0].aead("sess:", sealed[idStart:idStart+idLen]))
-		b := must(users.seals[0].aead("sess:", bytes.Repeat([]byte{1}, idLen)))
+		a := must(users.seals[0].aead(sealed[idStart : idStart+idLen]))
+		b := must(users.seals[0].aead(bytes.Repeat([]byte{1}, idLen)))
 		box := a.Seal(nil, nil, []byte("x"), nil)
 		if _, err := b.Open(nil, nil, box, nil); err == nil {
 			t.Error("two sessions have one key")
@@ -480,7 +480,7 @@ func TestSealingKeys(t *testing.T) {
 		other := in("sess:", key(1))
 		head := sealed[:bytes.Index(sealed, []byte{0xc4, 4})+6]
 		tail := must(users.open(sealed)).tail
-		gcm := must(other.seals[0].aead("sess:", head[idStart:idStart+idLen]))
+		gcm := must(other.seals[0].aead(head[idStart : idStart+idLen]))
 		box := gcm.Seal(nil, nil, tail, slices.Concat(head, []byte("admin:")))
 		if opens(other, slices.Concat(head, []byte{0xc4, byte(len(box))}, box)) {
 			t.Error("it opens with another keyspace as additional data")
@@ -751,9 +751,13 @@ func TestResultsShareNoMemory(t *testing.T) {
 }
 
 func TestSerializerIsSafeForConcurrentUse(t *testing.T) {
-	s := plain[Account](t)
+	plain, seals := plain[Account](t), sealed[Account](t, key(1))
 	var wg sync.WaitGroup
 	for i := range 8 {
+		s := plain
+		if i%2 == 1 {
+			s = seals
+		}
 		wg.Go(func() {
 			for j := range 100 {
 				want := AnAccount()
