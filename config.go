@@ -23,6 +23,9 @@ const (
 	defaultMaxRecordSize = 64 << 10
 	defaultStoreTimeout  = time.Second
 	maxTouchInterval     = time.Minute
+
+	// maxAbsoluteTimeout keeps the exp of a token before the year 2262.
+	maxAbsoluteTimeout = 100 * 365 * 24 * time.Hour
 )
 
 const (
@@ -194,6 +197,9 @@ func (c *compiler) checkLifetimes() {
 	if cfg.AbsoluteTimeout != 0 && cfg.AbsoluteTimeout < time.Second {
 		c.bad("AbsoluteTimeout", "%v; it is at least a second, or 0 for none", cfg.AbsoluteTimeout)
 	}
+	if cfg.AbsoluteTimeout > maxAbsoluteTimeout {
+		c.bad("AbsoluteTimeout", "%v; it is at most %v, or 0 for none", cfg.AbsoluteTimeout, maxAbsoluteTimeout)
+	}
 	if cfg.TouchInterval < 0 && cfg.TouchInterval != TouchAlways {
 		c.bad("TouchInterval", "%v; it is positive, or TouchAlways", cfg.TouchInterval)
 	}
@@ -242,7 +248,8 @@ func (c *compiler) useRecords(t reflect.Type) {
 		c.bad("AllowPlaintext", "it goes with EncryptionKeys; without them every record is plaintext")
 	}
 	s, mistakes := newSerializer(t, serializerConfig{
-		codec: cfg.Codec, encryptionKeys: cfg.EncryptionKeys, allowPlaintext: cfg.AllowPlaintext, maxSize: cfg.MaxRecordSize,
+		codec: cfg.Codec, encryptionKeys: cfg.EncryptionKeys, allowPlaintext: cfg.AllowPlaintext,
+		keyspace: cfg.Keyspace, maxSize: cfg.MaxRecordSize,
 	})
 	for _, m := range mistakes {
 		c.errs = append(c.errs, &m)

@@ -111,6 +111,7 @@ func TestNewRefuses(t *testing.T) {
 		"MaxAge under a millisecond":          {func(c *config) { c.MaxAge = time.Millisecond - 1 }, "MaxAge", "at least a millisecond"},
 		"negative AbsoluteTimeout":            {func(c *config) { c.AbsoluteTimeout = -time.Hour }, "AbsoluteTimeout", "at least a second"},
 		"AbsoluteTimeout under a second":      {func(c *config) { c.AbsoluteTimeout = time.Second - 1 }, "AbsoluteTimeout", "at least a second"},
+		"AbsoluteTimeout over a century":      {func(c *config) { c.AbsoluteTimeout = 101 * 365 * 24 * time.Hour }, "AbsoluteTimeout", "at most"},
 		"negative TouchInterval":              {func(c *config) { c.TouchInterval = -time.Second }, "TouchInterval", "TouchAlways"},
 		"TouchInterval equal to MaxAge":       {func(c *config) { c.MaxAge, c.TouchInterval = time.Hour, time.Hour }, "TouchInterval", "below MaxAge"},
 		"TouchInterval above MaxAge":          {func(c *config) { c.TouchInterval = 25 * time.Hour }, "TouchInterval", "below MaxAge"},

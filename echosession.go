@@ -67,7 +67,10 @@ type Config struct {
 	Store Store
 
 	// Keyspace begins the name of every Redis key. Instances that share a Redis
-	// need different ones. Default "sess:". It has no effect with Store.
+	// need different ones. With Store it names no key. With EncryptionKeys it also names
+	// the instance in its records, whatever the store: a record does not open in
+	// another instance, and changing Keyspace ends every session that is encrypted.
+	// Default "sess:".
 	Keyspace string
 
 	// StoreTimeout bounds each call of the store. At least a millisecond. Default 1
@@ -120,8 +123,8 @@ type Config struct {
 	MaxAge time.Duration
 
 	// AbsoluteTimeout is the longest a session lives after [Session.Create], however
-	// much it is used. It is the exp of the token. Rotation does not prolong it. At
-	// least a second. Default 0: none.
+	// much it is used. It is the exp of the token. Rotation does not prolong it. From a
+	// second to 36,500 days. Default 0: none.
 	AbsoluteTimeout time.Duration
 
 	// TouchInterval is the least time between two restarts of the idle timeout. A use
@@ -189,8 +192,11 @@ type Config struct {
 	// the fields that this binary's T does not know through an Update.
 	Codec Codec
 
-	// MaxRecordSize is how many bytes a session may take in the store, encoded.
-	// Default 64 KiB.
+	// MaxRecordSize is how many bytes a session may take in the store, encoded. Larger
+	// sessions are not written ([ErrTooLarge]), and not read ([ErrCorrupt]): before you
+	// lower it, see that no session is larger, and raise it on all instances before
+	// sessions grow. In memory the data may take 64 times as much, by an estimate from
+	// the lengths of its slices, maps and strings. Default 64 KiB.
 	MaxRecordSize int
 
 	// EncryptionKeys encrypt the sessions' data in the store with AES-256-GCM.

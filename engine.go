@@ -324,6 +324,7 @@ func (e *engine) insert(ctx context.Context, v any, p jwt.Params) (l *live, agai
 		return nil, false, err
 	}
 	l.header.createdAt = p.Now.Truncate(time.Millisecond).UTC()
+	l.header.authenticatedAt = l.header.createdAt
 	if l.record, err = e.serializer.encode(l.header, v, nil); err != nil {
 		return nil, false, e.refused("create", err)
 	}
@@ -518,7 +519,9 @@ func (e *engine) rotate(ctx context.Context, l *live) (*live, error) {
 		if next.record, err = e.serializer.rewrite(old.record, next.ref.ID); err != nil {
 			return nil, e.unreadable("rotate", err)
 		}
-		next.header.createdAt = old.header.createdAt
+		// As the record says it.
+		next.header = old.header
+		next.header.id = next.ref.ID
 		return next, nil
 	})
 	if err == nil {
