@@ -279,8 +279,8 @@ func (e *engine) create(ctx context.Context, v any, p createParams) (*live, erro
 		return nil, e.refused("create", err)
 	}
 	subject = cmp.Or(p.subject, subject)
-	if p.named && p.subject == "" {
-		return nil, errors.New(`echosession: WithSubject(""): say whose session it is, or leave the option out`)
+	if _, claimed := p.claims["sub"]; (claimed || p.named) && subject == "" {
+		return nil, errors.New("echosession: the subject is empty: say whose session it is, or leave WithSubject out")
 	}
 	if len(subject) > maxSubject || !utf8.ValidString(subject) {
 		return nil, fmt.Errorf("echosession: a subject is valid UTF-8 of at most %d bytes", maxSubject)

@@ -124,6 +124,10 @@ func TestTheEmptySubjectIsRefused(t *testing.T) {
 			_, err := m.Create(t.Context(), User{}, echosession.WithSubject(""))
 			return err
 		},
+		"WithClaims": func() error {
+			_, err := m.Create(t.Context(), User{}, echosession.WithClaims(echosession.Claims{"sub": ""}))
+			return err
+		},
 		"List":          func() error { _, err := m.List(t.Context(), ""); return err },
 		"RevokeSubject": func() error { _, err := m.RevokeSubject(t.Context(), ""); return err },
 	} {

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"strconv"
+	"syscall"
 	"time"
 
 	"github.com/echosession/echosession/internal/jwt"
@@ -214,14 +215,23 @@ func mistakeOf(err error) string {
 	return "the session cannot be stored"
 }
 
-// causeOf names the kind of a store's failure for the log, without the store's
-// own words.
+// causeOf names the kind of a store's failure for the log, without the store's own
+// words. Why a connection could not be made comes before the deadline that passed
+// meanwhile.
 func causeOf(err error) string {
+	if dns, ok := errors.AsType[*net.DNSError](err); ok {
+		if dns.IsNotFound {
+			return "unknown host"
+		}
+		return "host name not resolved"
+	}
 	for _, kind := range []struct {
 		target error
 		name   string
 	}{
 		{ErrNotReplicated, "too few replicas"},
+		{syscall.ECONNREFUSED, "connection refused"},
+		{syscall.ECONNRESET, "connection closed"},
 		{context.DeadlineExceeded, "timeout"},
 		{os.ErrDeadlineExceeded, "timeout"},
 		{context.Canceled, "canceled"},

@@ -71,7 +71,8 @@ func NewRedisStore(client RedisClient, opts RedisOptions) (Store, error) {
 	case *redis.Client:
 		o := c.Options()
 		r.deadlines = o.ContextTimeoutEnabled
-		stale = o.ClientSideCache != nil || o.ClientSideCacheConfig != nil
+		r.caching = o.ClientSideCache != nil || o.ClientSideCacheConfig != nil
+		stale = r.caching
 	case *redis.ClusterClient:
 		o := c.Options()
 		r.deadlines = o.ContextTimeoutEnabled
@@ -119,6 +120,7 @@ type redisStore struct {
 	async     *redis.AutoPipeliner // nil unless an auto-pipeliner was handed in
 	keyspace  string
 	deadlines bool          // the client obeys a context's deadline
+	caching   bool          // the client has a client-side cache
 	recent    *recentWrites // nil when the client cannot serve stale reads
 	tags      atomic.Uint64
 
@@ -180,15 +182,23 @@ func (r *redisStore) get(ctx context.Context, key string) ([]byte, error) {
 
 // read runs a command that replies with the value of a key.
 func (r *redisStore) read(ctx context.Context, args ...any) ([]byte, error) {
-	cmd := redis.NewStringCmd(ctx, args...)
-	switch err := r.process(ctx, cmd); {
-	case err == nil:
-		return cmd.Bytes()
-	case errors.Is(err, redis.Nil):
-		return nil, nil
-	default:
-		return nil, unavailable(refusal(err))
-	}
+	var value []byte
+	_, err := r.attempt(ctx, reading, func() error {
+		cmd := redis.NewStringCmd(ctx, args...)
+		var sent redis.Cmder = onceString{cmd}
+		if r.caching {
+			sent = cmd // go-redis caches for no other type, and repeats this one by itself
+		}
+		err := r.process(ctx, sent)
+		if err == nil {
+			value, err = cmd.Bytes()
+		}
+		if errors.Is(err, redis.Nil) {
+			return nil
+		}
+		return err
+	})
+	return value, err
 }
 
 // touch reads a key and restarts its lifetime.

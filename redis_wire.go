@@ -76,6 +76,11 @@ type once struct{ *redis.Cmd }
 
 func (once) NoRetry() bool { return true }
 
+// onceString is the like for a command that replies with a string.
+type onceString struct{ *redis.StringCmd }
+
+func (onceString) NoRetry() bool { return true }
+
 // write runs a command that changes key and, with WaitReplicas, waits for the
 // replicas on the connection that wrote.
 func (r *redisStore) write(ctx context.Context, key string, cmd once) error {
@@ -138,13 +143,20 @@ func (r *redisStore) attempt(ctx context.Context, p purpose, run func() error) (
 	if err := ended(ctx); err != nil {
 		return false, err
 	}
+	var why error // of an attempt that failed before time was up
 	for n := 1; ; n++ {
 		err = run()
-		if err == nil || errors.Is(err, ErrConflict) || errors.Is(err, ErrIndeterminate) {
+		if err == nil || errors.Is(err, ErrConflict) {
 			return lost, err
+		}
+		if errors.Is(err, ErrIndeterminate) {
+			return lost, because(ctx, err, why)
 		}
 		if maybeApplied(err) {
 			lost = true
+		}
+		if ctx.Err() == nil {
+			why = err
 		}
 		if n == maxAttempts || ctx.Err() != nil || !worthRetrying(err) {
 			break
@@ -154,11 +166,20 @@ func (r *redisStore) attempt(ctx context.Context, p purpose, run func() error) (
 		case <-time.After(time.Duration(n) * 10 * time.Millisecond):
 		}
 	}
-	err = refusal(err)
+	err = because(ctx, refusal(err), why)
 	if lost && p == changing {
 		return lost, indeterminate(err)
 	}
 	return lost, unavailable(err)
+}
+
+// because adds to an error that says little but that time is up why an earlier attempt
+// failed.
+func because(ctx context.Context, err, why error) error {
+	if ctx.Err() == nil || why == nil {
+		return err
+	}
+	return fmt.Errorf("%w: %w", err, why)
 }
 
 // ended reports that it is too late to begin.
@@ -216,5 +237,11 @@ func refusal(err error) error {
 		return err
 	}
 	code, _, _ := strings.Cut(reply.Error(), " ")
+	switch code {
+	case "NOPERM":
+		return namedError{err, "no permission: NOPERM"}
+	case "WRONGPASS", "NOAUTH":
+		return namedError{err, "not authenticated: " + code}
+	}
 	return namedError{err, "refused: " + code}
 }

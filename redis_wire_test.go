@@ -2,6 +2,7 @@ package echosession_test
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -246,5 +247,59 @@ func TestStoreCreatesOnce(t *testing.T) {
 				t.Errorf("%d attempts, want 1", n)
 			}
 		})
+	}
+}
+
+// The log names why Redis cannot be reached, although go-redis says in the end only
+// that time is up.
+func TestTheCauseOfAnOutageIsNamed(t *testing.T) {
+	server := redistest.Shared(t)
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { silent.Close() })
+	admin := server.Client(t)
+	user := "limited-" + rand.Text()
+	if err := admin.Do(t.Context(), "acl", "setuser", user, "on", ">"+aclPassword, "~*", "-@all").Err(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { admin.Do(context.Background(), "acl", "deluser", user) })
+	for _, tt := range []struct {
+		cause   string
+		options redis.Options
+	}{
+		{"connection refused", redis.Options{Addr: "127.0.0.1:1"}},
+		{"unknown host", redis.Options{Dialer: func(context.Context, string, string) (net.Conn, error) {
+			return nil, &net.OpError{Op: "dial", Net: "tcp", Err: &net.DNSError{Err: "no such host", Name: "redis.invalid", IsNotFound: true}}
+		}}},
+		{"timeout", redis.Options{Addr: silent.Addr().String()}},
+		{"no permission: NOPERM", redis.Options{Addr: server.Addr(), Username: user, Password: aclPassword}},
+		{"not authenticated: WRONGPASS", redis.Options{Addr: server.Addr(), Username: user, Password: "another"}},
+	} {
+		for _, deadlines := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s, ContextTimeoutEnabled %v", tt.cause, deadlines), func(t *testing.T) {
+				t.Parallel()
+				options, log := tt.options, new(logBuffer)
+				options.ContextTimeoutEnabled = deadlines
+				client := redis.NewClient(&options)
+				defer client.Close()
+				m := newManager[User](t, echosession.Config{Client: client, Secret: testSecret, Logger: log.logger()})
+				good := newManager[User](t, echosession.Config{Store: echosession.NewMemoryStore(), Secret: testSecret})
+				if _, err := m.Open(t.Context(), newToken(t, good, "Ada")); !errors.Is(err, echosession.ErrStoreUnavailable) {
+					t.Error(err)
+				}
+				if _, err := m.Create(t.Context(), User{}); !errors.Is(err, echosession.ErrStoreUnavailable) {
+					t.Error(err)
+				}
+				said := log.String()
+				if n := strings.Count(said, tt.cause); n != 2 || strings.Count(said, "\n") != 2 {
+					t.Errorf("%q is named %d times in\n%s", tt.cause, n, said)
+				}
+				if strings.Contains(said, "127.0.0.1") || strings.Contains(said, "redis.invalid") || strings.Contains(said, user) {
+					t.Errorf("the log says %s", said)
+				}
+			})
+		}
 	}
 }

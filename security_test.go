@@ -215,8 +215,12 @@ func useEverything(ctx context.Context, cfg echosession.Config, all bool) error 
 	}
 	for _, m := range managers {
 		for _, subject := range subjects {
+			var opts []echosession.CreateOption
+			if subject != "" {
+				opts = append(opts, echosession.WithSubject(subject))
+			}
 			for range 3 {
-				sess, err := m.Create(ctx, User{Name: "Ada"}, echosession.WithSubject(subject))
+				sess, err := m.Create(ctx, User{Name: "Ada"}, opts...)
 				check("Create", err)
 				if err != nil {
 					continue
@@ -234,7 +238,7 @@ func useEverything(ctx context.Context, cfg echosession.Config, all bool) error 
 						check("Destroy", found.Destroy(ctx))
 					}
 				}
-				_, err = m.Create(ctx, User{}, echosession.WithSubject(subject))
+				_, err = m.Create(ctx, User{}, opts...)
 				check("Create", err)
 			}
 			if subject != "" {
