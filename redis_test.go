@@ -36,6 +36,12 @@ func TestRedisStoreConforms(t *testing.T) {
 			return newRedisStore(t, newFakeRedis(t), newKeyspace())
 		})
 	})
+	t.Run("fake behind a slow cache", func(t *testing.T) {
+		t.Parallel()
+		storetest.Run(t, func(t *testing.T) echosession.Store {
+			return newRedisStore(t, newSlowCache(t), newKeyspace())
+		})
+	})
 	t.Run("redis", func(t *testing.T) {
 		t.Parallel()
 		server := redistest.Shared(t)
