@@ -540,8 +540,10 @@ func TestScanIsBounded(t *testing.T) {
 // for which the store knows what it wrote.
 type slowCache struct {
 	*fakeRedis
+	lag    time.Duration
 	mu     sync.Mutex
 	cached map[string]cachedValue
+	hits   int
 }
 
 type cachedValue struct {
@@ -551,7 +553,7 @@ type cachedValue struct {
 }
 
 func newSlowCache(t testing.TB) *slowCache {
-	return &slowCache{fakeRedis: newFakeRedis(t), cached: make(map[string]cachedValue)}
+	return &slowCache{fakeRedis: newFakeRedis(t), lag: 700 * time.Millisecond, cached: make(map[string]cachedValue)}
 }
 
 func (c *slowCache) Process(ctx context.Context, cmd redis.Cmder) error {
@@ -564,14 +566,103 @@ func (c *slowCache) Process(ctx context.Context, cmd redis.Cmder) error {
 	maps.DeleteFunc(c.cached, func(_ string, v cachedValue) bool { return time.Now().After(v.until) })
 	key := fmt.Sprint(cmd.Args()[1])
 	v, ok := c.cached[key]
-	if !ok {
+	if ok {
+		c.hits++
+	} else {
 		began := time.Now()
 		v.err = c.fakeRedis.Process(ctx, cmd)
 		v.value = get.Val()
-		v.until = began.Add(700 * time.Millisecond)
+		v.until = began.Add(c.lag)
 		c.cached[key] = v
 	}
 	get.SetVal(strings.Clone(v.value))
 	get.SetErr(v.err)
 	return v.err
+}
+
+// Redis may tell a cache only after seconds that a key has expired, when it comes to
+// look at the key. But a Manager asks the cache only as long as the idle timeout,
+// which it has restarted itself, cannot have passed.
+func TestACacheDoesNotProlongASession(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		cfg  echosession.Config
+		opt  echosession.CreateOption
+		ends time.Duration
+	}{
+		{"MaxAge", echosession.Config{}, echosession.WithSubject("ada"), 24 * time.Hour},
+		{"the longest TouchInterval", echosession.Config{MaxAge: time.Hour, TouchInterval: time.Hour - 1}, echosession.WithSubject("ada"), time.Hour},
+		{"WithMaxAge under TouchInterval", echosession.Config{}, echosession.WithMaxAge(30 * time.Second), 30 * time.Second},
+		{"AbsoluteTimeout under TouchInterval", echosession.Config{AbsoluteTimeout: 20 * time.Second}, echosession.WithSubject("ada"), 20 * time.Second},
+		{"exp under TouchInterval", echosession.Config{}, echosession.WithClaims(echosession.Claims{"exp": newClock().Now().Add(10 * time.Second)}), 10 * time.Second},
+	} {
+		for _, indexed := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, index %v", tt.name, indexed), func(t *testing.T) {
+				clock, cache := newClock(), newSlowCache(t)
+				cache.fakeRedis.now, cache.lag = clock.Now, time.Hour
+				cfg := tt.cfg
+				cfg.Client, cfg.Secret, cfg.Now, cfg.SubjectIndex = cache, testSecret, clock.Now, indexed
+				// Another process created it: so this one may trust the cache.
+				sess, err := newManager[User](t, cfg).Create(t.Context(), User{}, tt.opt)
+				if err != nil {
+					t.Fatal(err)
+				}
+				m := newManager[User](t, cfg)
+				opened := func() bool {
+					found, err := m.Open(t.Context(), sess.Token())
+					if err != nil {
+						t.Fatal(err)
+					}
+					return found.Exists()
+				}
+				for range 3 {
+					if !opened() {
+						t.Fatal("it is gone at once")
+					}
+				}
+				if cache.hits != 1 {
+					t.Fatalf("%d hits of the cache, want 1", cache.hits)
+				}
+				used := min(tt.ends/50, 30*time.Second)
+				clock.Advance(used)
+				if !opened() || cache.hits != 2 {
+					t.Fatalf("%d hits of the cache, want 2", cache.hits)
+				}
+				clock.Advance(tt.ends - used)
+				if opened() {
+					t.Errorf("a session is found when its %v are over", tt.ends)
+				}
+			})
+		}
+	}
+}
+
+// That nothing is found costs what go-redis takes for it, and no more: nobody examines
+// the answer as if a node of the cluster had failed.
+func TestAMissIsNoFailure(t *testing.T) {
+	addr := redistest.Shared(t).Addr()
+	client := redis.NewClusterClient(&redis.ClusterOptions{
+		ContextTimeoutEnabled: true,
+		ClusterSlots: func(context.Context) ([]redis.ClusterSlot, error) {
+			return []redis.ClusterSlot{{Start: 0, End: 16383, Nodes: []redis.ClusterNode{{Addr: addr}}}}, nil
+		},
+	})
+	t.Cleanup(func() { _ = client.Close() })
+	keyspace := newKeyspace()
+	store := newRedisStore(t, client, keyspace)
+	there, missing := newRef(""), newRef("")
+	if err := store.Create(t.Context(), there, []byte("r"), time.Hour, 0); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	more := func(load func(echosession.Ref)) float64 {
+		hit := testing.AllocsPerRun(200, func() { load(there) })
+		return testing.AllocsPerRun(200, func() { load(missing) }) - hit
+	}
+	theirs := more(func(ref echosession.Ref) { client.Get(ctx, keyspace+ref.ID) })
+	ours := more(func(ref echosession.Ref) { _, _ = store.Load(ctx, ref, 0) })
+	if ours > theirs {
+		t.Errorf("a miss takes %v allocations more than a hit, and with go-redis alone %v", ours, theirs)
+	}
 }
