@@ -56,6 +56,10 @@ type RedisOptions struct {
 // <keyspace>{<hash>}:<id>, where hash is the first half of the subject's SHA-256,
 // in base64url, and the sorted set <keyspace>{<hash>} indexes that subject's
 // sessions: all of them in one Cluster slot.
+//
+// With client-side caching, a Load with a ttl of zero may find a record whose lifetime
+// has passed, until Redis notices that. A Manager does not call it when the lifetime
+// may have passed: it then restarts the lifetime, and that goes to Redis.
 func NewRedisStore(client RedisClient, opts RedisOptions) (Store, error) {
 	if opts.Keyspace == "" {
 		opts.Keyspace = defaultKeyspace
