@@ -67,7 +67,7 @@ func NewRedisStore(client RedisClient, opts RedisOptions) (Store, error) {
 	if _, rest, ok := strings.Cut(opts.Keyspace, "{"); ok && strings.HasPrefix(rest, "}") {
 		return nil, &ConfigError{"Keyspace", "with {} it scatters the sessions of a subject over the slots of a Cluster; put a name between the braces or drop them"}
 	}
-	r := &redisStore{client: client, keyspace: opts.Keyspace, waitReplicas: opts.WaitReplicas}
+	r := &redisStore{client: client, keyspace: opts.Keyspace, waitReplicas: opts.WaitReplicas, bounds: defaultBounds}
 	if v := reflect.ValueOf(client); !v.IsValid() || v.Kind() == reflect.Pointer && v.IsNil() {
 		return nil, &ConfigError{"Client", "it is nil; hand in one from redis.NewClient"}
 	}
@@ -128,6 +128,7 @@ type redisStore struct {
 	tags      atomic.Uint64
 
 	waitReplicas int
+	bounds       scriptBounds
 }
 
 // A pointer is the value of a key whose session was rotated away: pointerMark,
@@ -251,7 +252,7 @@ func (r *redisStore) Create(ctx context.Context, ref Ref, record []byte, ttl tim
 // insert stores a record under a key that does not exist or holds the same record.
 func (r *redisStore) insert(ctx context.Context, ref Ref, record []byte, ms int64, limit int) error {
 	if ref.Subject != "" {
-		value, err := createScript.eval(ctx, r, r.keys(ref), []any{ms, ref.ID, record, limit, createLooks})
+		value, err := createScript.eval(ctx, r, r.keys(ref), []any{ms, ref.ID, record, limit, r.bounds.makeRoom})
 		if err != nil {
 			return err
 		}
@@ -359,20 +360,21 @@ func (r *redisStore) Rotate(ctx context.Context, from, to Ref, old, record []byt
 	return err
 }
 
-// While a script runs, Redis does nothing else. These bound what one script does.
-const (
-	// createLooks is how many sessions a Create with a limit looks at, and how many
-	// it deletes at most.
-	createLooks = 1000
+// scriptBounds bound what one script does: while it runs, Redis does nothing else.
+type scriptBounds struct {
+	// makeRoom is how many sessions a Create with a limit looks at, and how many it
+	// deletes at most.
+	makeRoom int
 
-	// A page of List has at most listPage sessions. It ends earlier, once its records
-	// have listBytes together.
-	listPage  = 250
-	listBytes = 1 << 20
+	// A page of List has at most list sessions. It ends earlier, once its records have
+	// listBytes together.
+	list, listBytes int
 
-	// revokePage is how many sessions of a subject are deleted in one step.
-	revokePage = 5000
-)
+	// revoke is how many sessions of a subject are deleted in one step.
+	revoke int
+}
+
+var defaultBounds = scriptBounds{makeRoom: 1000, list: 250, listBytes: 1 << 20, revoke: 5000}
 
 func (r *redisStore) List(ctx context.Context, subject string) ([]Entry, error) {
 	if subject == "" {
@@ -382,8 +384,8 @@ func (r *redisStore) List(ctx context.Context, subject string) ([]Entry, error) 
 	for below := "+inf"; below != "" && len(entries) < MaxListed; {
 		var reply []any
 		_, err := r.attempt(ctx, reading, func() error {
-			most := min(listPage, MaxListed-len(entries))
-			value, err := listScript.eval(ctx, r, []string{r.index(subject)}, []any{below, most, listBytes})
+			most := min(r.bounds.list, MaxListed-len(entries))
+			value, err := listScript.eval(ctx, r, []string{r.index(subject)}, []any{below, most, r.bounds.listBytes})
 			reply, _ = value.([]any)
 			return err
 		})
@@ -409,7 +411,7 @@ func (r *redisStore) DeleteSubject(ctx context.Context, subject string, except [
 		return 0, ended(ctx)
 	}
 	args := make([]any, 0, 2+len(except))
-	args = append(args, revokePage, maxRotations)
+	args = append(args, r.bounds.revoke, maxRotations)
 	for _, id := range except {
 		args = append(args, id)
 	}

@@ -261,6 +261,24 @@ func TestListIsBounded(t *testing.T) {
 	}
 }
 
+// What has expired does not stay in the index of its subject: List removes what it
+// comes upon.
+func TestListTidiesTheIndex(t *testing.T) {
+	keyspace := newKeyspace()
+	m := newMeter(t, keyspace)
+	refs := m.fill(t, keyspace, "ada", 600, 10)
+	for i, ref := range refs {
+		if key, _ := echosession.RedisKeys(keyspace, ref); i%3 > 0 {
+			m.admin.Del(t.Context(), key) // as Redis does it at the end of a lifetime
+		}
+	}
+	list, err := m.store.List(t.Context(), "ada")
+	_, index := echosession.RedisKeys(keyspace, refs[0])
+	if n := m.admin.ZCard(t.Context(), index).Val(); len(list) != 200 || n != 200 || err != nil {
+		t.Errorf("%d sessions are listed, %v, and %d indexed, want 200", len(list), err, n)
+	}
+}
+
 // While the pages of a list are read, sessions come, go and rotate. Those that live
 // all the time are listed, once each.
 func TestListWhileSessionsChange(t *testing.T) {

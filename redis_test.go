@@ -51,6 +51,13 @@ func TestRedisStoreConforms(t *testing.T) {
 			return newRedisStore(t, client, keyspace)
 		})
 	})
+	t.Run("redis by small pages", func(t *testing.T) {
+		t.Parallel()
+		server := redistest.Shared(t)
+		storetest.Run(t, func(t *testing.T) echosession.Store {
+			return echosession.SmallPages(newRedisStore(t, server.Client(t), newKeyspace()))
+		})
+	})
 }
 
 // hashTag is the part of a key that decides its Cluster slot.

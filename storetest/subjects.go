@@ -98,11 +98,15 @@ var subjectCases = []testCase{
 				t.absent(ref)
 			}
 
-			ref, rec := t.create()
 			start := time.Now()
-			for _, use := range restarts {
-				other, otherRecord := t.create()
-				_, _, err := use.call(t, other, otherRecord, brief)
+			t.createAs(t.ref(), record(), brief, 0)
+			ref, rec := t.create()
+			refs, records := make([]echosession.Ref, len(restarts)), make([][]byte, len(restarts))
+			for i := range restarts {
+				refs[i], records[i] = t.create()
+			}
+			for i, use := range restarts {
+				_, _, err := use.call(t, refs[i], records[i], brief)
 				t.wantErr(use.name, err, nil)
 			}
 			last := t.ref()
