@@ -557,7 +557,7 @@ func TestScanIsBounded(t *testing.T) {
 // slowCache is a client with a cache that hears of changes late: within the second
 // for which the store knows what it wrote.
 type slowCache struct {
-	*fakeRedis
+	echosession.RedisClient
 	lag    time.Duration
 	mu     sync.Mutex
 	cached map[string]cachedValue
@@ -570,14 +570,14 @@ type cachedValue struct {
 	until time.Time
 }
 
-func newSlowCache(t testing.TB) *slowCache {
-	return &slowCache{fakeRedis: newFakeRedis(t), lag: 700 * time.Millisecond, cached: make(map[string]cachedValue)}
+func newSlowCache(client echosession.RedisClient) *slowCache {
+	return &slowCache{RedisClient: client, lag: 700 * time.Millisecond, cached: make(map[string]cachedValue)}
 }
 
 func (c *slowCache) Process(ctx context.Context, cmd redis.Cmder) error {
 	get, ok := cmd.(*redis.StringCmd)
 	if !ok || cmd.Name() != "get" || ctx.Err() != nil {
-		return c.fakeRedis.Process(ctx, cmd)
+		return c.RedisClient.Process(ctx, cmd)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -588,7 +588,7 @@ func (c *slowCache) Process(ctx context.Context, cmd redis.Cmder) error {
 		c.hits++
 	} else {
 		began := time.Now()
-		v.err = c.fakeRedis.Process(ctx, cmd)
+		v.err = c.RedisClient.Process(ctx, cmd)
 		v.value = get.Val()
 		v.until = began.Add(c.lag)
 		c.cached[key] = v
@@ -616,8 +616,9 @@ func TestACacheDoesNotProlongASession(t *testing.T) {
 	} {
 		for _, indexed := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, index %v", tt.name, indexed), func(t *testing.T) {
-				clock, cache := newClock(), newSlowCache(t)
-				cache.fakeRedis.now, cache.lag = clock.Now, time.Hour
+				clock, fake := newClock(), newFakeRedis(t)
+				cache := newSlowCache(fake)
+				fake.now, cache.lag = clock.Now, time.Hour
 				cfg := tt.cfg
 				cfg.Client, cfg.Secret, cfg.Now, cfg.SubjectIndex = cache, testSecret, clock.Now, indexed
 				// Another process created it: so this one may trust the cache.

@@ -36,10 +36,11 @@ func TestRedisStoreConforms(t *testing.T) {
 			return newRedisStore(t, newFakeRedis(t), newKeyspace())
 		})
 	})
-	t.Run("fake behind a slow cache", func(t *testing.T) {
+	t.Run("redis behind a slow cache", func(t *testing.T) {
 		t.Parallel()
+		server := redistest.Shared(t)
 		storetest.Run(t, func(t *testing.T) echosession.Store {
-			return newRedisStore(t, newSlowCache(t), newKeyspace())
+			return newRedisStore(t, newSlowCache(server.Client(t)), newKeyspace())
 		})
 	})
 	t.Run("redis", func(t *testing.T) {
