@@ -279,6 +279,31 @@ func TestListTidiesTheIndex(t *testing.T) {
 	}
 }
 
+// Nor does it without a limit: each Create looks at eight entries.
+func TestCreateTidiesTheIndex(t *testing.T) {
+	keyspace := newKeyspace()
+	m := newMeter(t, keyspace)
+	var index string
+	for _, ref := range m.fill(t, keyspace, "ada", 8, 10) {
+		var key string
+		key, index = echosession.RedisKeys(keyspace, ref)
+		m.admin.Del(t.Context(), key)
+	}
+	live := []echosession.Ref{newRef("ada"), newRef("ada"), newRef("ada")}
+	for i, ref := range live {
+		if err := m.store.Create(t.Context(), ref, []byte("r"), time.Hour, 0); err != nil {
+			t.Fatal(err)
+		}
+		// Of nine entries one may be left out, and it may be an expired one.
+		if n := m.admin.ZCard(t.Context(), index).Val(); n > int64(i+2) {
+			t.Errorf("after %d creates %d sessions are indexed", i+1, n)
+		}
+	}
+	if list, err := m.store.List(t.Context(), "ada"); len(list) != len(live) || err != nil {
+		t.Errorf("%d sessions are listed, %v", len(list), err)
+	}
+}
+
 // While the pages of a list are read, sessions come, go and rotate. Those that live
 // all the time are listed, once each.
 func TestListWhileSessionsChange(t *testing.T) {
