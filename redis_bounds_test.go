@@ -304,6 +304,19 @@ func TestCreateTidiesTheIndex(t *testing.T) {
 	}
 }
 
+func TestDeleteTidiesTheIndex(t *testing.T) {
+	keyspace := newKeyspace()
+	m := newMeter(t, keyspace)
+	for _, ref := range m.fill(t, keyspace, "ada", 3, 10) {
+		if err := m.store.Delete(t.Context(), ref); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := m.admin.DBSize(t.Context()).Val(); n != 0 {
+		t.Errorf("%d keys are left", n)
+	}
+}
+
 // While the pages of a list are read, sessions come, go and rotate. Those that live
 // all the time are listed, once each.
 func TestListWhileSessionsChange(t *testing.T) {

@@ -59,7 +59,7 @@ var recordCases = []testCase{
 	},
 	{
 		name:       "create may be repeated",
-		rule:       "Create returns ErrConflict for another record only. To create the same record again succeeds: a retry after a lost reply looks like that. It makes newer sessions give way rather than its own.",
+		rule:       "Create returns ErrConflict for another record only. To create the same record again succeeds: a retry after a lost reply looks like that. It keeps its place among the sessions of its subject, and makes newer ones give way rather than its own.",
 		anySubject: true,
 		run: func(t *trial) {
 			other, otherRecord := t.create()
@@ -69,7 +69,11 @@ var recordCases = []testCase{
 			}
 			t.holds(ref, rec)
 			t.holds(other, otherRecord)
-			t.create()
+			_, newer := t.create()
+			t.createAs(ref, rec, long, 0)
+			if t.subject != "" {
+				t.lists(t.subject, otherRecord, rec, newer)
+			}
 			t.createAs(ref, rec, long, 1)
 			t.holds(ref, rec)
 		},
