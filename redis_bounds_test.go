@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -634,6 +635,61 @@ func (c *slowCache) Process(ctx context.Context, cmd redis.Cmder) error {
 	get.SetVal(strings.Clone(v.value))
 	get.SetErr(v.err)
 	return v.err
+}
+
+// slowWrites takes its time for each write.
+type slowWrites struct {
+	echosession.RedisClient
+	takes time.Duration
+}
+
+func (c *slowWrites) Process(ctx context.Context, cmd redis.Cmder) error {
+	err := c.RedisClient.Process(ctx, cmd)
+	if cmd.Name() == "set" {
+		time.Sleep(c.takes)
+	}
+	return err
+}
+
+// For a second after a write has returned the store reads past caches, however long
+// the write took and whatever else is written.
+func TestAWriteIsRememberedForASecond(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fake := newFakeRedis(t)
+		client := &slowWrites{RedisClient: fake}
+		store := newRedisStore(t, client, "test:")
+		write := func() echosession.Ref {
+			ref := newRef("")
+			if err := store.Create(context.Background(), ref, []byte("r"), time.Hour, 0); err != nil {
+				t.Fatal(err)
+			}
+			return ref
+		}
+		past := func(ref echosession.Ref) bool {
+			before := fake.count("getex")
+			if _, err := store.Load(context.Background(), ref, 0); err != nil {
+				t.Fatal(err)
+			}
+			return fake.count("getex") > before
+		}
+		write()
+		time.Sleep(800 * time.Millisecond)
+		ref := write()
+		time.Sleep(300 * time.Millisecond)
+		write() // the first one is forgotten now
+		time.Sleep(600 * time.Millisecond)
+		if !past(ref) {
+			t.Error("a write is forgotten after 0.9 s")
+		}
+		time.Sleep(200 * time.Millisecond)
+		if past(ref) {
+			t.Error("a write is remembered for 1.1 s")
+		}
+		client.takes = 3 * time.Second
+		if ref := write(); !past(ref) {
+			t.Error("a write that took long is forgotten when it returns")
+		}
+	})
 }
 
 // Redis may tell a cache only after seconds that a key has expired, when it comes to
