@@ -59,11 +59,11 @@ func (m *Manager[T]) unbound() *Session[T] {
 	return s
 }
 
-// List returns the live sessions of a subject, oldest first. They can be read,
-// updated, touched and destroyed, and have no [Session.Token] and no
-// [Session.Claims]. A session whose record cannot be read is left out and logged.
-// List needs [Config.SubjectIndex] and a subject that is not empty. It returns
-// [ErrStoreUnavailable].
+// List returns the live sessions of a subject, oldest first: of more than [MaxListed]
+// sessions, the newest. They can be read, updated, touched and destroyed, and have no
+// [Session.Token] and no [Session.Claims]. A session whose record cannot be read is
+// left out and logged. List needs [Config.SubjectIndex] and a subject that is not
+// empty. It returns [ErrStoreUnavailable].
 func (m *Manager[T]) List(ctx context.Context, subject string) ([]*Session[T], error) {
 	if err := m.engine.indexed(subject); err != nil {
 		return nil, err
@@ -88,6 +88,10 @@ func (m *Manager[T]) List(ctx context.Context, subject string) ([]*Session[T], e
 // else" is
 //
 //	sessions.RevokeSubject(ctx, sess.Subject(), sess.ID())
+//
+// More than 5,000 sessions may take more than one step. The last step destroys every
+// session that the subject then has, those created meanwhile too. An error may leave
+// some of the sessions destroyed.
 //
 // It needs [Config.SubjectIndex] and a subject that is not empty. It returns
 // [ErrStoreUnavailable] or [ErrIndeterminate].

@@ -238,7 +238,8 @@ func (s *MemoryStore) List(ctx context.Context, subject string) ([]Entry, error)
 	defer s.mu.Unlock()
 
 	var list []Entry
-	for _, e := range s.sessions(subject, now) {
+	sessions := s.sessions(subject, now)
+	for _, e := range sessions[max(0, len(sessions)-MaxListed):] {
 		list = append(list, e.entry(now))
 	}
 	return list, nil

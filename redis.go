@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -55,6 +56,10 @@ type RedisOptions struct {
 // <keyspace>{<hash>}:<id>, where hash is the first half of the subject's SHA-256,
 // in base64url, and the sorted set <keyspace>{<hash>} indexes that subject's
 // sessions: all of them in one Cluster slot.
+//
+// With client-side caching, a Load with a ttl of zero may find a record whose lifetime
+// has passed, until Redis notices that. A Manager does not call it when the lifetime
+// may have passed: it then restarts the lifetime, and that goes to Redis.
 func NewRedisStore(client RedisClient, opts RedisOptions) (Store, error) {
 	if opts.Keyspace == "" {
 		opts.Keyspace = defaultKeyspace
@@ -62,7 +67,7 @@ func NewRedisStore(client RedisClient, opts RedisOptions) (Store, error) {
 	if _, rest, ok := strings.Cut(opts.Keyspace, "{"); ok && strings.HasPrefix(rest, "}") {
 		return nil, &ConfigError{"Keyspace", "with {} it scatters the sessions of a subject over the slots of a Cluster; put a name between the braces or drop them"}
 	}
-	r := &redisStore{client: client, keyspace: opts.Keyspace, waitReplicas: opts.WaitReplicas}
+	r := &redisStore{client: client, keyspace: opts.Keyspace, waitReplicas: opts.WaitReplicas, bounds: defaultBounds}
 	if v := reflect.ValueOf(client); !v.IsValid() || v.Kind() == reflect.Pointer && v.IsNil() {
 		return nil, &ConfigError{"Client", "it is nil; hand in one from redis.NewClient"}
 	}
@@ -125,6 +130,7 @@ type redisStore struct {
 	tags      atomic.Uint64
 
 	waitReplicas int
+	bounds       scriptBounds
 }
 
 // A pointer is the value of a key whose session was rotated away: pointerMark,
@@ -256,11 +262,19 @@ func (r *redisStore) Create(ctx context.Context, ref Ref, record []byte, ttl tim
 // insert stores a record under a key that does not exist or holds the same record.
 func (r *redisStore) insert(ctx context.Context, ref Ref, record []byte, ms int64, limit int) error {
 	if ref.Subject != "" {
-		reply, err := createScript.eval(ctx, r, r.keys(ref), []any{ms, ref.ID, record, limit})
-		if err == nil && reply != "ok" {
-			err = ErrConflict
+		value, err := createScript.eval(ctx, r, r.keys(ref), []any{ms, ref.ID, record, limit, r.bounds.makeRoom})
+		if err != nil {
+			return err
 		}
-		return err
+		reply, _ := value.(string)
+		gone, ok := strings.CutPrefix(reply, "ok")
+		if !ok {
+			return ErrConflict
+		}
+		for id := range strings.FieldsSeq(gone) {
+			r.recent.add(r.key(Ref{ID: id, Subject: ref.Subject}))
+		}
+		return nil
 	}
 	key := r.key(ref)
 	err := r.write(ctx, key, once{redis.NewCmd(ctx, "set", key, record, "px", ms, "nx")})
@@ -294,9 +308,10 @@ func (r *redisStore) Touch(ctx context.Context, ref Ref, ttl time.Duration) erro
 }
 
 func (r *redisStore) Delete(ctx context.Context, ref Ref) error {
-	// The end of the chain is deleted first: it is the session itself.
+	// The end of the chain is deleted first: it is the session itself. Whoever writes
+	// to Redis can make a chain that has no end.
 	var pointers []string
-	for {
+	for range maxRotations {
 		keys := r.keys(ref)
 		written := r.recent.writing(keys[0])
 		value, err := deleteScript.run(ctx, r, keys, ref.ID)
@@ -310,16 +325,16 @@ func (r *redisStore) Delete(ctx context.Context, ref Ref) error {
 			if err != nil && !errors.Is(err, ErrNotFound) {
 				return err
 			}
-			break
+			for _, key := range pointers {
+				// Best effort: a pointer that stays behind leads nowhere and expires.
+				_ = r.del(ctx, key)
+			}
+			return nil
 		}
 		pointers = append(pointers, keys[0])
 		ref.ID = rotated.To
 	}
-	for _, key := range pointers {
-		// Best effort: a pointer that stays behind leads nowhere and expires.
-		_ = r.del(ctx, key)
-	}
-	return nil
+	return unavailable(errTooManyRotations)
 }
 
 func (r *redisStore) del(ctx context.Context, key string) error {
@@ -355,25 +370,49 @@ func (r *redisStore) Rotate(ctx context.Context, from, to Ref, old, record []byt
 	return err
 }
 
+// scriptBounds bound what one script does: while it runs, Redis does nothing else.
+type scriptBounds struct {
+	// makeRoom is how many sessions a Create with a limit looks at, and how many it
+	// deletes at most.
+	makeRoom int
+
+	// A page of List has at most list sessions. It ends earlier, once its records have
+	// listBytes together.
+	list, listBytes int
+
+	// revoke is how many sessions of a subject are deleted in one step.
+	revoke int
+}
+
+var defaultBounds = scriptBounds{makeRoom: 1000, list: 250, listBytes: 1 << 20, revoke: 5000}
+
 func (r *redisStore) List(ctx context.Context, subject string) ([]Entry, error) {
 	if subject == "" {
 		return nil, ended(ctx)
 	}
-	var reply []any
-	_, err := r.attempt(ctx, reading, func() error {
-		value, err := listScript.eval(ctx, r, []string{r.index(subject)}, nil)
-		reply, _ = value.([]any)
-		return err
-	})
-	if err != nil {
-		return nil, err
+	var entries []Entry // the newest first
+	for below := "+inf"; below != "" && len(entries) < MaxListed; {
+		var reply []any
+		_, err := r.attempt(ctx, reading, func() error {
+			most := min(r.bounds.list, MaxListed-len(entries))
+			value, err := listScript.eval(ctx, r, []string{r.index(subject)}, []any{below, most, r.bounds.listBytes})
+			reply, _ = value.([]any)
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+		if len(reply) == 0 {
+			return nil, unavailable(errForeignReply)
+		}
+		below, _ = reply[0].(string)
+		for i := 1; i+1 < len(reply); i += 2 {
+			record, _ := reply[i].(string)
+			ms, _ := reply[i+1].(int64)
+			entries = append(entries, Entry{Record: []byte(record), TTL: time.Duration(ms) * time.Millisecond})
+		}
 	}
-	entries := make([]Entry, 0, len(reply)/2)
-	for i := 0; i+1 < len(reply); i += 2 {
-		record, _ := reply[i].(string)
-		ms, _ := reply[i+1].(int64)
-		entries = append(entries, Entry{Record: []byte(record), TTL: time.Duration(ms) * time.Millisecond})
-	}
+	slices.Reverse(entries)
 	return entries, nil
 }
 
@@ -381,20 +420,41 @@ func (r *redisStore) DeleteSubject(ctx context.Context, subject string, except [
 	if subject == "" {
 		return 0, ended(ctx)
 	}
-	args := make([]any, len(except))
-	for i, id := range except {
-		args[i] = id
+	args := make([]any, 0, 2+len(except))
+	args = append(args, r.bounds.revoke, maxRotations)
+	for _, id := range except {
+		args = append(args, id)
 	}
+	deleted := 0
+	for {
+		n, more, err := r.revoke(ctx, subject, args)
+		if err != nil {
+			if deleted > 0 {
+				err = indeterminate(err)
+			}
+			return 0, err
+		}
+		deleted += n
+		// The last page takes what is indexed when it runs: the sessions created
+		// since the first one too.
+		if !more {
+			return deleted, nil
+		}
+	}
+}
+
+// revoke deletes a page of a subject's sessions.
+func (r *redisStore) revoke(ctx context.Context, subject string, args []any) (n int, more bool, err error) {
 	defer r.recent.writing(everyKey)()
 	reply, err := revokeScript.run(ctx, r, []string{r.index(subject)}, args...)
 	if err != nil {
-		return 0, err
+		return 0, false, err
 	}
-	deleted, err := strconv.Atoi(reply)
-	if err != nil {
-		return 0, unavailable(errForeignReply)
+	reply, more = strings.CutSuffix(reply, "+")
+	if n, err = strconv.Atoi(reply); err != nil {
+		return 0, false, unavailable(errForeignReply)
 	}
-	return deleted, nil
+	return n, more, nil
 }
 
 // milliseconds refuses a lifetime that Redis would read as none at all.

@@ -373,19 +373,30 @@ func (c fakeCall) create() string {
 	c.zadd(c.index, c.argv[3], c.serial)
 	c.prolong(c.index, c.argv[2])
 	limit, _ := strconv.Atoi(c.argv[5])
-	var live []string
-	for _, id := range c.zrange(c.index) {
-		if _, ok := c.live(c.index + ":" + id); !ok {
+	looks, _ := strconv.Atoi(c.argv[6])
+	ids := c.zrange(c.index)
+	excess := len(ids) - limit
+	if limit == 0 || excess <= 0 {
+		return "ok"
+	}
+	var live, gone []string
+	for _, id := range ids[:min(len(ids), looks)] {
+		if _, ok := c.live(c.index + ":" + id); !ok && excess > 0 {
 			c.zrem(c.index, id)
+			excess--
 		} else {
 			live = append(live, id)
 		}
 	}
-	for i := 0; limit > 0 && i < len(live)-limit; i++ {
-		c.del(c.index + ":" + live[i])
-		c.zrem(c.index, live[i])
+	for _, id := range live {
+		if excess > 0 && id != c.argv[3] {
+			c.del(c.index + ":" + id)
+			c.zrem(c.index, id)
+			gone = append(gone, " "+id)
+			excess--
+		}
 	}
-	return "ok"
+	return "ok" + strings.Join(gone, "")
 }
 
 func (c fakeCall) replace() string {
@@ -442,34 +453,57 @@ func (c fakeCall) delete() string {
 
 // list and revoke have the index as their first key.
 func (c fakeCall) list() []any {
-	var reply []any
-	for _, id := range c.zrange(c.key) {
+	most, _ := strconv.Atoi(c.argv[3])
+	size, _ := strconv.Atoi(c.argv[4])
+	reply := []any{""}
+	looked, bytes := 0, 0
+	for _, id := range slices.Backward(c.zrange(c.key)) {
+		score, _ := c.zscore(c.key, id)
+		if below, ok := strings.CutPrefix(c.argv[2], "("); ok {
+			if n, _ := strconv.ParseInt(below, 10, 64); score >= n {
+				continue
+			}
+		}
 		if s, ok := c.get(c.key + ":" + id); ok {
 			reply = append(reply, s, c.pttl(c.key+":"+id))
+			bytes += len(s)
 		} else {
 			c.zrem(c.key, id)
+		}
+		if looked++; looked == most || bytes >= size {
+			reply[0] = "(" + strconv.FormatInt(score, 10)
+			break
 		}
 	}
 	return reply
 }
 
 func (c fakeCall) revoke() string {
+	most, _ := strconv.Atoi(c.argv[2])
+	rotations, _ := strconv.Atoi(c.argv[3])
 	spare := make(map[string]bool)
-	for _, id := range c.argv[2:] {
-		for id != "" {
+	for _, id := range c.argv[4:] {
+		for range rotations {
 			spare[id] = true
 			s, _ := c.get(c.key + ":" + id)
-			if id = ""; strings.HasPrefix(s, pointerMark) {
-				id = s[37:73]
+			if !strings.HasPrefix(s, pointerMark) {
+				break
 			}
+			id = s[37:73]
 		}
 	}
 	var deleted int64
-	for _, id := range c.zrange(c.key) {
+	ids := c.zrange(c.key)
+	last := min(len(ids), most+len(spare))
+	for _, id := range ids[:last] {
 		if !spare[id] {
 			deleted += c.del(c.key + ":" + id)
 			c.zrem(c.key, id)
 		}
 	}
-	return strconv.FormatInt(deleted, 10)
+	reply := strconv.FormatInt(deleted, 10)
+	if last < len(ids) {
+		reply += "+"
+	}
+	return reply
 }

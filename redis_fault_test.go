@@ -76,6 +76,7 @@ type faultOperation struct {
 	touchAlways bool
 	onlyIndexed bool
 	noGrace     bool
+	paged       bool // through pages of a few sessions
 	old         bool // through a token that was rotated away
 	calls       int  // of the store that may time out, if more than one
 }
@@ -104,6 +105,19 @@ var faultOperations = []faultOperation{
 		run: func(ctx context.Context, s *faultScene) error {
 			list, err := s.manager.List(ctx, s.user)
 			if err == nil && len(list) != 1 {
+				s.Errorf("%d sessions are listed", len(list))
+			}
+			return err
+		},
+	},
+	{
+		name:        "List by pages",
+		onlyIndexed: true,
+		paged:       true,
+		prepare:     createThreeMore,
+		run: func(ctx context.Context, s *faultScene) error {
+			list, err := s.manager.List(ctx, s.user)
+			if err == nil && len(list) != 4 {
 				s.Errorf("%d sessions are listed", len(list))
 			}
 			return err
@@ -198,6 +212,35 @@ var faultOperations = []faultOperation{
 			return 1 - n/2
 		},
 	},
+	{
+		name:        "RevokeSubject by pages",
+		onlyIndexed: true,
+		paged:       true,
+		prepare:     createThreeMore,
+		run: func(ctx context.Context, s *faultScene) error {
+			_, err := s.manager.RevokeSubject(ctx, s.user)
+			return err
+		},
+		applied: func(s *faultScene) int {
+			switch s.sessions(s.user) {
+			case 4:
+				return 0
+			case 2, 0: // whole pages
+				return 1
+			}
+			s.Errorf("a page was deleted in part")
+			return -1
+		},
+	},
+}
+
+// createThreeMore creates three sessions beside the one of the scene.
+func createThreeMore(s *faultScene) {
+	for range 3 {
+		if _, err := s.direct.Create(context.Background(), User{Name: s.user}, echosession.WithSubject(s.user)); err != nil {
+			s.Fatal(err)
+		}
+	}
 }
 
 // callOf makes an operation of one of the sessionCalls.
@@ -293,6 +336,9 @@ func stage(t testing.TB, timeout time.Duration, server *redistest.Server, direct
 	cfg.Client, cfg.StoreTimeout = client.face(t, rdb), timeout
 	if op.touchAlways {
 		cfg.TouchInterval = echosession.TouchAlways
+	}
+	if op.paged {
+		cfg.Store, cfg.Client = echosession.SmallPages(newRedisStore(t, cfg.Client, cfg.Keyspace)), nil
 	}
 	s.manager = newManager[User](t, cfg)
 	sess, err := s.direct.Create(t.Context(), User{Name: s.user, Count: startCount}, echosession.WithSubject(s.user))
@@ -565,6 +611,8 @@ func expect(op faultOperation, f fault, client faultClient, step int, cmd string
 			return []string{"ok", "indeterminate"} // it leaves no trace to tell it by
 		}
 		return []string{"ok"}
+	case op.paged && op.applied != nil && step > 0:
+		return []string{"indeterminate"} // a page is deleted already
 	case f.reply || op.applied == nil:
 		return []string{"unavailable"}
 	}

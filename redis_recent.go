@@ -34,6 +34,9 @@ func (w *recentWrites) writing(key string) (end func()) {
 }
 
 func (w *recentWrites) add(key string) {
+	if w == nil {
+		return
+	}
 	now := time.Now()
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -36,6 +36,13 @@ func TestRedisStoreConforms(t *testing.T) {
 			return newRedisStore(t, newFakeRedis(t), newKeyspace())
 		})
 	})
+	t.Run("redis behind a slow cache", func(t *testing.T) {
+		t.Parallel()
+		server := redistest.Shared(t)
+		storetest.Run(t, func(t *testing.T) echosession.Store {
+			return newRedisStore(t, newSlowCache(server.Client(t)), newKeyspace())
+		})
+	})
 	t.Run("redis", func(t *testing.T) {
 		t.Parallel()
 		server := redistest.Shared(t)
@@ -43,6 +50,13 @@ func TestRedisStoreConforms(t *testing.T) {
 			client, keyspace := server.Client(t), newKeyspace()
 			t.Cleanup(func() { redistest.AssertNoKeyWithoutTTL(t, client, keyspace) })
 			return newRedisStore(t, client, keyspace)
+		})
+	})
+	t.Run("redis by small pages", func(t *testing.T) {
+		t.Parallel()
+		server := redistest.Shared(t)
+		storetest.Run(t, func(t *testing.T) echosession.Store {
+			return echosession.SmallPages(newRedisStore(t, server.Client(t), newKeyspace()))
 		})
 	})
 }

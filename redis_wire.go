@@ -36,10 +36,8 @@ func (r *redisStore) process(ctx context.Context, cmd redis.Cmder) error {
 // redirected or did not answer: the node may have been replaced. By itself
 // go-redis asks once a minute.
 func (r *redisStore) doubt(ctx context.Context, err error) error {
-	if err == nil || errors.Is(err, context.Canceled) {
-		return err
-	}
-	if c, ok := r.client.(*redis.ClusterClient); ok {
+	c, ok := r.client.(*redis.ClusterClient)
+	if ok && err != nil && !errors.Is(err, redis.Nil) && !errors.Is(err, context.Canceled) {
 		_, replied := errors.AsType[redis.Error](err)
 		_, moved := redis.IsMovedError(err)
 		if moved || !replied {

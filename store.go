@@ -16,7 +16,8 @@ type Ref struct {
 
 	// Subject is whose session it is when sessions are indexed by subject
 	// ([Config.SubjectIndex]), and empty otherwise. It may hold any bytes. Create,
-	// Rotate, List and DeleteSubject are atomic among the sessions of one subject.
+	// Rotate, List and DeleteSubject are atomic among the sessions of one subject,
+	// if these sessions are not very many: each method says what then holds.
 	Subject string
 }
 
@@ -25,6 +26,10 @@ type Entry struct {
 	Record []byte
 	TTL    time.Duration
 }
+
+// MaxListed is the most sessions that [Store.List] and [Manager.List] return: of more
+// they return the newest.
+const MaxListed = 1000
 
 // A Store keeps records. It knows refs, bytes and lifetimes: never the user's
 // type, Echo, cookies or tokens. [NewMemoryStore] and [NewRedisStore] return the
@@ -59,8 +64,9 @@ type Store interface {
 
 	// Create stores a record under a ref that holds none. A limit above zero
 	// bounds the live sessions of ref.Subject, the new one included: the oldest
-	// are deleted in the same step. Without a subject, limit has no effect. It
-	// returns [ErrConflict] when ref holds another record. Once a Create may have
+	// are deleted in the same step. A store may delete at most 1,000 in one step;
+	// then the next Create with a limit goes on. Without a subject, limit has no
+	// effect. It returns [ErrConflict] when ref holds another record. Once a Create may have
 	// been applied, the store does not try it again: that could bring back a
 	// session that was deleted meanwhile.
 	Create(ctx context.Context, ref Ref, record []byte, ttl time.Duration, limit int) error
@@ -77,7 +83,8 @@ type Store interface {
 	Touch(ctx context.Context, ref Ref, ttl time.Duration) error
 
 	// Delete removes ref and, if ref was rotated away, all its successors. It
-	// returns no error when there is nothing to remove.
+	// returns no error when there is nothing to remove. After 32 rotations in a row
+	// a store may give up with [ErrStoreUnavailable].
 	Delete(ctx context.Context, ref Ref) error
 
 	// Rotate moves a session to a new ref of the same subject. If the record under
@@ -87,13 +94,17 @@ type Store interface {
 	// Replace does; then nothing can be found under to.
 	Rotate(ctx context.Context, from, to Ref, old, record []byte, ttl, grace time.Duration) error
 
-	// List returns the live sessions of a subject, oldest first. For an empty
-	// subject it returns no sessions and no error.
+	// List returns the live sessions of a subject, oldest first: of more than
+	// [MaxListed] sessions, the newest. A session that is live from the start of List
+	// to its end is among them once. For an empty subject it returns no sessions
+	// and no error.
 	List(ctx context.Context, subject string) ([]Entry, error)
 
 	// DeleteSubject removes every session of a subject in one step, and returns
-	// how many it removed. It spares the sessions with the IDs in except, and the
-	// successors of these sessions.
+	// how many it removed. Of more than 5,000 sessions a store may remove some
+	// earlier; the last step removes every session that the subject then has. It
+	// spares the sessions with the IDs in except, and the successors of these
+	// sessions. For an empty subject it removes no session and returns no error.
 	DeleteSubject(ctx context.Context, subject string, except []string) (int, error)
 
 	// Scan visits every record that exists from its start to its end, in any

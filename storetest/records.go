@@ -59,7 +59,7 @@ var recordCases = []testCase{
 	},
 	{
 		name:       "create may be repeated",
-		rule:       "Create returns ErrConflict for another record only. To create the same record again succeeds: a retry after a lost reply looks like that.",
+		rule:       "Create returns ErrConflict for another record only. To create the same record again succeeds: a retry after a lost reply looks like that. It keeps its place among the sessions of its subject, and makes newer ones give way rather than its own.",
 		anySubject: true,
 		run: func(t *trial) {
 			other, otherRecord := t.create()
@@ -69,6 +69,13 @@ var recordCases = []testCase{
 			}
 			t.holds(ref, rec)
 			t.holds(other, otherRecord)
+			_, newer := t.create()
+			t.createAs(ref, rec, long, 0)
+			if t.subject != "" {
+				t.lists(t.subject, otherRecord, rec, newer)
+			}
+			t.createAs(ref, rec, long, 1)
+			t.holds(ref, rec)
 		},
 	},
 	{
@@ -115,6 +122,66 @@ var recordCases = []testCase{
 
 			t.createAs(ref, rec, long, 0)
 			t.holds(ref, rec)
+		},
+	},
+	{
+		name:       "a store reads what it wrote",
+		rule:       "A Load that begins when a write has returned finds what was written, even if earlier Loads filled a cache.",
+		anySubject: true,
+		run: func(t *trial) {
+			replaced, replacedRecord := t.create()
+			rotated, rotatedRecord := t.create()
+			deleted, _ := t.create()
+			old, oldRecord := t.create()
+			last, _ := t.rotate(old, oldRecord, long)
+			others := []echosession.Ref{}
+			for range 3 {
+				ref, _ := t.create()
+				others = append(others, ref)
+			}
+			created, to := t.ref(), t.ref()
+			t.pass(settled)
+			look := func() {
+				for _, ref := range t.refs {
+					_, _ = t.store.Load(t.Context(), ref, 0)
+				}
+			}
+			look()
+
+			rec := record()
+			t.createAs(created, rec, long, 0)
+			t.holds(created, rec)
+			t.wantErr("Replace", t.store.Replace(t.Context(), replaced, replacedRecord, rec, long), nil)
+			t.holds(replaced, rec)
+			t.wantErr("Rotate", t.store.Rotate(t.Context(), rotated, to, rotatedRecord, rec, long, long), nil)
+			t.holds(to, rec)
+			t.leads(rotated, rec)
+			t.wantErr("Delete", t.store.Delete(t.Context(), deleted), nil)
+			t.absent(deleted)
+			t.wantErr("Delete", t.store.Delete(t.Context(), old), nil)
+			t.leadsNowhere(old)
+			t.absent(last)
+			if t.subject == "" {
+				return
+			}
+
+			ref := t.ref()
+			t.createAs(ref, rec, long, 2)
+			t.holds(ref, rec)
+			for _, ref := range append(others[:2:2], replaced, to) {
+				t.absent(ref)
+			}
+			spare := t.ref()
+			t.createAs(spare, rec, long, 0)
+			t.pass(settled)
+			look()
+			t.deletes(1, t.subject, spare.ID, ref.ID)
+			t.absent(created)
+			t.absent(others[2])
+			t.holds(spare, rec)
+			t.deletes(2, t.subject)
+			t.absent(ref)
+			t.absent(spare)
 		},
 	},
 	{

@@ -51,6 +51,7 @@ func TestEveryCaseFails(t *testing.T) {
 // faulty is a memory store with methods that can be put out of order.
 type faulty struct {
 	sound *echosession.MemoryStore
+	now   func() time.Time
 
 	load          func(ctx context.Context, ref echosession.Ref, ttl time.Duration) ([]byte, error)
 	create        func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit int) error
@@ -71,12 +72,14 @@ type faulty struct {
 func newFaulty(install func(*faulty)) (echosession.Store, func(time.Duration)) {
 	var mu sync.Mutex
 	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-	sound := echosession.NewMemoryStore(echosession.WithClock(func() time.Time {
+	clock := func() time.Time {
 		mu.Lock()
 		defer mu.Unlock()
 		return now
-	}))
+	}
+	sound := echosession.NewMemoryStore(echosession.WithClock(clock))
 	f := &faulty{
+		now:           clock,
 		sound:         sound,
 		load:          sound.Load,
 		create:        sound.Create,
@@ -277,6 +280,41 @@ var faults = []struct {
 					return echosession.ErrConflict
 				}
 				return f.sound.Create(ctx, ref, record, ttl, limit)
+			}
+		},
+	},
+	{
+		fault:  "create that is repeated gives way to newer sessions",
+		breaks: "create may be repeated",
+		install: func(f *faulty) {
+			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit int) error {
+				err := f.sound.Create(ctx, ref, record, ttl, limit)
+				if list, _ := f.sound.List(ctx, ref.Subject); limit == 1 && len(list) > 1 {
+					return f.sound.Delete(ctx, ref)
+				}
+				return err
+			}
+		},
+	},
+	{
+		fault:  "a cache does not hear of revocations",
+		breaks: "a store reads what it wrote",
+		install: func(f *faulty) {
+			cache := cacheLoads(f)
+			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit int) error {
+				clear(cache)
+				return f.sound.Create(ctx, ref, record, ttl, limit)
+			}
+		},
+	},
+	{
+		fault:  "a cache does not hear of sessions that give way",
+		breaks: "a store reads what it wrote",
+		install: func(f *faulty) {
+			cache := cacheLoads(f)
+			f.deleteSubject = func(ctx context.Context, subject string, except []string) (int, error) {
+				clear(cache)
+				return f.sound.DeleteSubject(ctx, subject, except)
 			}
 		},
 	},
@@ -770,6 +808,74 @@ var faults = []struct {
 		},
 	},
 	{
+		fault:  "list returns the oldest",
+		breaks: "list returns a bounded number",
+		install: func(f *faulty) {
+			var oldest []echosession.Entry
+			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit int) error {
+				oldest = append(oldest, echosession.Entry{Record: bytes.Clone(record), TTL: ttl})
+				return f.sound.Create(ctx, ref, record, ttl, limit)
+			}
+			f.list = func(context.Context, string) ([]echosession.Entry, error) {
+				return oldest[:min(len(oldest), echosession.MaxListed)], nil
+			}
+		},
+	},
+	{
+		fault:  "list returns all",
+		breaks: "list returns a bounded number",
+		install: func(f *faulty) {
+			var all []echosession.Entry
+			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit int) error {
+				all = append(all, echosession.Entry{Record: bytes.Clone(record), TTL: ttl})
+				return f.sound.Create(ctx, ref, record, ttl, limit)
+			}
+			f.list = func(context.Context, string) ([]echosession.Entry, error) { return all, nil }
+		},
+	},
+	{
+		fault:  "an index lives as long as its first session was to live",
+		breaks: "a session stays with its subject",
+		install: func(f *faulty) {
+			var ends time.Time
+			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit int) error {
+				if ends.IsZero() {
+					ends = f.now().Add(ttl)
+				}
+				return f.sound.Create(ctx, ref, record, ttl, limit)
+			}
+			f.list = func(ctx context.Context, subject string) ([]echosession.Entry, error) {
+				if !f.now().Before(ends) {
+					return nil, nil
+				}
+				return f.sound.List(ctx, subject)
+			}
+		},
+	},
+	{
+		fault:  "an index lives as long as its last session",
+		breaks: "a session stays with its subject",
+		install: func(f *faulty) {
+			var ends time.Time
+			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit int) error {
+				ends = f.now().Add(ttl)
+				return f.sound.Create(ctx, ref, record, ttl, limit)
+			}
+			f.load = func(ctx context.Context, ref echosession.Ref, ttl time.Duration) ([]byte, error) {
+				if ttl > 0 {
+					ends = f.now().Add(ttl)
+				}
+				return f.sound.Load(ctx, ref, ttl)
+			}
+			f.deleteSubject = func(ctx context.Context, subject string, except []string) (int, error) {
+				if !f.now().Before(ends) {
+					return 0, nil
+				}
+				return f.sound.DeleteSubject(ctx, subject, except)
+			}
+		},
+	},
+	{
 		fault:  "list tells no lifetimes",
 		breaks: "list tells the lifetimes",
 		install: func(f *faulty) {
@@ -1160,6 +1266,46 @@ var faults = []struct {
 			}
 		},
 	},
+}
+
+// cacheLoads makes Load answer from a cache. Create, Replace, Rotate and Delete remove
+// from it the refs that they are called with and, Delete, their successors.
+func cacheLoads(f *faulty) map[echosession.Ref][]byte {
+	cache := make(map[echosession.Ref][]byte)
+	f.load = func(ctx context.Context, ref echosession.Ref, ttl time.Duration) ([]byte, error) {
+		if record, ok := cache[ref]; ok && ttl == 0 {
+			return bytes.Clone(record), nil
+		}
+		record, err := f.sound.Load(ctx, ref, ttl)
+		if err == nil {
+			cache[ref] = bytes.Clone(record)
+		}
+		return record, err
+	}
+	f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit int) error {
+		delete(cache, ref)
+		return f.sound.Create(ctx, ref, record, ttl, limit)
+	}
+	f.replace = func(ctx context.Context, ref echosession.Ref, old, record []byte, ttl time.Duration) error {
+		delete(cache, ref)
+		return f.sound.Replace(ctx, ref, old, record, ttl)
+	}
+	f.rotate = func(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl, grace time.Duration) error {
+		delete(cache, from)
+		return f.sound.Rotate(ctx, from, to, old, record, ttl, grace)
+	}
+	f.delete = func(ctx context.Context, ref echosession.Ref) error {
+		for next := ref; ; {
+			delete(cache, next)
+			_, err := f.sound.Load(ctx, next, 0)
+			var rotated *echosession.RotatedError
+			if !errors.As(err, &rotated) {
+				return f.sound.Delete(ctx, ref)
+			}
+			next.ID = rotated.To
+		}
+	}
+	return cache
 }
 
 // trimKnown makes a limit count all refs that were ever created or rotated to.

@@ -59,6 +59,65 @@ var subjectCases = []testCase{
 		},
 	},
 	{
+		name: "list returns a bounded number",
+		rule: "Of more than MaxListed sessions of a subject, List returns the newest, and of those the oldest first.",
+		run: func(t *trial) {
+			var records [][]byte
+			for range echosession.MaxListed {
+				rec := record()
+				t.createAs(t.ref(), rec, long, 0)
+				records = append(records, rec)
+			}
+			t.lists(t.subject, records...)
+			for range 3 {
+				rec := record()
+				t.createAs(t.ref(), rec, long, 0)
+				records = append(records, rec)
+			}
+			t.lists(t.subject, records[3:]...)
+			t.deletes(len(records), t.subject)
+		},
+	},
+	{
+		name: "a session stays with its subject",
+		rule: "As long as a session lives, List returns it and DeleteSubject removes it: also when a use prolonged its life, and when another session of the subject has a shorter life.",
+		run: func(t *trial) {
+			const first = 4 * brief // time enough for a use on a slow machine
+			for _, use := range restarts {
+				ref, rec := t.ref(), record()
+				start := time.Now()
+				t.createAs(ref, rec, first, 0)
+				ref, rec, err := use.call(t, ref, rec, long)
+				t.wantErr(use.name, err, nil)
+				other := t.refOf(uuid.NewString())
+				t.createAs(other, record(), first, 0)
+				t.runsOut(start, first, t.loading(other, 0))
+				t.holds(ref, rec)
+				t.lists(t.subject, rec)
+				t.deletes(1, t.subject)
+				t.absent(ref)
+			}
+
+			start := time.Now()
+			t.createAs(t.ref(), record(), brief, 0)
+			ref, rec := t.create()
+			refs, records := make([]echosession.Ref, len(restarts)), make([][]byte, len(restarts))
+			for i := range restarts {
+				refs[i], records[i] = t.create()
+			}
+			for i, use := range restarts {
+				_, _, err := use.call(t, refs[i], records[i], brief)
+				t.wantErr(use.name, err, nil)
+			}
+			last := t.ref()
+			t.createAs(last, record(), brief, 0)
+			t.runsOut(start, brief, t.loading(last, 0))
+			t.lists(t.subject, rec)
+			t.deletes(1, t.subject)
+			t.absent(ref)
+		},
+	},
+	{
 		name: "what has expired is not listed",
 		rule: "A session is gone from its subject when its lifetime has passed: List does not return it, DeleteSubject does not count it, and it does not count towards a limit.",
 		run: func(t *trial) {

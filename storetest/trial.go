@@ -15,6 +15,10 @@ import (
 const (
 	long  = time.Hour
 	brief = 100 * time.Millisecond // short enough to wait for
+
+	// settled is when a store need not remember any more what it wrote: caches and
+	// replicas have heard of it.
+	settled = 1200 * time.Millisecond
 )
 
 // A trial is one run of a case: a store to try and what the case needs for it.
@@ -213,6 +217,15 @@ func (t *trial) runsOut(start time.Time, ttl time.Duration, load func() error) {
 		}
 		time.Sleep(2 * time.Millisecond) // not for the lifetime, but to ask again
 	}
+}
+
+// pass lets time pass.
+func (t *trial) pass(d time.Duration) {
+	if t.advance != nil {
+		t.advance(d)
+		return
+	}
+	time.Sleep(d)
 }
 
 // loading returns a function that loads ref, for runsOut.

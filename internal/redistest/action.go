@@ -42,10 +42,11 @@ func DropReply() Action {
 // last byte back.
 func CutReply(n int) Action {
 	return Action{apply: func(c *conn, reply []byte) fate {
-		if n < 0 {
-			n = max(0, len(reply)+n)
+		end := n // of this reply; the next one may be shorter
+		if end < 0 {
+			end = max(0, len(reply)+end)
 		}
-		_, _ = c.client.Write(reply[:min(n, len(reply))])
+		_, _ = c.client.Write(reply[:min(end, len(reply))])
 		_ = c.client.SetLinger(0)
 		_ = c.client.Close()
 		return mute

@@ -252,6 +252,16 @@ func TestProxyActions(t *testing.T) {
 		}
 	})
 
+	t.Run("CutReply cuts every reply by as much", func(t *testing.T) {
+		p, c, _, _ := proxied(t)
+		p.On(redistest.Named("ECHO"), -1, redistest.CutReply(-1))
+		for _, text := range []string{"a long one", "short", "", "the longest of them"} {
+			if err := c.Echo(ctx, text).Err(); !isBroken(err) {
+				t.Errorf("ECHO %q: %v", text, err)
+			}
+		}
+	})
+
 	t.Run("Delay holds the reply", func(t *testing.T) {
 		p, c, _, prefix := proxied(t)
 		p.On(incr, 1, redistest.Delay(50*time.Millisecond))
