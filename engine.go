@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net/http"
 	"time"
 	"unicode/utf8"
 
@@ -19,13 +18,13 @@ import (
 // engine is what a Manager does, whatever its T. Values of T are handed to it as
 // pointers. It is immutable.
 type engine struct {
-	cfg         Config // with its defaults
-	store       Store
-	tokens      *jwt.Keyring
-	verified    *jwt.Cache
-	serializer  *serializer
-	lookup      *lookup
-	crossOrigin *http.CrossOriginProtection
+	cfg        Config // with its defaults
+	store      Store
+	tokens     *jwt.Keyring
+	verified   *jwt.Cache
+	serializer *serializer
+	lookup     *lookup
+	origins    *originGuard
 }
 
 const (
@@ -57,7 +56,6 @@ type live struct {
 	expiresAt time.Time
 	touched   bool // reading it restarted the idle timeout
 	inCookie  bool // the client has the token in a cookie
-	inURL     bool // the token came in a URL
 }
 
 func (e *engine) ref(id, subject string) Ref {
@@ -235,6 +233,9 @@ type createParams struct {
 	claims  Claims
 	maxAge  time.Duration
 	limited bool // maxAge was given
+
+	crossOriginVerified bool
+	tokenOnly           bool
 }
 
 // create stores a new session with the data that v points to.

@@ -1,6 +1,7 @@
 package echosession
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"reflect"
@@ -30,9 +31,9 @@ type Exchange interface {
 	Committed() bool
 
 	// BeforeHeader arranges that f runs just before the header of the answer is
-	// sent. It is called at most once, and only where the answer gets a cookie.
-	// A framework that cannot say when the header is sent may do nothing: then
-	// what f would set can be changed by the handler.
+	// sent. It is called at most once, and only where the session was looked for
+	// in a cookie or the answer gets one. A framework that cannot say when the
+	// header is sent may do nothing: then the handler can change what f would set.
 	BeforeHeader(f func())
 
 	// Param returns a parameter of the request's path, and "" when the route has
@@ -118,6 +119,10 @@ func notFound(v any, requestKey string, t reflect.Type) error {
 	return fmt.Errorf("%w: nothing under request key %q; install the Middleware for %v in front of this route", ErrNotInstalled, requestKey, t)
 }
 
+// errInterrupted is what is left of a first Get that panicked: nobody knows whether
+// the request has a session.
+var errInterrupted = unavailable(errors.New("the first Get of the request panicked"))
+
 // resolve finds the session of the request at the first call.
 func (b *Binding[T]) resolve() (*Session[T], error) {
 	h := &b.session.handle
@@ -125,11 +130,8 @@ func (b *Binding[T]) resolve() (*Session[T], error) {
 	defer h.mu.Unlock()
 	if !h.resolved {
 		h.resolved = true
-		if h.exchange == nil {
-			h.err = ErrRequestOver
-		} else if token, ok := h.find(); ok {
-			h.err = h.openFound(token, new(T))
-		}
+		h.err, h.reason = errInterrupted, errInterrupted
+		h.err = h.resolve(new(T))
 	}
 	if h.err != nil {
 		return nil, h.err
