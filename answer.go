@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 )
 
 // place is where the token of a request is, as far as that decides whether the
@@ -89,6 +90,24 @@ func (h *handle) renewCookie(atOnce bool) {
 	}
 	l.tok.LastCookie.Store(h.engine.cfg.Now().UnixNano())
 	h.setCookie()
+}
+
+// cookieDue reports whether a tenth of the idle timeout has passed since this
+// process knows that the client got the cookie.
+func (e *engine) cookieDue(l *live) bool {
+	idle := l.header.idle
+	switch {
+	case idle < 0: // jwt.NoIdle
+		return false // its end was known when the cookie was made
+	case idle == 0:
+		idle = e.cfg.MaxAge
+	}
+	last := l.tok.IssuedAt()
+	if sent := time.Unix(0, l.tok.LastCookie.Load()); sent.After(last) {
+		last = sent
+	}
+	since := e.cfg.Now().Sub(last)
+	return since >= idle/10 || since < 0 // the clock was set back
 }
 
 // setCookie puts the live session's token into the answer. h.mu is held.

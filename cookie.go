@@ -7,8 +7,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/echosession/echosession/internal/jwt"
 )
 
 // Cookie carries the token of browsers. It is always HttpOnly, and the zero value
@@ -124,24 +122,6 @@ func (c *Cookie) drop(h http.Header) {
 		return
 	}
 	h["Set-Cookie"] = lines
-}
-
-// cookieDue reports whether a tenth of the idle timeout has passed since this
-// process knows that the client got the cookie.
-func (e *engine) cookieDue(l *live) bool {
-	idle := l.header.idle
-	switch {
-	case idle == jwt.NoIdle:
-		return false // its end was known when the cookie was made
-	case idle == 0:
-		idle = e.cfg.MaxAge
-	}
-	last := l.tok.IssuedAt()
-	if sent := time.Unix(0, l.tok.LastCookie.Load()); sent.After(last) {
-		last = sent
-	}
-	since := e.cfg.Now().Sub(last)
-	return since >= idle/10 || since < 0 // the clock was set back
 }
 
 // CrossOriginVerified makes [Session.Create] set the cookie in the answer to a
