@@ -142,6 +142,16 @@ const (
 
 const neverStore = "private, no-store"
 
+// looked tells caches what the first Get found. h.mu is held.
+func (h *handle) looked() {
+	switch {
+	case h.live != nil && h.live.inCookie:
+		h.tellCaches(personal)
+	case h.engine.lookup.inCookie && h.place != elsewhere:
+		h.tellCaches(varies)
+	}
+}
+
 // tellCaches marks the answer at once, for frameworks that cannot say when the
 // header is sent, and again when it is sent. h.mu is held.
 func (h *handle) tellCaches(c caching) {
@@ -164,6 +174,11 @@ func (h *handle) tellCaches(c caching) {
 
 // mark sets the headers that the caching demands.
 func (c caching) mark(h http.Header) {
+	if c >= personal && h["Vary"] == nil && h["Cache-Control"] == nil {
+		both := []string{neverStore, "Cookie"} // one allocation
+		h["Cache-Control"], h["Vary"] = both[:1:1], both[1:]
+		return
+	}
 	if c >= varies && !variesByCookie(h["Vary"]) {
 		h.Add("Vary", "Cookie")
 	}

@@ -131,7 +131,16 @@ func (b *Binding[T]) resolve() (*Session[T], error) {
 	if !h.resolved {
 		h.resolved = true
 		h.err, h.reason = errInterrupted, errInterrupted
-		h.err = h.resolve(new(T))
+		if h.exchange == nil {
+			h.err = ErrRequestOver
+		} else {
+			var err error
+			if token, ok := h.find(); ok {
+				err = h.openFound(token, new(T))
+			}
+			h.looked()
+			h.err = err
+		}
 	}
 	if h.err != nil {
 		return nil, h.err

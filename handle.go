@@ -30,30 +30,9 @@ type handle struct {
 	value    any      // the decoded record, nil when handed out
 }
 
-// resolve finds the request's session. value is a pointer to a zero T. An error
-// says that nobody knows whether there is one. h.mu is held.
-func (h *handle) resolve(value any) error {
-	if h.exchange == nil {
-		return ErrRequestOver
-	}
-	token, err := h.find()
-	if h.reason = err; err == nil {
-		err = h.openFound(token, value)
-	} else {
-		err = nil
-	}
-	if h.engine.lookup.inCookie && h.place != elsewhere {
-		h.tellCaches(varies)
-	}
-	if h.live != nil && h.live.inCookie {
-		h.tellCaches(personal)
-	}
-	return err
-}
-
-// find looks for the request's token. The error is the reason why it is not to be
-// opened. h.mu is held.
-func (h *handle) find() (found, error) {
+// find looks for the request's token, and reports whether it is to be opened.
+// h.mu is held.
+func (h *handle) find() (token found, ok bool) {
 	x := h.exchange
 	r := x.Request()
 	token, err := h.engine.lookup.find(x, r)
@@ -66,7 +45,8 @@ func (h *handle) find() (found, error) {
 			h.refused = token.token
 		}
 	}
-	return token, err
+	h.reason = err
+	return token, err == nil
 }
 
 // openFound opens the session of the request's token. value is a pointer to a
