@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/http"
 	"reflect"
 	"time"
 
@@ -233,9 +232,9 @@ func (c *compiler) useLookup() {
 	if len(cfg.TrustedOrigins) > 0 && err == nil && !lookup.reads("") {
 		c.bad("TrustedOrigins", "they concern tokens in cookies, and none is read; set Cookie")
 	}
-	c.engine.crossOrigin = http.NewCrossOriginProtection()
+	c.engine.origins = &originGuard{logger: cfg.Logger, now: cfg.Now}
 	for _, origin := range cfg.TrustedOrigins {
-		c.wrong("TrustedOrigins", c.engine.crossOrigin.AddTrustedOrigin(origin))
+		c.wrong("TrustedOrigins", c.engine.origins.trust(origin))
 	}
 }
 

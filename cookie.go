@@ -28,9 +28,10 @@ type Cookie struct {
 	// Default http.SameSiteLaxMode.
 	SameSite http.SameSite
 
-	// Persistent lets the cookie outlive the browser, until the session ends. [Get]
-	// renews it whenever it restarts the idle timeout, and so does [Session.Touch].
-	// Default false.
+	// Persistent lets the cookie outlive the browser: it lives as long as the session
+	// does if nobody uses it, which is the idle timeout. [Get] sends it again when a
+	// tenth of the idle timeout has passed, and [Session.Touch] at once. A token that
+	// was rotated away is never sent again. Default false.
 	Persistent bool
 
 	// Insecure lets browsers send the cookie over plain HTTP. It is for development
@@ -97,9 +98,7 @@ func (c *Cookie) clear(h http.Header) {
 
 func (c *Cookie) write(h http.Header, value string, maxAge int) {
 	// An answer names a cookie once (RFC 6265 §4.1.1): the last value counts.
-	h["Set-Cookie"] = slices.DeleteFunc(h["Set-Cookie"], func(line string) bool {
-		return strings.HasPrefix(line, c.Name+"=")
-	})
+	c.drop(h)
 	cookie := &http.Cookie{
 		Name:     c.Name,
 		Value:    value,
@@ -113,17 +112,36 @@ func (c *Cookie) write(h http.Header, value string, maxAge int) {
 	h.Add("Set-Cookie", cookie.String())
 }
 
-// crossOrigin checks a request whose token came in a cookie.
-func crossOrigin(p *http.CrossOriginProtection, r *http.Request) error {
-	if strings.EqualFold(r.Header.Get("Upgrade"), "websocket") {
-		// A WebSocket begins with a GET, can do anything after it, and is not held
-		// back by CORS.
-		unsafe := *r
-		unsafe.Method = http.MethodPost
-		r = &unsafe
+// drop takes the cookie out of the answer: the browser keeps the one that it has.
+func (c *Cookie) drop(h http.Header) {
+	lines := slices.DeleteFunc(h["Set-Cookie"], func(line string) bool {
+		return strings.HasPrefix(line, c.Name+"=")
+	})
+	if len(lines) == 0 {
+		delete(h, "Set-Cookie")
+		return
 	}
-	if err := p.Check(r); err != nil {
-		return fmt.Errorf("%w: %w", ErrCrossOrigin, err)
-	}
-	return nil
+	h["Set-Cookie"] = lines
+}
+
+// CrossOriginVerified makes [Session.Create] set the cookie in the answer to a
+// request of another site's page, which is otherwise refused with [ErrCrossOrigin].
+// It is for logins that come back as a cross-site POST: Sign in with Apple
+// (response_mode=form_post), SAML. Before it calls Create, the handler must have
+// checked the state, nonce or InResponseTo of the answer against a value that only
+// this browser has, such as a short-lived cookie with SameSite=None: otherwise any
+// site can log a visitor in to the attacker's account.
+//
+// Nothing of the session that arrived with the request is carried into the new one.
+// If its token came in the session cookie, that session ends.
+func CrossOriginVerified() CreateOption {
+	return func(p *createParams) { p.crossOriginVerified = true }
+}
+
+// TokenOnly makes [Session.Create] set no cookie: the client keeps the returned token
+// itself. It is for routes that apps and pages of other origins call. Such a request
+// is not checked, because nothing in a browser changes. A live session behind the
+// handle is destroyed as ever. [Manager.Create] makes a session beside it.
+func TokenOnly() CreateOption {
+	return func(p *createParams) { p.tokenOnly = true }
 }

@@ -166,12 +166,23 @@ type Config struct {
 
 	// Cookie makes [Session.Create] and [Session.Rotate] set a cookie with the
 	// token, and [Session.Destroy] clear it. Default nil: no cookie.
+	//
+	// An answer that carries the cookie gets Cache-Control: private, no-store. So
+	// does any answer to a live session's cookie, unless the handler sets
+	// Cache-Control itself: after a logout, Back shows no page of before. Where the
+	// session was looked for in a cookie and found nowhere else, the answer gets
+	// Vary: Cookie. Echo takes the handler's word where a Response.Before that the
+	// handler registered after [Get] sets these headers, or where the handler sets
+	// them after Get and flushes before it writes anything.
 	Cookie *Cookie
 
-	// TrustedOrigins are other origins ("https://app.example.com") from which browsers
-	// may send requests with unsafe methods whose token is in a cookie. From any other
-	// origin than these and the service's own such requests are refused with
-	// [ErrCrossOrigin]. Default: only the service's own.
+	// TrustedOrigins are other origins from which browsers may send requests with
+	// unsafe methods whose token is in a cookie or whose answer sets or clears it. From
+	// any other origin than these and the service's own they are refused with
+	// [ErrCrossOrigin]. They are origins as browsers send them: of other pages of
+	// yours ("https://app.example.com"), of apps ("capacitor://localhost"), and the
+	// public origin of the service itself where a proxy rewrites Host. Default: only
+	// the service's own.
 	TrustedOrigins []string
 
 	// Subjects.

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"net/http"
 	"time"
 	"unicode/utf8"
 
@@ -20,14 +19,14 @@ import (
 // engine is what a Manager does, whatever its T. Values of T are handed to it as
 // pointers. It is immutable.
 type engine struct {
-	cfg         settings
-	store       Store
-	tokens      *jwt.Keyring
-	verified    *jwt.Cache
-	serializer  *serializer
-	reports     *reporter
-	lookup      *lookup
-	crossOrigin *http.CrossOriginProtection
+	cfg        settings
+	store      Store
+	tokens     *jwt.Keyring
+	verified   *jwt.Cache
+	serializer *serializer
+	reports    *reporter
+	lookup     *lookup
+	origins    *originGuard
 }
 
 // settings are the fields of a Config, with their defaults, that an engine and its
@@ -76,7 +75,6 @@ type live struct {
 	expiresAt time.Time
 	touched   bool // reading it restarted the idle timeout
 	inCookie  bool // the client has the token in a cookie
-	inURL     bool // the token came in a URL
 }
 
 func (e *engine) ref(id, subject string) Ref {
@@ -266,6 +264,9 @@ type createParams struct {
 	claims  Claims
 	maxAge  time.Duration
 	limited bool // maxAge was given
+
+	crossOriginVerified bool
+	tokenOnly           bool
 }
 
 // create stores a new session with the data that v points to.

@@ -23,8 +23,9 @@ var (
 	ErrNoToken = errors.New("echosession: the request carries no token")
 
 	// ErrAmbiguousToken is the [Session.Reason] of a request that carries
-	// different tokens in two places, or one place twice (RFC 6750 §3.1,
-	// invalid_request).
+	// different tokens in two places outside of the body, or one place twice
+	// (RFC 6750 §3.1, invalid_request). The body is looked at only when no other
+	// place has a token.
 	ErrAmbiguousToken = errors.New("echosession: the request carries more than one token")
 
 	// ErrInvalidToken is the [Session.Reason] for a token that is forged,
@@ -42,7 +43,8 @@ var (
 	ErrCorrupt = errors.New("echosession: the session record cannot be read")
 
 	// ErrCrossOrigin is the [Session.Reason] of a cross-origin request with an
-	// unsafe method whose token came in a cookie. See [Config.TrustedOrigins].
+	// unsafe method whose token came in a cookie. Methods that would set or clear
+	// the cookie return it too. See [Config.TrustedOrigins].
 	ErrCrossOrigin = errors.New("echosession: cross-origin request with a session cookie")
 
 	// ErrNoSession is returned by a method that needs a live session, where no live

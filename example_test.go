@@ -183,6 +183,48 @@ func ExampleFresh() {
 	// 401 {"message":"a more recent login is required"}
 }
 
+// A login that comes back as another site's POST, as Sign in with Apple does.
+func ExampleCrossOriginVerified() {
+	sessions, err := echosession.New[User](echosession.Config{
+		Store:  echosession.NewMemoryStore(),
+		Secret: testSecret,
+		Cookie: &echosession.Cookie{},
+	})
+	if err != nil {
+		panic(err)
+	}
+	e := echo.New()
+	e.Use(sessions.Middleware())
+	e.POST("/callback", func(c echo.Context) error {
+		sess, err := sessions.Get(c)
+		if err != nil {
+			return err
+		}
+		// This cookie was set with SameSite=None when the login began.
+		state, err := c.Cookie("login-state")
+		if err != nil || state.Value == "" || state.Value != c.FormValue("state") {
+			return echo.ErrForbidden
+		}
+		_, err = sess.Create(c.Request().Context(), User{Name: "Ada"}, echosession.CrossOriginVerified())
+		if err != nil {
+			return err
+		}
+		return c.Redirect(http.StatusSeeOther, "/")
+	})
+	for _, state := range []string{"guessed", "4711"} {
+		r := httptest.NewRequest(http.MethodPost, "/callback?state="+state, nil)
+		r.Header.Set("Origin", "null")
+		r.Header.Set("Sec-Fetch-Site", "cross-site")
+		r.Header.Set("Cookie", "login-state=4711")
+		rec := httptest.NewRecorder()
+		e.ServeHTTP(rec, r)
+		fmt.Println(rec.Code, len(rec.Result().Cookies()))
+	}
+	// Output:
+	// 403 0
+	// 303 1
+}
+
 func ExampleSession_Update() {
 	ctx := context.Background()
 	sess, err := newExampleManager().Create(ctx, User{Name: "Ada"})

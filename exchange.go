@@ -1,6 +1,7 @@
 package echosession
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -32,9 +33,9 @@ type Exchange interface {
 	Committed() bool
 
 	// BeforeHeader arranges that f runs just before the header of the answer is
-	// sent. It is called at most once, and only where the answer gets a cookie.
-	// A framework that cannot say when the header is sent may do nothing: then
-	// what f would set can be changed by the handler.
+	// sent. It is called at most once, and only where the session was looked for
+	// in a cookie or the answer gets one. A framework that cannot say when the
+	// header is sent may do nothing: then the handler can change what f would set.
 	BeforeHeader(f func())
 
 	// Param returns a parameter of the request's path, and "" when the route has
@@ -130,6 +131,10 @@ func misused(r *reporter, err error) error {
 	return err
 }
 
+// errInterrupted is what is left of a first Get that panicked: nobody knows whether
+// the request has a session.
+var errInterrupted = unavailable(errors.New("the first Get of the request panicked"))
+
 // resolve finds the session of the request at the first call.
 func (b *Binding[T]) resolve() (*Session[T], error) {
 	h := &b.session.handle
@@ -137,10 +142,16 @@ func (b *Binding[T]) resolve() (*Session[T], error) {
 	defer h.mu.Unlock()
 	if !h.resolved {
 		h.resolved = true
+		h.err, h.reason = errInterrupted, errInterrupted
 		if h.exchange == nil {
 			h.err = ErrRequestOver
-		} else if token, ok := h.find(); ok {
-			h.err = h.openFound(token, new(T))
+		} else {
+			var err error
+			if token, ok := h.find(); ok {
+				err = h.openFound(token, new(T))
+			}
+			h.looked()
+			h.err = err
 		}
 	}
 	if h.err != nil {

@@ -34,3 +34,9 @@ func (s *MemoryStore) Held() (entries, subjects int) {
 	defer s.mu.Unlock()
 	return len(s.entries), len(s.subjects)
 }
+
+// The search of bodies.
+var (
+	OnlyInForm = onlyInForm
+	OnlyInJSON = onlyInJSON
+)

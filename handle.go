@@ -2,10 +2,10 @@ package echosession
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"sync"
 	"time"
 )
@@ -19,7 +19,12 @@ type handle struct {
 	exchange Exchange // nil outside of a request, and when it is over
 	bound    bool     // made for a request
 	resolved bool     // the request was asked for its session
-	private  bool     // the answer is kept out of caches
+	place    place    // where its token is
+	refused  string   // the token that came in a cookie from another origin
+	verified bool     // the caller has checked where the request came from
+	ended    bool     // the session was found to be gone after the first Get
+	caching  caching  // what caches are told of the answer
+	hooked   bool     // and again just before the header
 	err      error    // why it could not be answered
 	reason   error    // why there is no live session
 	writes   int      // how often the handle changed the record
@@ -33,11 +38,14 @@ func (h *handle) find() (token found, ok bool) {
 	x := h.exchange
 	r := x.Request()
 	token, err := h.engine.lookup.find(x, r)
+	h.place = token.place()
 	if token.url {
-		x.Header().Set("Cache-Control", "private, no-store")
+		keepURLPrivate(x.Header())
 	}
-	if err == nil && token.cookie {
-		err = crossOrigin(h.engine.crossOrigin, r)
+	if err == nil && token.cookie && !token.other {
+		if err = h.engine.origins.refuse(r); err != nil {
+			h.refused = token.token
+		}
 	}
 	h.reason = err
 	return token, err == nil
@@ -50,10 +58,8 @@ func (h *handle) openFound(token found, value any) error {
 		return err
 	}
 	if h.live != nil {
-		h.live.inCookie, h.live.inURL = token.cookie, token.url
-		if h.live.touched {
-			h.renewCookie()
-		}
+		h.live.inCookie = h.place == inCookie
+		h.renewCookie(false)
 	}
 	return nil
 }
@@ -77,10 +83,10 @@ func (h *handle) open(ctx context.Context, token string, value any) error {
 func (h *handle) release() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.private && h.exchange != nil && !h.exchange.Committed() {
+	if h.exchange != nil && !h.exchange.Committed() {
 		// The framework may send this header without a word of the handler, and
 		// then knows no "before".
-		markPrivate(h.exchange.Header())
+		h.caching.mark(h.exchange.Header())
 	}
 	h.exchange = nil
 }
@@ -132,7 +138,7 @@ func (h *handle) meets(r requirement) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.live == nil {
-		return h.reason
+		return cmp.Or(h.reason, ErrNoSession) // never nil without a session
 	}
 	if r.fresh > 0 && h.engine.cfg.Now().Sub(h.live.header.createdAt) > r.fresh {
 		return &notFreshError{r.fresh}
@@ -142,14 +148,18 @@ func (h *handle) meets(r requirement) error {
 
 // create is [Session.Create]. value is a *T.
 func (h *handle) create(ctx context.Context, value any, opts []CreateOption) (token string, err error) {
-	if err := h.answerable(); err != nil {
-		return "", err
-	}
 	var p createParams
 	for _, opt := range opts {
 		opt(&p)
 	}
-	old := h.current()
+	cookie, err := h.mayCreate(p)
+	if err != nil {
+		return "", err
+	}
+	old, err := h.arriving(ctx, p)
+	if err != nil {
+		return "", err
+	}
 	l, err := h.engine.create(ctx, value, p)
 	if err != nil {
 		return "", err
@@ -160,11 +170,40 @@ func (h *handle) create(ctx context.Context, value any, opts []CreateOption) (to
 			return "", err
 		}
 	}
+	l.inCookie = cookie
 	if err := h.adoptNew(l); err != nil {
 		h.engine.discard(ctx, l)
 		return "", err
 	}
 	return l.token, nil
+}
+
+// mayCreate reports whether Create writes the cookie, or why it must do nothing.
+func (h *handle) mayCreate(p createParams) (cookie bool, err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	cookie = h.bound && h.engine.cfg.Cookie != nil && h.place != elsewhere && !p.tokenOnly
+	if h.exchange != nil && p.crossOriginVerified {
+		h.verified = true
+	}
+	return cookie, h.answerable(cookie)
+}
+
+// arriving returns the session that a new one takes the place of, or nil. That may
+// be the session of a cookie from another origin, if the caller has checked the
+// request.
+func (h *handle) arriving(ctx context.Context, p createParams) (*live, error) {
+	h.mu.Lock()
+	l, refused := h.live, h.refused
+	h.mu.Unlock()
+	if l != nil || refused == "" || !p.crossOriginVerified {
+		return l, nil
+	}
+	l, err := h.engine.open(ctx, refused, nil)
+	if errors.Is(err, ErrStoreUnavailable) {
+		return nil, err
+	}
+	return l, nil
 }
 
 // touch is [Session.Touch].
@@ -176,40 +215,53 @@ func (h *handle) touch(ctx context.Context) error {
 	if err == nil {
 		h.mu.Lock()
 		defer h.mu.Unlock()
-		h.renewCookie()
+		h.renewCookie(true)
 	}
 	return err
 }
 
 // rotate is [Session.Rotate].
 func (h *handle) rotate(ctx context.Context) (token string, err error) {
-	if err := h.answerable(); err != nil {
-		return "", err
-	}
-	old, err := h.need()
+	old, cookie, err := h.mayRotate()
 	if err != nil {
 		return "", err
 	}
 	l, err := h.engine.rotate(ctx, old)
+	if errors.Is(err, ErrSessionGone) {
+		h.end(old)
+	}
 	if err != nil {
 		return "", err
 	}
-	l.inURL = old.inURL
+	l.inCookie = cookie
 	if err := h.adoptNew(l); err != nil {
 		return "", err
 	}
 	return l.token, nil
 }
 
+// mayRotate returns what Rotate rotates and whether it writes the cookie, or why it
+// must do nothing.
+func (h *handle) mayRotate() (old *live, cookie bool, err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	cookie = h.engine.cfg.Cookie != nil && h.live != nil && h.live.inCookie
+	if h.live == nil {
+		if err := h.answerable(false); err != nil {
+			return nil, false, err
+		}
+		return nil, false, fmt.Errorf("%w: %w", ErrNoSession, h.reason)
+	}
+	return h.live, cookie, h.answerable(cookie)
+}
+
 // destroy is [Session.Destroy].
 func (h *handle) destroy(ctx context.Context) error {
-	if h.isOver() {
-		return ErrRequestOver
+	l, cookie, err := h.mayDestroy()
+	if err != nil {
+		return err
 	}
-	if reason := h.why(); errors.Is(reason, ErrCrossOrigin) {
-		return reason
-	}
-	if l := h.current(); l != nil {
+	if l != nil {
 		if err := h.engine.destroy(ctx, l); err != nil {
 			return err
 		}
@@ -217,11 +269,35 @@ func (h *handle) destroy(ctx context.Context) error {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if cookie := h.engine.cfg.Cookie; cookie != nil && h.exchange != nil && !h.exchange.Committed() {
-		cookie.clear(h.exchange.Header())
-		h.keepPrivate()
+	if cookie && h.exchange != nil && !h.exchange.Committed() {
+		h.engine.cfg.Cookie.clear(h.exchange.Header())
+		h.tellCaches(private)
 	}
 	return nil
+}
+
+// mayDestroy returns what Destroy ends and whether it clears the cookie, or why it
+// must do nothing.
+func (h *handle) mayDestroy() (l *live, cookie bool, err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.bound && h.exchange == nil {
+		return nil, false, ErrRequestOver
+	}
+	if errors.Is(h.reason, ErrCrossOrigin) {
+		return nil, false, h.reason
+	}
+	if h.engine.cfg.Cookie == nil || !h.bound || h.ended {
+		return h.live, false, nil
+	}
+	cookie = h.place != elsewhere
+	if h.live != nil {
+		cookie = h.live.inCookie
+	}
+	if cookie {
+		err = h.fromHere()
+	}
+	return h.live, cookie, err
 }
 
 // change puts what do makes of the live session behind the handle, unless another
@@ -234,6 +310,7 @@ func (h *handle) change(do func(*live) (next *live, value any, err error)) error
 	}
 	next, value, err := do(l)
 	if errors.Is(err, ErrSessionGone) {
+		h.end(l)
 		h.lose(l)
 	}
 	if err != nil {
@@ -269,77 +346,5 @@ func (h *handle) lose(l *live) {
 	defer h.mu.Unlock()
 	if h.live != nil && h.live.via == l.via {
 		h.live, h.value, h.reason = nil, nil, ErrSessionGone
-	}
-}
-
-func (h *handle) isOver() bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.bound && h.exchange == nil
-}
-
-// answerable reports whether a new token can still reach the client.
-func (h *handle) answerable() error {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if !h.bound {
-		return nil
-	}
-	if h.exchange == nil {
-		return ErrRequestOver
-	}
-	if h.engine.cfg.Cookie != nil && h.exchange.Committed() {
-		return fmt.Errorf("%w: the answer's header has been sent, and no cookie can follow", ErrRequestOver)
-	}
-	return nil
-}
-
-// adoptNew puts a session with a new token behind the handle and its cookie into
-// the answer.
-func (h *handle) adoptNew(l *live) error {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.bound && h.exchange == nil {
-		return ErrRequestOver
-	}
-	h.live, h.value, h.reason = l, nil, nil
-	if h.engine.cfg.Cookie != nil && h.exchange != nil && !l.inURL {
-		l.inCookie = true
-		h.setCookie()
-	}
-	return nil
-}
-
-// renewCookie prolongs a persistent cookie that carries the token. h.mu is held.
-func (h *handle) renewCookie() {
-	cookie := h.engine.cfg.Cookie
-	if cookie == nil || !cookie.Persistent || h.live == nil || !h.live.inCookie ||
-		h.exchange == nil || h.exchange.Committed() {
-		return
-	}
-	h.setCookie()
-}
-
-// setCookie puts the live session's token into the answer. h.mu is held.
-func (h *handle) setCookie() {
-	h.engine.cfg.Cookie.set(h.exchange.Header(), h.live.token, h.engine.left(h.live))
-	h.keepPrivate()
-}
-
-// keepPrivate keeps an answer that carries the cookie out of every cache, whatever
-// the handler says afterwards. h.mu is held.
-func (h *handle) keepPrivate() {
-	header := h.exchange.Header()
-	markPrivate(header)
-	if !h.private {
-		h.private = true
-		h.exchange.BeforeHeader(func() { markPrivate(header) })
-	}
-}
-
-func markPrivate(header http.Header) {
-	const private = "private, no-store"
-	if v := header["Cache-Control"]; len(v) != 1 || v[0] != private {
-		header.Set("Cache-Control", private)
 	}
 }

@@ -8,10 +8,8 @@ import (
 	"fmt"
 	"io"
 	"mime"
-	"mime/multipart"
 	"net/http"
 	"net/textproto"
-	"net/url"
 	"strings"
 	"unicode"
 )
@@ -27,8 +25,9 @@ const maxBody = 1 << 20
 
 // lookup finds the token of a request.
 type lookup struct {
-	sources []source // all but the body
-	fields  []field  // fields of the body, asked when no source has a token
+	sources  []source // all but the body
+	fields   []field  // fields of the body, asked when no source has a token
+	inCookie bool     // a source is a cookie
 }
 
 // source is one place for a token outside of the body.
@@ -47,7 +46,8 @@ type field struct {
 // found is a token and what its place means for the answer.
 type found struct {
 	token  string
-	cookie bool // it came in a cookie and nowhere else
+	cookie bool // it came in a cookie
+	other  bool // it came in another place
 	url    bool // it is part of the URL, so the answer must not be stored
 }
 
@@ -110,6 +110,7 @@ func newLookup(s string) (*lookup, error) {
 			errs = append(errs, fmt.Errorf("unknown source %q; use header, query, param, cookie, form or body", part))
 		}
 	}
+	l.inCookie = l.reads("")
 	return l, errors.Join(errs...)
 }
 
@@ -124,34 +125,36 @@ func (l *lookup) reads(cookie string) bool {
 	return false
 }
 
-// find returns the request's token, [ErrNoToken] or [ErrAmbiguousToken]. One
-// token in two places is fine; a place that is there twice never is.
+// find returns the request's token, [ErrNoToken] or [ErrAmbiguousToken], and where
+// tokens are in any case. One token in two places is fine; a place that is there
+// twice never is. The body is read only when no other place has a token.
 func (l *lookup) find(x Exchange, r *http.Request) (found, error) {
 	var f found
+	ambiguous := false
 	for _, s := range l.sources {
 		token, err := s.find(x, r)
-		if err != nil {
-			return found{}, err
-		}
-		if token == "" {
+		if token == "" && err == nil {
 			continue
 		}
-		first := f.token == ""
-		if !first && token != f.token {
-			return found{}, ErrAmbiguousToken
-		}
+		ambiguous = ambiguous || err != nil || f.token != "" && token != f.token
 		f.token = token
-		f.cookie = s.kind == "cookie" && (first || f.cookie)
+		f.cookie = f.cookie || s.kind == "cookie"
+		f.other = f.other || s.kind != "cookie"
 		f.url = f.url || s.kind == "query" || s.kind == "param"
+	}
+	if ambiguous {
+		f.token = ""
+		return f, ErrAmbiguousToken
 	}
 	if f.token != "" {
 		return f, nil
 	}
 	token, err := l.findInBody(r)
+	f.token, f.other = token, token != "" || err != nil
 	if err == nil && token == "" {
 		err = ErrNoToken
 	}
-	return found{token: token}, err
+	return f, err
 }
 
 func (s source) find(x Exchange, r *http.Request) (string, error) {
@@ -159,10 +162,7 @@ func (s source) find(x Exchange, r *http.Request) (string, error) {
 	case "header":
 		return s.findInHeader(r.Header[s.name])
 	case "query":
-		if r.URL.RawQuery == "" {
-			return "", nil
-		}
-		return only(r.URL.Query()[s.name])
+		return onlyInForm(r.URL.RawQuery, s.name)
 	case "param":
 		return x.Param(s.name), nil
 	default:
@@ -218,34 +218,36 @@ func (l *lookup) findInBody(r *http.Request) (string, error) {
 	switch {
 	// What the body held, if it was read before.
 	case mediaType == mimeForm && r.PostForm != nil:
-		return l.pick(r.PostForm, true)
+		return l.pick(true, onlyIn(r.PostForm))
 	case mediaType == mimeMultipart && r.MultipartForm != nil:
-		return l.pick(r.MultipartForm.Value, true)
+		return l.pick(true, onlyIn(r.MultipartForm.Value))
 	case isForm, isJSON:
 	default:
 		return "", nil
 	}
 	body := peek(r)
-	var values url.Values
-	switch mediaType {
-	case mimeForm:
-		values, _ = url.ParseQuery(string(body))
-	case mimeMultipart:
-		values = multipartValues(body, params["boundary"])
+	switch {
+	case mediaType == mimeForm:
+		text := string(body)
+		return l.pick(true, func(name string) (string, error) { return onlyInForm(text, name) })
+	case mediaType == mimeMultipart:
+		return l.pick(true, onlyIn(l.multipartValues(body, params["boundary"])))
+	case !json.Valid(body):
+		return "", nil
 	default:
-		values = jsonValues(body)
+		return l.pick(false, func(name string) (string, error) { return onlyInJSON(body, name) })
 	}
-	return l.pick(values, isForm)
 }
 
-// pick returns the one token among the fields of a body.
-func (l *lookup) pick(values url.Values, isForm bool) (string, error) {
+// pick returns the one token among the fields of a body. get returns the value of
+// the field with a name.
+func (l *lookup) pick(isForm bool, get func(name string) (string, error)) (string, error) {
 	token := ""
 	for _, f := range l.fields {
 		if f.formOnly && !isForm {
 			continue
 		}
-		v, err := only(values[f.name])
+		v, err := get(f.name)
 		if err != nil {
 			return "", err
 		}
@@ -282,59 +284,3 @@ func peek(r *http.Request) []byte {
 type failedReader struct{ err error }
 
 func (f failedReader) Read([]byte) (int, error) { return 0, f.err }
-
-// multipartValues returns the fields of a multipart body that are not files, and
-// nothing of a malformed one.
-func multipartValues(body []byte, boundary string) url.Values {
-	values := make(url.Values)
-	if boundary == "" {
-		return nil
-	}
-	parts := multipart.NewReader(bytes.NewReader(body), boundary)
-	for {
-		part, err := parts.NextPart()
-		if err == io.EOF {
-			return values
-		}
-		if err != nil {
-			return nil
-		}
-		if part.FileName() != "" || part.FormName() == "" {
-			continue
-		}
-		value, err := io.ReadAll(part)
-		if err != nil {
-			return nil
-		}
-		values.Add(part.FormName(), string(value))
-	}
-}
-
-// jsonValues returns the members of a JSON object, repeated ones too, and nothing
-// of a malformed one. A member that is no string is empty.
-func jsonValues(body []byte) url.Values {
-	values := make(url.Values)
-	dec := json.NewDecoder(bytes.NewReader(body))
-	if t, err := dec.Token(); err != nil || t != json.Delim('{') {
-		return nil
-	}
-	for dec.More() {
-		name, err := dec.Token()
-		if err != nil {
-			return nil
-		}
-		var value json.RawMessage
-		if dec.Decode(&value) != nil {
-			return nil
-		}
-		var s string
-		if value[0] == '"' && json.Unmarshal(value, &s) != nil {
-			return nil
-		}
-		values.Add(name.(string), s)
-	}
-	if _, err := dec.Token(); err != nil {
-		return nil
-	}
-	return values
-}

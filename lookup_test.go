@@ -611,18 +611,21 @@ func TestQueryTokenMakesTheAnswerPrivate(t *testing.T) {
 		headers []string
 		private bool
 		cookie  bool
+		vary    string
 	}{
-		"query":                       {path: "/?accessToken=TOKEN", private: true},
-		"path parameter":              {path: "/by/TOKEN", private: true},
-		"query and header":            {path: "/?accessToken=TOKEN", headers: []string{"X-Access-Token", "TOKEN"}, private: true},
-		"query and cookie":            {path: "/?accessToken=TOKEN", headers: []string{"Cookie", "__Host-session=TOKEN"}, private: true},
-		"query and an explicit touch": {path: "/touch?accessToken=TOKEN", private: true},
-		"query and a rotation":        {path: "/rotate?accessToken=TOKEN", private: true},
-		"bad token in the query":      {path: "/?accessToken=bad", private: true},
-		"header":                      {path: "/", headers: []string{"X-Access-Token", "TOKEN"}},
-		"header and a rotation":       {path: "/rotate", headers: []string{"X-Access-Token", "TOKEN"}, private: true, cookie: true},
-		"cookie":                      {path: "/", headers: []string{"Cookie", "__Host-session=TOKEN"}, private: true, cookie: true},
-		"nothing":                     {path: "/"},
+		"query":                        {path: "/?accessToken=TOKEN", private: true},
+		"path parameter":               {path: "/by/TOKEN", private: true},
+		"query and header":             {path: "/?accessToken=TOKEN", headers: []string{"X-Access-Token", "TOKEN"}, private: true},
+		"query and cookie":             {path: "/?accessToken=TOKEN", headers: []string{"Cookie", "__Host-session=TOKEN"}, private: true},
+		"query and an explicit touch":  {path: "/touch?accessToken=TOKEN", private: true},
+		"query and a rotation":         {path: "/rotate?accessToken=TOKEN", private: true},
+		"bad token in the query":       {path: "/?accessToken=bad", private: true},
+		"header":                       {path: "/", headers: []string{"X-Access-Token", "TOKEN"}},
+		"header and a rotation":        {path: "/rotate", headers: []string{"X-Access-Token", "TOKEN"}},
+		"cookie and a rotation":        {path: "/rotate", headers: []string{"Cookie", "__Host-session=TOKEN"}, private: true, cookie: true, vary: "Cookie"},
+		"cookie":                       {path: "/", headers: []string{"Cookie", "__Host-session=TOKEN"}, private: true, vary: "Cookie"},
+		"cookie and an explicit touch": {path: "/touch", headers: []string{"Cookie", "__Host-session=TOKEN"}, private: true, cookie: true, vary: "Cookie"},
+		"nothing":                      {path: "/", vary: "Cookie"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			token := newToken(t, m, "a")
@@ -640,6 +643,13 @@ func TestQueryTokenMakesTheAnswerPrivate(t *testing.T) {
 			}
 			if got := a.Header.Get("Cache-Control"); got != want {
 				t.Errorf("Cache-Control: %q, want %q", got, want)
+			}
+			if got := a.Header.Get("Vary"); got != tt.vary {
+				t.Errorf("Vary: %q, want %q", got, tt.vary)
+			}
+			inURL := strings.Contains(tt.path, "TOKEN") || strings.Contains(tt.path, "accessToken")
+			if got := a.Header.Get("Referrer-Policy"); (got == "no-referrer") != inURL {
+				t.Errorf("Referrer-Policy: %q", got)
 			}
 			if got := len(a.Cookies()); (got > 0) != tt.cookie {
 				t.Errorf("Set-Cookie: %q", a.Header["Set-Cookie"])

@@ -72,19 +72,21 @@ func NewRedisStore(client RedisClient, opts RedisOptions) (Store, error) {
 		return nil, &ConfigError{"Client", "it is nil; hand in one from redis.NewClient"}
 	}
 	stale := true
+	r.plainReads = true
 	switch c := client.(type) {
 	case *redis.Client:
 		o := c.Options()
 		r.deadlines = o.ContextTimeoutEnabled
-		r.caching = o.ClientSideCache != nil || o.ClientSideCacheConfig != nil
-		stale = r.caching
+		stale = o.ClientSideCache != nil || o.ClientSideCacheConfig != nil
+		r.plainReads = stale
 	case *redis.ClusterClient:
 		o := c.Options()
 		r.deadlines = o.ContextTimeoutEnabled
 		stale = o.ReadOnly || o.RouteByLatency || o.RouteRandomly
+		r.plainReads = false
 	case *redis.Ring:
 		r.deadlines = c.Options().ContextTimeoutEnabled
-		stale = false
+		stale, r.plainReads = false, false
 	case *redis.AutoPipeliner:
 		// The blocking face heeds neither deadlines nor cancellation; a future of
 		// the deferred face can be left at the deadline.
@@ -124,10 +126,12 @@ type redisStore struct {
 	client    RedisClient
 	async     *redis.AutoPipeliner // nil unless an auto-pipeliner was handed in
 	keyspace  string
-	deadlines bool          // the client obeys a context's deadline
-	caching   bool          // the client has a client-side cache
-	recent    *recentWrites // nil when the client cannot serve stale reads
-	tags      atomic.Uint64
+	deadlines bool // the client obeys a context's deadline
+	// plainReads sends reads as they are, and leaves it to the client to repeat them: a
+	// client-side cache knows no other commands.
+	plainReads bool
+	recent     *recentWrites // nil when the client cannot serve stale reads
+	tags       atomic.Uint64
 
 	waitReplicas int
 	bounds       scriptBounds
@@ -192,8 +196,8 @@ func (r *redisStore) read(ctx context.Context, args ...any) ([]byte, error) {
 	_, err := r.attempt(ctx, reading, func() error {
 		cmd := redis.NewStringCmd(ctx, args...)
 		var sent redis.Cmder = onceString{cmd}
-		if r.caching {
-			sent = cmd // go-redis caches for no other type, and repeats this one by itself
+		if r.plainReads {
+			sent = cmd
 		}
 		err := r.process(ctx, sent)
 		if err == nil {

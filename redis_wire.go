@@ -74,7 +74,7 @@ type once struct{ *redis.Cmd }
 
 func (once) NoRetry() bool { return true }
 
-// onceString is the like for a command that replies with a string.
+// onceString is once for a command that replies with a string.
 type onceString struct{ *redis.StringCmd }
 
 func (onceString) NoRetry() bool { return true }

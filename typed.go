@@ -122,14 +122,25 @@ func (s *Session[T]) MarshalJSON() ([]byte, error) {
 	return json.Marshal(s.decoded())
 }
 
-// Create stores a new session and returns its token. With [Config.Cookie] it also
-// sets the cookie. A live session behind the handle is destroyed: somebody else may
-// know it from before the login, and must not know the session after the login
-// (session fixation).
+// Create stores a new session and returns its token. A live session behind the handle
+// is destroyed: somebody else may know it from before the login, and must not know
+// the session after the login (session fixation).
 //
-// It returns [ErrReservedClaim], [ErrTooLarge], [ErrRequestOver] when the handler
-// has returned or, with a cookie, when the answer's header has been sent, and
-// [ErrStoreUnavailable] or [ErrIndeterminate].
+// With [Config.Cookie] it also sets the cookie, if the request's token came in the
+// cookie or the request has none. A client whose token came as a bearer token, in
+// another header, in the URL or in the body gets the new one as the result alone. The
+// same token in the cookie and in a header counts as one in the cookie, and a token
+// that is in the URL too counts as one in the URL. [TokenOnly] sets no cookie.
+//
+// Where it would set the cookie, a cross-origin request with an unsafe method gets
+// [ErrCrossOrigin], whether or not a cookie came along, and nothing is stored: no
+// other site can log a visitor in (login CSRF). [Config.TrustedOrigins] and
+// [CrossOriginVerified] are the exceptions. A GET is not checked: the handler of a
+// login's callback checks its state.
+//
+// It returns [ErrCrossOrigin], [ErrReservedClaim], [ErrTooLarge], [ErrRequestOver]
+// when the handler has returned or, with a cookie, when the answer's header has been
+// sent, and [ErrStoreUnavailable] or [ErrIndeterminate].
 func (s *Session[T]) Create(ctx context.Context, data T, opts ...CreateOption) (token string, err error) {
 	return s.handle.create(ctx, &data, opts)
 }
@@ -192,23 +203,29 @@ func (s *Session[_]) Touch(ctx context.Context) error {
 
 // Rotate moves the session to a new ID and returns its new token: call it where a
 // user gains rights. Data, CreatedAt and the absolute timeout stay as they are.
-// With [Config.Cookie] it also sets the cookie, unless the old token came in the
-// URL: a person who follows a link must not get the session of the person who made
-// the link. For [Config.RotateGrace] the old token still finds the session, to read
+// With [Config.Cookie] it also sets the cookie, if the old token came in the cookie:
+// a form or a link with somebody else's token must not put that session into the
+// browser. For [Config.RotateGrace] the old token still finds the session, to read
 // and to write it, but not to rotate it again.
 //
 // It returns [ErrNoSession], [ErrSessionGone] (also when another request rotated
-// the session first), [ErrConflict], [ErrRequestOver] as [Session.Create] does,
-// and [ErrStoreUnavailable] or [ErrIndeterminate].
+// the session first), [ErrConflict], [ErrCrossOrigin] and [ErrRequestOver] as
+// [Session.Create] does, and [ErrStoreUnavailable] or [ErrIndeterminate].
 func (s *Session[_]) Rotate(ctx context.Context) (token string, err error) {
 	return s.handle.rotate(ctx)
 }
 
 // Destroy ends the session, at once and everywhere. With [Config.Cookie] it also
-// clears the cookie. Without a live session it does nothing else, and that is not an
-// error.
+// clears the cookie, where [Session.Create] would set it. Without a live session it
+// does nothing else, and that is not an error. When the session was found to have
+// ended after [Get], the cookie stays as it is: the browser may have a newer one.
 //
-// It returns [ErrRequestOver] when the handler has returned, [ErrCrossOrigin]
+// Where it would clear the cookie, a cross-origin request with an unsafe method gets
+// [ErrCrossOrigin], whether or not a cookie came along: browsers hold a SameSite=Lax
+// cookie back and would still obey the answer. A GET is not checked, so let no GET
+// log out.
+//
+// It returns [ErrRequestOver] when the handler has returned, [ErrCrossOrigin], also
 // when that is the [Session.Reason], and [ErrStoreUnavailable] or
 // [ErrIndeterminate].
 func (s *Session[_]) Destroy(ctx context.Context) error {

@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/labstack/echo/v5"
 
@@ -114,6 +115,8 @@ func TestAutoHandleHEAD(t *testing.T) {
 func TestAutoHandleHEADRenewsTheCookie(t *testing.T) {
 	cfg := newConfig()
 	cfg.TouchInterval = echosession.TouchAlways
+	now := time.Now()
+	cfg.Now = func() time.Time { return now }
 	m, err := echosession.New[User](cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -122,6 +125,7 @@ func TestAutoHandleHEADRenewsTheCookie(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	now = now.Add(3 * time.Hour) // over a tenth of the idle timeout
 	e := newEcho(echo.Config{Router: echo.NewRouter(echo.RouterConfig{AutoHandleHEAD: true})})
 	e.GET("/", func(c *echo.Context) error { return c.NoContent(http.StatusNoContent) }, echov5.Install(m), echov5.Require[User]())
 	r := httptest.NewRequest(http.MethodHead, "/", nil)

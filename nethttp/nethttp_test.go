@@ -133,7 +133,9 @@ func TestRequestMadeByAHandler(t *testing.T) {
 	}))
 	var made *httptest.ResponseRecorder
 	outer := install(nethttp.HandlerFunc(func(w http.ResponseWriter, r *http.Request) error {
-		made = serve(inner, get("/", bob).WithContext(r.Context()))
+		own := httptest.NewRequest(http.MethodGet, "/", nil)
+		own.AddCookie(&http.Cookie{Name: "__Host-session", Value: bob})
+		made = serve(inner, own.WithContext(r.Context()))
 		return whoami(w, r)
 	}))
 	rec := serve(outer, get("/", ada))

@@ -105,15 +105,15 @@ func (s suite[C, M]) testRequire(t *testing.T) {
 	h := s.serveUsers(site, whoami, s.Users.Require(site.users))
 	site.check(h,
 		exchange{"a live session", "GET /x\nAuthorization: Bearer {ada}", ok("ada")},
-		exchange{"no token", "GET /x", unauthorized},
-		exchange{"no token in a HEAD", "HEAD /x", "HTTP/1.1 401 Unauthorized\nWww-Authenticate: Bearer realm=\"session\"\n\n"},
+		exchange{"no token", "GET /x", with(unauthorized, vary)},
+		exchange{"no token in a HEAD", "HEAD /x", with("HTTP/1.1 401 Unauthorized\nWww-Authenticate: Bearer realm=\"session\"\n\n", vary)},
 		exchange{"a forged token", "GET /x\nAuthorization: Bearer {forged}", ended},
 		exchange{"a session that is gone", "GET /x\nAuthorization: Bearer {gone}", ended},
 		exchange{"a damaged session", "GET /x\nAuthorization: Bearer {damaged}", ended},
 		exchange{"two tokens", "GET /x\nAuthorization: Bearer {ada}\nX-Access-Token: {bob}", ambiguous},
-		exchange{"a token in the query that is gone", "GET /x?accessToken={gone}", failure(401, "the session is invalid or has ended", private,
+		exchange{"a token in the query that is gone", "GET /x?accessToken={gone}", failure(401, "the session is invalid or has ended", private, noReferer,
 			`Www-Authenticate: Bearer realm="session", error="invalid_token", error_description="the session is invalid or has ended"`)},
-		exchange{"a cookie from another site", "POST /x\nSec-Fetch-Site: cross-site\n" + adaCookie, refused},
+		exchange{"a cookie from another site", "POST /x\nSec-Fetch-Site: cross-site\n" + adaCookie, with(refused, vary)},
 	)
 	fresh := s.serveUsers(site, whoami, s.Users.Require(site.users, echosession.Fresh(time.Minute)))
 	site.check(fresh, exchange{"a fresh login", "GET /x\nAuthorization: Bearer {ada}", ok("ada")})
@@ -121,7 +121,7 @@ func (s suite[C, M]) testRequire(t *testing.T) {
 	site.check(fresh,
 		exchange{"a login too long ago", "GET /x\nAuthorization: Bearer {ada}", failure(401, "a more recent login is required",
 			`Www-Authenticate: Bearer realm="session", error="insufficient_user_authentication", error_description="a more recent login is required", max_age="60"`)},
-		exchange{"no login at all", "GET /x", unauthorized})
+		exchange{"no login at all", "GET /x", with(unauthorized, vary)})
 	site.clock.advance(25 * time.Hour)
 	site.check(h, exchange{"a session that has expired", "GET /x\nAuthorization: Bearer {ada}", ended})
 	site.store.down.Store(true)

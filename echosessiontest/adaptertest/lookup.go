@@ -42,25 +42,25 @@ func part(disposition, text string) string {
 func (s suite[C, M]) testTokens(t *testing.T) {
 	site := newSite(t, withCookie)
 	site.check(s.serveUsers(site, whoami),
-		exchange{"none", "GET /x", ok(noToken)},
+		exchange{"none", "GET /x", ok(noToken, vary)},
 		exchange{"bearer", "GET /x\nAuthorization: Bearer {ada}", ok("ada")},
 		exchange{"bearer in lower case", "GET /x\nauthorization: bearer {ada}", ok("ada")},
-		exchange{"another scheme", "GET /x\nAuthorization: Basic {ada}", ok(noToken)},
+		exchange{"another scheme", "GET /x\nAuthorization: Basic {ada}", ok(noToken, vary)},
 		exchange{"custom header", "GET /x\nX-Access-Token: {ada}", ok("ada")},
-		exchange{"query", "GET /x?accessToken={ada}", ok("ada", private)},
-		exchange{"query without a session", "GET /x?accessToken={gone}", ok(sessionGone, private)},
-		exchange{"cookie", "GET /x\n" + adaCookie, ok("ada")},
-		exchange{"cookie of another name", "GET /x\nCookie: session={ada}", ok(noToken)},
+		exchange{"query", "GET /x?accessToken={ada}", ok("ada", private, noReferer)},
+		exchange{"query without a session", "GET /x?accessToken={gone}", ok(sessionGone, private, noReferer)},
+		exchange{"cookie", "GET /x\n" + adaCookie, ok("ada", private, vary)},
+		exchange{"cookie of another name", "GET /x\nCookie: session={ada}", ok(noToken, vary)},
 		exchange{"form", body(form, "a=b&accessToken={ada}"), ok("ada")},
 		exchange{"multipart", body(multipart, part(`name="a"`, "b")+part(`name="accessToken"`, "{ada}")+"--b--\r\n"), ok("ada")},
-		exchange{"file of a multipart", body(multipart, part(`name="accessToken"; filename="f"`, "{ada}")+"--b--\r\n"), ok(noToken)},
+		exchange{"file of a multipart", body(multipart, part(`name="accessToken"; filename="f"`, "{ada}")+"--b--\r\n"), ok(noToken, vary)},
 		exchange{"JSON", body(json, `{"a":1,"accessToken":"{ada}"}`), ok("ada")},
 		exchange{"JSON by its suffix", body("application/merge-patch+json", `{"accessToken":"{ada}"}`), ok("ada")},
-		exchange{"JSON deeper down", body(json, `{"a":{"accessToken":"{ada}"}}`), ok(noToken)},
-		exchange{"body of another type", body("text/plain", `{"accessToken":"{ada}"}`), ok(noToken)},
-		exchange{"body of a GET", "GET /x\nContent-Type: " + json + "\n\n" + `{"accessToken":"{ada}"}`, ok(noToken)},
-		exchange{"compressed body", body(json+"\nContent-Encoding: gzip", `{"accessToken":"{ada}"}`), ok(noToken)},
-		exchange{"path", "GET /{ada}", ok(noToken)},
+		exchange{"JSON deeper down", body(json, `{"a":{"accessToken":"{ada}"}}`), ok(noToken, vary)},
+		exchange{"body of another type", body("text/plain", `{"accessToken":"{ada}"}`), ok(noToken, vary)},
+		exchange{"body of a GET", "GET /x\nContent-Type: " + json + "\n\n" + `{"accessToken":"{ada}"}`, ok(noToken, vary)},
+		exchange{"compressed body", body(json+"\nContent-Encoding: gzip", `{"accessToken":"{ada}"}`), ok(noToken, vary)},
+		exchange{"path", "GET /{ada}", ok(noToken, vary)},
 		exchange{"forged", "GET /x\nAuthorization: Bearer {forged}", ok(invalidToken)},
 		exchange{"no JWT", "GET /x\nAuthorization: Bearer what", ok(invalidToken)},
 		exchange{"of a session that is gone", "GET /x\nAuthorization: Bearer {gone}", ok(sessionGone)},
@@ -69,12 +69,12 @@ func (s suite[C, M]) testTokens(t *testing.T) {
 
 	site = newSite(t, withLookup("param:token"))
 	site.check(s.serveUsers(site, whoami),
-		exchange{"path parameter", "GET /{ada}", ok("ada", private)},
-		exchange{"path parameter that is no token", "GET /x", ok(invalidToken, private)},
-		exchange{"header when only the path counts", "GET /{ada}\nAuthorization: Bearer {bob}", ok("ada", private)})
+		exchange{"path parameter", "GET /{ada}", ok("ada", private, noReferer)},
+		exchange{"path parameter that is no token", "GET /x", ok(invalidToken, private, noReferer)},
+		exchange{"header when only the path counts", "GET /{ada}\nAuthorization: Bearer {bob}", ok("ada", private, noReferer)})
 	site = newSite(t, withLookup("param:token"))
 	site.check(s.serveUsers(site, whoami, s.Users.Require(site.users)),
-		exchange{"path parameter before Require", "GET /{ada}", ok("ada", private)})
+		exchange{"path parameter before Require", "GET /{ada}", ok("ada", private, noReferer)})
 	site = newSite(t, withLookup("param:other"))
 	site.check(s.serveUsers(site, whoami),
 		exchange{"path parameter that the route has not", "GET /{ada}", ok(noToken)})
@@ -88,16 +88,18 @@ func (s suite[C, M]) testAmbiguous(t *testing.T) {
 	site := newSite(t, withCookie)
 	site.check(s.serveUsers(site, whoami),
 		exchange{"one token in two places", "GET /x\nAuthorization: Bearer {ada}\nX-Access-Token: {ada}", ok("ada")},
-		exchange{"one token in the query too", "GET /x?accessToken={ada}\nAuthorization: Bearer {ada}", ok("ada", private)},
+		exchange{"one token in the query too", "GET /x?accessToken={ada}\nAuthorization: Bearer {ada}", ok("ada", private, noReferer)},
 		exchange{"two headers", "GET /x\nAuthorization: Bearer {ada}\nX-Access-Token: {bob}", ok(ambiguousToken)},
-		exchange{"header and cookie", "GET /x\nAuthorization: Bearer {bob}\n" + adaCookie, ok(ambiguousToken)},
+		exchange{"header and cookie", "GET /x\nAuthorization: Bearer {bob}\n" + adaCookie, ok(ambiguousToken, vary)},
 		exchange{"one header twice", "GET /x\nAuthorization: Bearer {ada}\nAuthorization: Bearer {ada}", ok(ambiguousToken)},
-		exchange{"one query parameter twice", "GET /x?accessToken={ada}&accessToken={ada}", ok(ambiguousToken)},
-		exchange{"one cookie twice", "GET /x\n" + adaCookie + "; __Host-session={bob}", ok(ambiguousToken)},
+		exchange{"one query parameter twice", "GET /x?accessToken={ada}&accessToken={ada}", ok(ambiguousToken, private, noReferer)},
+		exchange{"one cookie twice", "GET /x\n" + adaCookie + "; __Host-session={bob}", ok(ambiguousToken, vary)},
 		exchange{"one field twice", body(form, "accessToken={ada}&accessToken={bob}"), ok(ambiguousToken)},
 		exchange{"one part twice", body(multipart, part(`name="accessToken"`, "{ada}")+part(`name="accessToken"`, "{ada}")+"--b--\r\n"), ok(ambiguousToken)},
 		exchange{"one member twice", body(json, `{"accessToken":"{ada}","accessToken":"{ada}"}`), ok(ambiguousToken)},
 		exchange{"header and body", "POST /x\nAuthorization: Bearer {ada}\nContent-Type: " + json + "\n\n" + `{"accessToken":"{bob}"}`, ok("ada")},
+		exchange{"cookie and body", "POST /x\n" + adaCookie + "\nContent-Type: " + json + "\n\n" + `{"accessToken":"{bob}"}`, ok("ada", private, vary)},
+		exchange{"cookie and two fields", "POST /x\n" + adaCookie + "\nContent-Type: " + form + "\n\naccessToken={bob}&accessToken={bob}", ok("ada", private, vary)},
 	)
 }
 

@@ -210,6 +210,14 @@ func response(status int, body string, header ...string) string {
 	return strings.Join(lines, "\n") + "\n\n" + body
 }
 
+// with is an answer with more lines in its header.
+func with(answer string, header ...string) string {
+	head, body, _ := strings.Cut(answer, "\n\n")
+	lines := append(strings.Split(head, "\n"), header...)
+	slices.Sort(lines[1:])
+	return strings.Join(lines, "\n") + "\n\n" + body
+}
+
 // ok is the answer of a handler that wrote a text.
 func ok(text string, header ...string) string {
 	return response(http.StatusOK, text, append(header, "Content-Type: text/plain; charset=utf-8")...)
@@ -222,6 +230,8 @@ func failure(status int, message string, header ...string) string {
 
 const (
 	private   = "Cache-Control: private, no-store"
+	vary      = "Vary: Cookie"
+	noReferer = "Referrer-Policy: no-referrer"
 	newCookie = "Set-Cookie: __Host-session={new}; Path=/; HttpOnly; Secure; SameSite=Lax"
 	noCookie  = "Set-Cookie: __Host-session=; Path=/; Max-Age=0; HttpOnly; Secure; SameSite=Lax"
 	adaCookie = "Cookie: __Host-session={ada}"

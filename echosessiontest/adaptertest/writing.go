@@ -34,16 +34,16 @@ func (s suite[C, M]) testPanic(t *testing.T) {
 
 	site.check(s.Serve(quiet, install), exchange{"no answer", "GET /x", ""})
 	site.check(s.Serve(loud, install), exchange{"no answer after Create", "POST /x", ""})
-	site.check(s.Serve(quiet, recovering, install), exchange{"recovered before the middleware", "GET /x", recovered()})
-	site.check(s.Serve(quiet, install, recovering), exchange{"recovered behind the middleware", "GET /x", recovered()})
+	site.check(s.Serve(quiet, recovering, install), exchange{"recovered before the middleware", "GET /x", recovered(vary)})
+	site.check(s.Serve(quiet, install, recovering), exchange{"recovered behind the middleware", "GET /x", recovered(vary)})
 	site.check(s.Serve(loud, recovering, install),
-		exchange{"after Create, recovered before the middleware", "POST /x", recovered(private, newCookie)})
+		exchange{"after Create, recovered before the middleware", "POST /x", recovered(private, vary, newCookie)})
 	site.check(s.Serve(loud, install, recovering),
-		exchange{"after Create, recovered behind the middleware", "POST /x", recovered(private, newCookie)})
+		exchange{"after Create, recovered behind the middleware", "POST /x", recovered(private, vary, newCookie)})
 	site.check(s.Serve(careless, recovering, install),
-		exchange{"after Create and Cache-Control, recovered before the middleware", "POST /x", recovered(private, newCookie)})
+		exchange{"after Create and Cache-Control, recovered before the middleware", "POST /x", recovered(private, vary, newCookie)})
 	site.check(s.Serve(careless, install, recovering),
-		exchange{"after Create and Cache-Control, recovered behind the middleware", "POST /x", recovered(private, newCookie)})
+		exchange{"after Create and Cache-Control, recovered behind the middleware", "POST /x", recovered(private, vary, newCookie)})
 
 	kept := make(chan *echosession.Session[User], 1)
 	keep := func(_ http.ResponseWriter, _ *http.Request, sess *echosession.Session[User]) error {
@@ -51,7 +51,7 @@ func (s suite[C, M]) testPanic(t *testing.T) {
 		return nil
 	}
 	site.check(s.Serve(s.handler(inOrder(keep, panics)), recovering, install),
-		exchange{"that ends the request", "GET /x\n" + adaCookie, recovered()})
+		exchange{"that ends the request", "GET /x\n" + adaCookie, recovered(private, vary)})
 	if _, err := (<-kept).Rotate(t.Context()); !errors.Is(err, echosession.ErrRequestOver) {
 		t.Errorf("Rotate after the panic: %v", err)
 	}
@@ -83,24 +83,24 @@ func stream(header []string, texts ...string) string {
 func (s suite[C, M]) testFlush(t *testing.T) {
 	plain := header("Content-Type", "text/plain; charset=utf-8")
 	public := header("Cache-Control", "public")
-	cookie := []string{private, newCookie}
+	cookie, varied := []string{private, vary, newCookie}, []string{vary}
 	for _, tt := range []struct {
 		name   string
 		steps  []step
 		answer string
 		blind  bool // needs a framework that is not BlindToFlush
 	}{
-		{"a stream", []step{text("one"), flush, text("two"), flush, text("three")}, stream(nil, "one", "two", "three"), false},
-		{"a stream that is never flushed", []step{text("one"), text("two")}, ok("onetwo"), false},
-		{"before everything", []step{plain, flush, text("one")}, stream(nil, "one"), false},
+		{"a stream", []step{text("one"), flush, text("two"), flush, text("three")}, stream(varied, "one", "two", "three"), false},
+		{"a stream that is never flushed", []step{text("one"), text("two")}, ok("onetwo", vary), false},
+		{"before everything", []step{plain, flush, text("one")}, stream(varied, "one"), false},
 		{"Create before a stream", []step{create, text("one"), flush, text("two")}, stream(cookie, "one", "two"), false},
 		{"Create and Cache-Control before a stream", []step{create, public, text("one"), flush}, stream(cookie, "one"), false},
-		{"Create within a stream", []step{text("one"), flush, tooLate(create)}, stream(nil, "one", " true"), false},
-		{"Destroy within a stream", []step{text("one"), flush, destroy}, stream(nil, "one"), false},
+		{"Create within a stream", []step{text("one"), flush, tooLate(create)}, stream(varied, "one", " true"), false},
+		{"Destroy within a stream", []step{text("one"), flush, destroy}, stream(varied, "one"), false},
 		{"Create before a flush", []step{plain, create, flush, text("one")}, stream(cookie, "one"), false},
 		{"Create and Cache-Control before a flush", []step{plain, create, public, flush, text("one")}, stream(cookie, "one"), true},
-		{"Create after a flush", []step{plain, flush, tooLate(create)}, stream(nil, " true"), true},
-		{"an error after a flush", []step{plain, flush, fails(echosession.ErrConflict)}, stream(nil), true},
+		{"Create after a flush", []step{plain, flush, tooLate(create)}, stream(varied, " true"), true},
+		{"an error after a flush", []step{plain, flush, fails(echosession.ErrConflict)}, stream(varied), true},
 	} {
 		if tt.blind && s.BlindToFlush {
 			continue
@@ -146,17 +146,18 @@ func (s suite[C, M]) testEarlyHints(t *testing.T) {
 	}
 	link := "</style.css>; rel=preload"
 	hint := inOrder(header("Link", link), status(http.StatusEarlyHints))
-	hints := "HTTP/1.1 103 Early Hints\nLink: " + link + "\n\n"
+	hints := "HTTP/1.1 103 Early Hints\nLink: " + link + "\nVary: Cookie\n\n"
 	public := header("Cache-Control", "public")
 	for _, tt := range []struct {
 		name   string
 		steps  []step
 		answer string
 	}{
-		{"before Create", []step{hint, create, write}, hints + ok("done", private, newCookie, "Link: "+link)},
-		{"before Create and Cache-Control", []step{hint, create, public, write}, hints + ok("done", private, newCookie, "Link: "+link)},
+		{"before Create", []step{hint, create, write}, hints + ok("done", private, vary, newCookie, "Link: "+link)},
+		{"before Create and Cache-Control", []step{hint, create, public, write}, hints + ok("done", private, vary, newCookie, "Link: "+link)},
 		{"before an error", []step{hint, fails(echosession.ErrConflict)},
-			hints + failure(409, "the session was changed by another request", "Link: "+link)},
+			hints + failure(409, "the session was changed by another request", vary, "Link: "+link)},
+		{"before another Vary", []step{hint, header("Vary", "Accept-Encoding"), write}, hints + ok("done", vary, "Vary: Accept-Encoding", "Link: "+link)},
 	} {
 		site := newSite(t, withCookie)
 		site.check(s.serveUsers(site, inOrder(tt.steps...)), exchange{tt.name, "POST /x", tt.answer})
@@ -180,7 +181,7 @@ func (s suite[C, M]) testLateUse(t *testing.T) {
 		_, err := fmt.Fprint(w, other.Data().Name, "; ", sentinel(created), "; ", sentinel(rotated), "; ", sentinel(destroyed))
 		return err
 	}
-	site.check(s.serveUsers(site, leave), exchange{"the session's own request", "POST /x\n" + adaCookie, ok("done")})
+	site.check(s.serveUsers(site, leave), exchange{"the session's own request", "POST /x\n" + adaCookie, ok("done", private, vary)})
 	site.check(s.serveUsers(site, useOther), exchange{"within another request", "POST /x\nAuthorization: Bearer {bob}",
 		ok("ada; " + requestOver + "; " + requestOver + "; " + requestOver)})
 	sess := <-left

@@ -1,5 +1,6 @@
 // Command browser is a web site that keeps the token in a cookie. Its forms need no
-// hidden CSRF tokens, because requests from another site's pages are refused.
+// hidden CSRF tokens, because requests from another site's pages are refused: they
+// can neither log a visitor in nor out, nor use the session.
 package main
 
 import (
@@ -40,8 +41,9 @@ func newSite(store echosession.Store, secret []byte) (*echo.Echo, error) {
 		// is cookie:__Host-session.
 		Cookie:      &echosession.Cookie{Persistent: true, Insecure: true},
 		TokenLookup: "cookie:session",
-		// List only other origins whose pages send requests with the cookie. The
-		// site's own origin is always trusted.
+		// List only other origins whose pages send requests with the cookie. With
+		// SameSite=Lax they are those of the same site. The site's own origin is
+		// always trusted.
 		TrustedOrigins: []string{"https://app.example.com"},
 	})
 	if err != nil {
@@ -50,10 +52,6 @@ func newSite(store echosession.Store, secret []byte) (*echo.Echo, error) {
 
 	e := echo.New()
 	e.Use(sessions.Middleware())
-	// The sessions' middleware guards requests that have a session. The login form
-	// has no session yet, so it needs its own guard: no other site may log a visitor
-	// in.
-	sameOrigin := echo.WrapMiddleware(http.NewCrossOriginProtection().Handler)
 
 	e.GET("/", func(c echo.Context) error {
 		sess, err := sessions.Get(c)
@@ -72,7 +70,7 @@ func newSite(store echosession.Store, secret []byte) (*echo.Echo, error) {
 			return err
 		}
 		return c.Redirect(http.StatusSeeOther, "/")
-	}, sameOrigin)
+	})
 	e.POST("/notes", func(c echo.Context) error {
 		sess, err := sessions.Get(c)
 		if err != nil {
@@ -87,6 +85,7 @@ func newSite(store echosession.Store, secret []byte) (*echo.Echo, error) {
 		}
 		return c.Redirect(http.StatusSeeOther, "/")
 	}, sessions.Require())
+	// It is a POST: a link or an image on any page could log out by GET.
 	e.POST("/logout", func(c echo.Context) error {
 		sess, err := sessions.Get(c)
 		if err != nil {

@@ -32,17 +32,23 @@ func TestSite(t *testing.T) {
 		path   string // of a POST; a GET of / when empty
 		form   url.Values
 		origin string
+		site   string // Sec-Fetch-Site; from cross-site the browser sends no Lax cookie
 		status int
 		want   string
 	}{
 		{name: "a stranger is asked to log in", status: 200, want: "Log in"},
-		{name: "another site cannot log a visitor in", path: "/login", form: url.Values{"name": {"Eve"}}, origin: "https://evil.example", status: 403},
+		{name: "another site cannot log a visitor in", path: "/login", form: url.Values{"name": {"Eve"}}, origin: "https://evil.example", site: "cross-site", status: 403},
+		{name: "a sibling cannot log a visitor in", path: "/login", form: url.Values{"name": {"Eve"}}, origin: "https://blog.example.com", site: "same-site", status: 403},
 		{name: "a stranger cannot add a note", path: "/notes", form: url.Values{"note": {"x"}}, status: 401},
 		{name: "login", path: "/login", form: url.Values{"name": {"Ada"}}, status: 200, want: "Hello, Ada."},
 		{name: "a note", path: "/notes", form: url.Values{"note": {"<milk>"}}, status: 200, want: "<li>&lt;milk&gt;</li>"},
-		{name: "another site cannot add a note", path: "/notes", form: url.Values{"note": {"x"}}, origin: "https://evil.example", status: 403},
-		{name: "a trusted origin can", path: "/notes", form: url.Values{"note": {"eggs"}}, origin: "https://app.example.com", status: 200, want: "<li>eggs</li>"},
-		{name: "another site cannot log out", path: "/logout", origin: "https://evil.example", status: 403},
+		{name: "another site cannot add a note", path: "/notes", form: url.Values{"note": {"x"}}, origin: "https://evil.example", site: "cross-site", status: 401},
+		{name: "a sibling cannot add a note", path: "/notes", form: url.Values{"note": {"x"}}, origin: "https://blog.example.com", site: "same-site", status: 403},
+		{name: "a trusted origin can", path: "/notes", form: url.Values{"note": {"eggs"}}, origin: "https://app.example.com", site: "same-site", status: 200, want: "<li>eggs</li>"},
+		{name: "another site cannot log out", path: "/logout", origin: "https://evil.example", site: "cross-site", status: 403},
+		{name: "a sibling cannot log out", path: "/logout", origin: "https://blog.example.com", site: "same-site", status: 403},
+		{name: "another site cannot log in as somebody else", path: "/login", form: url.Values{"name": {"Eve"}}, origin: "https://evil.example", site: "cross-site", status: 403},
+		{name: "the visitor is still logged in", status: 200, want: "Hello, Ada."},
 		{name: "logout", path: "/logout", status: 200, want: "Log in"},
 	} {
 		r, err := http.NewRequest(http.MethodGet, server.URL+"/", nil)
@@ -55,9 +61,13 @@ func TestSite(t *testing.T) {
 		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 		if step.origin != "" {
 			r.Header.Set("Origin", step.origin)
-			r.Header.Set("Sec-Fetch-Site", "cross-site")
+			r.Header.Set("Sec-Fetch-Site", step.site)
 		}
-		resp, err := browser.Do(r)
+		client := browser
+		if step.site == "cross-site" {
+			client = http.DefaultClient // without the cookies
+		}
+		resp, err := client.Do(r)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -65,6 +75,12 @@ func TestSite(t *testing.T) {
 		resp.Body.Close()
 		if err != nil || resp.StatusCode != step.status || !strings.Contains(string(body), step.want) {
 			t.Errorf("%s: %d %v\n%s", step.name, resp.StatusCode, err, body)
+		}
+		if step.status >= 400 && resp.Header["Set-Cookie"] != nil {
+			t.Errorf("%s: Set-Cookie: %q", step.name, resp.Header["Set-Cookie"])
+		}
+		if strings.HasPrefix(step.want, "Hello") && resp.Header.Get("Cache-Control") != "private, no-store" {
+			t.Errorf("%s: Cache-Control: %q", step.name, resp.Header.Get("Cache-Control"))
 		}
 	}
 }

@@ -60,8 +60,10 @@ func newService(cfg echosession.Config) (*echo.Echo, error) {
 		return c.JSON(http.StatusOK, map[string]string{"token": token})
 	}))
 
-	private := e.Group("", sessions.Require())
-	private.GET("/devices", handler(func(c echo.Context, sess *echosession.Session[Login]) error {
+	// Middleware on each route, not on a Group without a prefix: the group would
+	// answer every unknown path of the service, with 401 instead of 404.
+	private := sessions.Require()
+	e.GET("/devices", handler(func(c echo.Context, sess *echosession.Session[Login]) error {
 		type device struct {
 			ID      string
 			Device  string
@@ -77,20 +79,20 @@ func newService(cfg echosession.Config) (*echo.Echo, error) {
 			devices = append(devices, device{s.ID(), s.Data().Device, s.CreatedAt(), s.ID() == sess.ID()})
 		}
 		return c.JSON(http.StatusOK, devices)
-	}))
-	private.POST("/logout-elsewhere", handler(func(c echo.Context, sess *echosession.Session[Login]) error {
+	}), private)
+	e.POST("/logout-elsewhere", handler(func(c echo.Context, sess *echosession.Session[Login]) error {
 		n, err := sessions.RevokeSubject(c.Request().Context(), sess.Subject(), sess.ID())
 		if err != nil {
 			return err
 		}
 		return c.JSON(http.StatusOK, map[string]int{"ended": n})
-	}))
+	}), private)
 
 	// These routes require a login within the last five minutes. Any other request
 	// is answered with 401 and error="insufficient_user_authentication": the client
 	// then asks the user to log in again.
-	recent := private.Group("", sessions.Require(echosession.Fresh(5*time.Minute)))
-	recent.POST("/become-admin", handler(func(c echo.Context, sess *echosession.Session[Login]) error {
+	recent := sessions.Require(echosession.Fresh(5 * time.Minute))
+	e.POST("/become-admin", handler(func(c echo.Context, sess *echosession.Session[Login]) error {
 		// Someone else may know the old token, and must not become an admin with it.
 		// After Rotate the old token ends when Config.RotateGrace is over.
 		token, err := sess.Rotate(c.Request().Context())
@@ -105,6 +107,6 @@ func newService(cfg echosession.Config) (*echo.Echo, error) {
 			return err
 		}
 		return c.JSON(http.StatusOK, map[string]string{"token": token})
-	}))
+	}), recent)
 	return e, nil
 }

@@ -105,6 +105,15 @@ func TestDevices(t *testing.T) {
 	}
 }
 
+func TestUnknownPath(t *testing.T) {
+	s := newTestService(t)
+	for _, token := range []string{"", "what", s.token(t, "/login?user=ada&phone", "")} {
+		if code := s.call(t, http.MethodGet, "/unknown", token, nil); code != http.StatusNotFound {
+			t.Errorf("with token %q: %d", token, code)
+		}
+	}
+}
+
 func TestStepUp(t *testing.T) {
 	s := newTestService(t)
 	old := s.token(t, "/login?user=ada&phone", "")

@@ -38,6 +38,10 @@ type Cached struct {
 	// nanoseconds since 1970. 0: it never did.
 	LastTouch atomic.Int64
 
+	// LastCookie is when this process last put the token into a cookie again, in
+	// nanoseconds since 1970. 0: it never did.
+	LastCookie atomic.Int64
+
 	token string
 }
 

@@ -234,6 +234,14 @@ func (v *Token) ExpiresAt() (time.Time, bool) {
 	return time.Unix(0, v.exp), true
 }
 
+// IssuedAt returns the time of iat, and the zero time when the token has no iat.
+func (v *Token) IssuedAt() time.Time {
+	if v.iat == always {
+		return time.Time{}
+	}
+	return time.Unix(0, v.iat)
+}
+
 // parsePayload reads the claims that the package knows. It does not look at the
 // clock.
 func (t *Keyring) parsePayload(payload string) (*Token, error) {

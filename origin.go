@@ -1,0 +1,107 @@
+package echosession
+
+import (
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+)
+
+// An originGuard tells requests from other origins from those of the service's own.
+type originGuard struct {
+	protection http.CrossOriginProtection
+	logger     *slog.Logger
+	now        func() time.Time
+
+	mu     sync.Mutex
+	logged time.Time // when the last refusal was
+	kept   int       // refusals since that were not
+}
+
+// trust adds an origin. Its error says what is wrong with it.
+func (g *originGuard) trust(origin string) error {
+	if err := g.protection.AddTrustedOrigin(origin); err != nil {
+		return err
+	}
+	// Browsers send the serialized origin (RFC 6454 §6.1): any other form of it
+	// would match nothing, without a word.
+	u, _ := url.Parse(origin)
+	host := strings.ToLower(u.Host)
+	if port := u.Port(); port == "443" && u.Scheme == "https" || port == "80" && u.Scheme == "http" {
+		host = strings.TrimSuffix(host, ":"+port)
+	}
+	if sent := u.Scheme + "://" + host; sent != origin {
+		return fmt.Errorf("%q matches nothing; browsers send %q", origin, sent)
+	}
+	return nil
+}
+
+// check returns ErrCrossOrigin for a request that no page of another origin may
+// send.
+func (g *originGuard) check(r *http.Request) error {
+	websocket := r.Method == http.MethodGet && asksForWebSocket(r.Header)
+	if websocket || r.Host == "" {
+		strict := *r
+		if websocket {
+			// A WebSocket begins with a GET, can do anything after it, and is not
+			// held back by CORS.
+			strict.Method = http.MethodPost
+		}
+		if r.Host == "" {
+			// Origins without a host, such as null, must not match it.
+			strict.Host = " "
+		}
+		r = &strict
+	}
+	if err := g.protection.Check(r); err != nil {
+		return fmt.Errorf("%w: %w", ErrCrossOrigin, err)
+	}
+	return nil
+}
+
+// refuse is check for a request that is then answered with the error: where the
+// browser did not say itself that the request is cross-origin, the log gets advice.
+func (g *originGuard) refuse(r *http.Request) error {
+	err := g.check(r)
+	if err != nil && r.Header.Get("Sec-Fetch-Site") == "" {
+		g.log(r)
+	}
+	return err
+}
+
+// log tells of a refusal, at most once a second.
+func (g *originGuard) log(r *http.Request) {
+	g.mu.Lock()
+	g.kept++
+	n, now := g.kept, g.now()
+	quiet := now.Sub(g.logged).Abs() < time.Second
+	if !quiet {
+		g.logged, g.kept = now, 0
+	}
+	g.mu.Unlock()
+	if quiet {
+		return
+	}
+	const most = 200 // bytes of what a stranger wrote
+	clip := func(s string) string { return s[:min(len(s), most)] }
+	g.logger.Warn("request refused because its Origin is not its Host; if the origin is this service's own behind a proxy, "+
+		"or an app that may use its cookies, list it in Config.TrustedOrigins",
+		"origin", clip(r.Header.Get("Origin")), "host", clip(r.Host), "refused", n)
+}
+
+// asksForWebSocket reports whether a request asks for a WebSocket, however it says
+// so (RFC 9110 §7.8: a list of protocols, each perhaps with a version).
+func asksForWebSocket(h http.Header) bool {
+	for _, line := range h["Upgrade"] {
+		for protocol := range strings.SplitSeq(line, ",") {
+			name, _, _ := strings.Cut(protocol, "/")
+			if strings.EqualFold(strings.TrimSpace(name), "websocket") {
+				return true
+			}
+		}
+	}
+	return false
+}
