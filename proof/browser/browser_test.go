@@ -187,7 +187,7 @@ func newTab(t *testing.T, browser context.Context, s *site) *tab {
 	if err := chromedp.Do(ctx); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel = context.WithTimeout(ctx, 10*time.Second)
+	ctx, cancel = context.WithTimeout(ctx, 20*time.Second)
 	t.Cleanup(cancel)
 	return &tab{t, s, ctx}
 }
