@@ -23,6 +23,9 @@ const (
 	defaultMaxRecordSize = 64 << 10
 	defaultStoreTimeout  = time.Second
 	maxTouchInterval     = time.Minute
+
+	// maxAbsoluteTimeout keeps the exp of a token before the year 2262.
+	maxAbsoluteTimeout = 100 * 365 * 24 * time.Hour
 )
 
 const (
@@ -57,9 +60,10 @@ func (e *ConfigError) Error() string {
 // fieldT stands for the type parameter among the fields.
 const fieldT = "T"
 
-// newEngine checks cfg and makes ready all that its Manager needs for sessions
-// whose data is a t. Its error joins a [*ConfigError] for every mistake.
-func newEngine(cfg Config, t reflect.Type) (*engine, error) {
+// compile checks cfg, and returns it with its defaults and the engine that it
+// describes, for sessions whose data is a t. The error joins a [*ConfigError] for
+// every mistake.
+func (cfg Config) compile(t reflect.Type) (Config, *engine, error) {
 	c := &compiler{cfg: cfg.withDefaults(), engine: new(engine)}
 	c.useStore()
 	c.useKeys()
@@ -67,8 +71,16 @@ func newEngine(cfg Config, t reflect.Type) (*engine, error) {
 	c.useLookup()
 	c.useRecords(t)
 	c.engine.verified = jwt.NewCache(verifiedBytes)
-	c.engine.cfg = c.cfg
-	return c.engine, errors.Join(c.errs...)
+	c.engine.cfg = settings{
+		StoreTimeout: c.cfg.StoreTimeout,
+		MaxAge:       c.cfg.MaxAge, AbsoluteTimeout: c.cfg.AbsoluteTimeout,
+		TouchInterval: c.cfg.TouchInterval, RotateGrace: c.cfg.RotateGrace,
+		RequestKey: c.cfg.RequestKey, Cookie: c.cfg.Cookie,
+		SubjectIndex: c.cfg.SubjectIndex, MaxSessions: c.cfg.MaxSessions,
+		Logger: c.cfg.Logger, Now: c.cfg.Now,
+	}
+	c.engine.reports = newReporter(c.cfg.Logger, c.cfg.Now)
+	return c.cfg, c.engine, errors.Join(c.errs...)
 }
 
 func (cfg Config) withDefaults() Config {
@@ -76,7 +88,7 @@ func (cfg Config) withDefaults() Config {
 		cfg.Now = time.Now
 	}
 	if cfg.Logger == nil {
-		cfg.Logger = slog.New(slog.DiscardHandler)
+		cfg.Logger = slog.Default()
 	}
 	cfg.Keyspace = cmp.Or(cfg.Keyspace, defaultKeyspace)
 	cfg.MaxAge = cmp.Or(cfg.MaxAge, defaultMaxAge)
@@ -185,6 +197,9 @@ func (c *compiler) checkLifetimes() {
 	if cfg.AbsoluteTimeout != 0 && cfg.AbsoluteTimeout < time.Second {
 		c.bad("AbsoluteTimeout", "%v; it is at least a second, or 0 for none", cfg.AbsoluteTimeout)
 	}
+	if cfg.AbsoluteTimeout > maxAbsoluteTimeout {
+		c.bad("AbsoluteTimeout", "%v; it is at most %v, or 0 for none", cfg.AbsoluteTimeout, maxAbsoluteTimeout)
+	}
 	if cfg.TouchInterval < 0 && cfg.TouchInterval != TouchAlways {
 		c.bad("TouchInterval", "%v; it is positive, or TouchAlways", cfg.TouchInterval)
 	}
@@ -233,7 +248,8 @@ func (c *compiler) useRecords(t reflect.Type) {
 		c.bad("AllowPlaintext", "it goes with EncryptionKeys; without them every record is plaintext")
 	}
 	s, mistakes := newSerializer(t, serializerConfig{
-		codec: cfg.Codec, encryptionKeys: cfg.EncryptionKeys, allowPlaintext: cfg.AllowPlaintext, maxSize: cfg.MaxRecordSize,
+		codec: cfg.Codec, encryptionKeys: cfg.EncryptionKeys, allowPlaintext: cfg.AllowPlaintext,
+		keyspace: cfg.Keyspace, maxSize: cfg.MaxRecordSize,
 	})
 	for _, m := range mistakes {
 		c.errs = append(c.errs, &m)

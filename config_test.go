@@ -13,12 +13,14 @@ import (
 	"go/token"
 	"math/big"
 	"net/http"
+	"net/http/httptest"
 	"reflect"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/labstack/echo/v4"
 	"github.com/redis/go-redis/v9"
 
 	"github.com/echosession/echosession"
@@ -109,6 +111,7 @@ func TestNewRefuses(t *testing.T) {
 		"MaxAge under a millisecond":          {func(c *config) { c.MaxAge = time.Millisecond - 1 }, "MaxAge", "at least a millisecond"},
 		"negative AbsoluteTimeout":            {func(c *config) { c.AbsoluteTimeout = -time.Hour }, "AbsoluteTimeout", "at least a second"},
 		"AbsoluteTimeout under a second":      {func(c *config) { c.AbsoluteTimeout = time.Second - 1 }, "AbsoluteTimeout", "at least a second"},
+		"AbsoluteTimeout over a century":      {func(c *config) { c.AbsoluteTimeout = 101 * 365 * 24 * time.Hour }, "AbsoluteTimeout", "at most"},
 		"negative TouchInterval":              {func(c *config) { c.TouchInterval = -time.Second }, "TouchInterval", "TouchAlways"},
 		"TouchInterval equal to MaxAge":       {func(c *config) { c.MaxAge, c.TouchInterval = time.Hour, time.Hour }, "TouchInterval", "below MaxAge"},
 		"TouchInterval above MaxAge":          {func(c *config) { c.TouchInterval = 25 * time.Hour }, "TouchInterval", "below MaxAge"},
@@ -316,8 +319,19 @@ func TestNewKeepsNothingOfTheConfig(t *testing.T) {
 	if err != nil || again.Data().Name != "Ada" {
 		t.Error(again.Reason(), err)
 	}
-	if name := m.Effective().Cookie.Name; name != "before" {
-		t.Error(name)
+	rec := httptest.NewRecorder()
+	login := m.Middleware()(func(c echo.Context) error {
+		sess, err := m.Get(c)
+		if err == nil {
+			_, err = sess.Create(t.Context(), User{})
+		}
+		return err
+	})
+	if err := login(echo.New().NewContext(httptest.NewRequest(http.MethodPost, "/", nil), rec)); err != nil {
+		t.Fatal(err)
+	}
+	if cookies := rec.Result().Cookies(); len(cookies) != 1 || cookies[0].Name != "before" {
+		t.Errorf("the cookies are %v", cookies)
 	}
 }
 
@@ -327,10 +341,10 @@ func TestDefaults(t *testing.T) {
 	for name, doc := range fieldDocs(t, "cookie.go", "Cookie") {
 		docs["Cookie."+name] = doc
 	}
-	cfg := newManager[User](t, mistaken(func(c *echosession.Config) { c.Cookie = &echosession.Cookie{} })).Effective()
-	plain := newManager[User](t, mistaken(func(*echosession.Config) {})).Effective()
-	insecure := newManager[User](t, mistaken(func(c *echosession.Config) { c.Cookie = &echosession.Cookie{Insecure: true} })).Effective()
-	shortLived := newManager[User](t, mistaken(func(c *echosession.Config) { c.MaxAge = 2 * time.Minute })).Effective()
+	cfg := echosession.Effective(mistaken(func(c *echosession.Config) { c.Cookie = &echosession.Cookie{} }))
+	plain := echosession.Effective(mistaken(func(*echosession.Config) {}))
+	insecure := echosession.Effective(mistaken(func(c *echosession.Config) { c.Cookie = &echosession.Cookie{Insecure: true} }))
+	shortLived := echosession.Effective(mistaken(func(c *echosession.Config) { c.MaxAge = 2 * time.Minute }))
 	sess, err := newManager[User](t, mistaken(func(*echosession.Config) {})).Create(t.Context(), User{})
 	if err != nil {
 		t.Fatal(err)

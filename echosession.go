@@ -67,7 +67,10 @@ type Config struct {
 	Store Store
 
 	// Keyspace begins the name of every Redis key. Instances that share a Redis
-	// need different ones. Default "sess:". It has no effect with Store.
+	// need different ones. With Store it names no key. With EncryptionKeys it also names
+	// the instance in its records, whatever the store: a record does not open in
+	// another instance, and changing Keyspace ends every session that is encrypted.
+	// Default "sess:".
 	Keyspace string
 
 	// StoreTimeout bounds each call of the store. At least a millisecond. Default 1
@@ -120,8 +123,8 @@ type Config struct {
 	MaxAge time.Duration
 
 	// AbsoluteTimeout is the longest a session lives after [Session.Create], however
-	// much it is used. It is the exp of the token. Rotation does not prolong it. At
-	// least a second. Default 0: none.
+	// much it is used. It is the exp of the token. Rotation does not prolong it. From a
+	// second to 36,500 days. Default 0: none.
 	AbsoluteTimeout time.Duration
 
 	// TouchInterval is the least time between two restarts of the idle timeout. A use
@@ -189,8 +192,11 @@ type Config struct {
 	// the fields that this binary's T does not know through an Update.
 	Codec Codec
 
-	// MaxRecordSize is how many bytes a session may take in the store, encoded.
-	// Default 64 KiB.
+	// MaxRecordSize is how many bytes a session may take in the store, encoded. Larger
+	// sessions are not written ([ErrTooLarge]), and not read ([ErrCorrupt]): before you
+	// lower it, see that no session is larger, and raise it on all instances before
+	// sessions grow. In memory the data may take 64 times as much, by an estimate from
+	// the lengths of its slices, maps and strings. Default 64 KiB.
 	MaxRecordSize int
 
 	// EncryptionKeys encrypt the sessions' data in the store with AES-256-GCM.
@@ -215,8 +221,10 @@ type Config struct {
 	// about the cause.
 	ErrorHandler func(c echo.Context, err error) error
 
-	// Logger is told of records that cannot be read and of a store that cannot
-	// answer: never tokens, IDs, keys or data. Default: nothing is logged.
+	// Logger is told of a store that cannot answer, of records that cannot be read and
+	// of mistakes of the program: of each kind the first, then one line a second with
+	// the number since. It is never told tokens, IDs, keys or data. Default:
+	// slog.Default() as it is when New is called.
 	Logger *slog.Logger
 
 	// Now is the clock. Default time.Now. It is for tests.
@@ -244,7 +252,7 @@ func Middleware[T any](cfg Config) echo.MiddlewareFunc {
 func (m *Manager[T]) Middleware() echo.MiddlewareFunc {
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
 		return func(c echo.Context) error {
-			if skip := m.engine.cfg.Skipper; skip != nil && skip(c) {
+			if skip := m.cfg.Skipper; skip != nil && skip(c) {
 				return next(c)
 			}
 			key := m.RequestKey()
@@ -335,8 +343,8 @@ func (m *Manager[T]) answer(c echo.Context, err error) error {
 	if !ours || c.Response().Committed {
 		return err
 	}
-	if m.engine.cfg.ErrorHandler != nil {
-		return m.engine.cfg.ErrorHandler(c, err)
+	if m.cfg.ErrorHandler != nil {
+		return m.cfg.ErrorHandler(c, err)
 	}
 	a.AddTo(c.Response().Header())
 	return echo.NewHTTPError(a.Status, a.Message).SetInternal(err)

@@ -330,7 +330,7 @@ func TestAlgorithm(t *testing.T) {
 		managers[alg] = newManager[User](t, cfg)
 		token := newToken(t, managers[alg], "Ada")
 		tokens[alg] = token
-		if header := tokenHeader(t, token); header["alg"] != alg || header["typ"] != "JWT" {
+		if header := tokenHeader(t, token); header["alg"] != alg || header["typ"] != "session+jwt" {
 			t.Errorf("%s: header %v", alg, header)
 		}
 		dot := strings.LastIndexByte(token, '.')

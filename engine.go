@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"net/http"
 	"time"
@@ -19,13 +20,28 @@ import (
 // engine is what a Manager does, whatever its T. Values of T are handed to it as
 // pointers. It is immutable.
 type engine struct {
-	cfg         Config // with its defaults
+	cfg         settings
 	store       Store
 	tokens      *jwt.Keyring
 	verified    *jwt.Cache
 	serializer  *serializer
+	reports     *reporter
 	lookup      *lookup
 	crossOrigin *http.CrossOriginProtection
+}
+
+// settings are the fields of a Config, with their defaults, that an engine and its
+// handles ask at run time.
+type settings struct {
+	StoreTimeout               time.Duration
+	MaxAge, AbsoluteTimeout    time.Duration
+	TouchInterval, RotateGrace time.Duration
+	RequestKey                 string
+	Cookie                     *Cookie
+	SubjectIndex               bool
+	MaxSessions                int
+	Logger                     *slog.Logger
+	Now                        func() time.Time
 }
 
 const (
@@ -43,6 +59,9 @@ const (
 	// maxRotations bounds the chain of rotated sessions that is followed.
 	maxRotations = 32
 )
+
+// errForeignRecord is a store's answer that belongs to another question.
+var errForeignRecord = namedError{errors.New("the store answered with another session's record"), "reply of another command"}
 
 var errTooManyRotations = errors.New("too many rotations in a row")
 
@@ -148,6 +167,7 @@ func (e *engine) read(ctx context.Context, l *live, touch bool, v any) error {
 	if touch {
 		use = ttl
 	}
+	l.ref = l.via // the token's own ID: a rotation's grace may be over
 	for range maxRotations {
 		record, err := e.load(ctx, l.ref, use)
 		if rotated, ok := errors.AsType[*RotatedError](err); ok {
@@ -162,18 +182,15 @@ func (e *engine) read(ctx context.Context, l *live, touch bool, v any) error {
 			// Nothing authenticates that a rotation led here.
 			err = corrupt("it is of another subject")
 		}
-		switch {
-		case errors.Is(err, ErrStoreUnavailable):
-			err = unavailable(errForeignReply)
-		case errors.Is(err, ErrCorrupt):
+		if errors.Is(err, ErrCorrupt) {
 			// A connection that is out of step hands out replies to other commands:
 			// only what is read twice is what is stored.
 			if again, _ := e.load(ctx, l.ref, use); !bytes.Equal(again, record) {
-				err = unavailable(errForeignReply)
+				err = ErrStoreUnavailable
 			}
 		}
 		if err != nil {
-			return e.failed("load", err)
+			return e.unreadable("load", err)
 		}
 		l.record, l.header, l.touched = record, header, touch
 		used := now
@@ -209,29 +226,43 @@ func (e *engine) write(ctx context.Context, do func(context.Context) error) erro
 	return do(ctx)
 }
 
-// failed makes a store's or the serializer's error one of the package's, and logs
-// what is not the client's doing.
+// failed gives the error of a store its form, and reports what is not the client's
+// doing. What a store says of its own reaches errors.As alone.
 func (e *engine) failed(op string, err error) error {
 	switch {
 	case errors.Is(err, ErrStoreUnavailable):
-		if !errors.Is(err, context.Canceled) { // the client hung up
-			e.cfg.Logger.Error("session store unavailable", "operation", op, "cause", causeOf(err))
-		}
-		return concealed(err)
-	case errors.Is(err, ErrCorrupt):
-		e.cfg.Logger.Warn("session record cannot be read", "operation", op, "cause", err.Error())
 	case errors.Is(err, ErrNotFound):
 		return ErrSessionGone
-	case errors.Is(err, ErrConflict), errors.Is(err, ErrTooLarge):
+	case errors.Is(err, ErrConflict):
+		return &storeError{ErrConflict, err}
 	default:
-		return e.failed(op, unavailable(err))
+		err = unavailable(err)
 	}
+	if !errors.Is(err, context.Canceled) { // the client hung up
+		e.reports.report(slog.LevelError, failureKind{"session store unavailable", op, causeOf(err)})
+	}
+	return concealed(err)
+}
+
+// unreadable reports a record that the serializer refused.
+func (e *engine) unreadable(op string, err error) error {
+	if errors.Is(err, ErrStoreUnavailable) {
+		return e.failed(op, unavailable(errForeignRecord))
+	}
+	e.reports.report(slog.LevelWarn, failureKind{"session record cannot be read", op, err.Error()})
+	return err
+}
+
+// refused reports a mistake of the program: an error that is answered with 500.
+func (e *engine) refused(op string, err error) error {
+	e.reports.report(slog.LevelError, failureKind{"session operation refused", op, mistakeOf(err)})
 	return err
 }
 
 // createParams are what the options of Create say.
 type createParams struct {
 	subject string
+	named   bool // subject was given
 	claims  Claims
 	maxAge  time.Duration
 	limited bool // maxAge was given
@@ -241,13 +272,16 @@ type createParams struct {
 func (e *engine) create(ctx context.Context, v any, p createParams) (*live, error) {
 	now := e.cfg.Now()
 	claims, subject, exp, err := e.tokens.SplitClaims(jwt.Claims(p.claims), now)
-	if err != nil {
-		return nil, err
+	if err == nil && subject != "" && p.subject != "" && subject != p.subject {
+		err = fmt.Errorf("%w: sub differs from WithSubject; give one of them", ErrReservedClaim)
 	}
-	if subject != "" && p.subject != "" && subject != p.subject {
-		return nil, fmt.Errorf("%w: sub differs from WithSubject; give one of them", ErrReservedClaim)
+	if err != nil {
+		return nil, e.refused("create", err)
 	}
 	subject = cmp.Or(p.subject, subject)
+	if p.named && p.subject == "" {
+		return nil, errors.New(`echosession: WithSubject(""): say whose session it is, or leave the option out`)
+	}
 	if len(subject) > maxSubject || !utf8.ValidString(subject) {
 		return nil, fmt.Errorf("echosession: a subject is valid UTF-8 of at most %d bytes", maxSubject)
 	}
@@ -290,8 +324,9 @@ func (e *engine) insert(ctx context.Context, v any, p jwt.Params) (l *live, agai
 		return nil, false, err
 	}
 	l.header.createdAt = p.Now.Truncate(time.Millisecond).UTC()
+	l.header.authenticatedAt = l.header.createdAt
 	if l.record, err = e.serializer.encode(l.header, v, nil); err != nil {
-		return nil, false, err
+		return nil, false, e.refused("create", err)
 	}
 	ttl, err := e.lifetime(l.header, p.Now)
 	if err != nil {
@@ -337,12 +372,20 @@ func (e *engine) issue(p jwt.Params) (*live, error) {
 // update changes the data with fn until no other writer came first. decoded is
 // what l's record holds, for fn to change, or nil.
 func (e *engine) update(ctx context.Context, l *live, decoded any, fresh func() any, fn func(any) error) (*live, error) {
+	if l.ref != l.via {
+		// Rotated by another request: its grace may be over.
+		again := *l
+		if err := e.read(context.WithoutCancel(ctx), &again, true, nil); err != nil {
+			return nil, err
+		}
+		l, decoded = &again, nil
+	}
 	return e.replace(ctx, "update", l, func(old *live) (*live, error) {
 		v := decoded
 		if v == nil {
 			v = fresh()
 			if _, err := e.serializer.decode(old.ref.ID, old.record, v); err != nil {
-				return nil, e.failed("update", err)
+				return nil, e.unreadable("update", err)
 			}
 		}
 		decoded = nil
@@ -351,7 +394,7 @@ func (e *engine) update(ctx context.Context, l *live, decoded any, fresh func() 
 		}
 		record, err := e.serializer.encode(old.header, v, old.record)
 		if err != nil {
-			return nil, err
+			return nil, e.refused("update", err)
 		}
 		next := *old
 		next.record = record
@@ -424,6 +467,7 @@ func (e *engine) reload(ctx context.Context, l *live, v any) (*live, error) {
 // touch restarts the idle timeout.
 func (e *engine) touch(ctx context.Context, l *live) (*live, error) {
 	next := *l
+	next.ref = next.via
 	for range maxRotations {
 		now := e.cfg.Now()
 		ttl, err := e.lifetime(next.header, now)
@@ -473,9 +517,11 @@ func (e *engine) rotate(ctx context.Context, l *live) (*live, error) {
 			return nil, err
 		}
 		if next.record, err = e.serializer.rewrite(old.record, next.ref.ID); err != nil {
-			return nil, e.failed("rotate", err)
+			return nil, e.unreadable("rotate", err)
 		}
-		next.header.createdAt = old.header.createdAt
+		// As the record says it.
+		next.header = old.header
+		next.header.id = next.ref.ID
 		return next, nil
 	})
 	if err == nil {
@@ -500,10 +546,13 @@ func (e *engine) discard(ctx context.Context, l *live) {
 	_ = e.destroy(ctx, l)
 }
 
-// indexed reports whether sessions can be found by subject.
-func (e *engine) indexed() error {
+// indexed reports whether sessions can be found by this subject.
+func (e *engine) indexed(subject string) error {
 	if !e.cfg.SubjectIndex {
 		return errors.New("echosession: sessions are not indexed by subject; set Config.SubjectIndex")
+	}
+	if subject == "" {
+		return errors.New("echosession: the subject is empty: sessions without a subject are not indexed")
 	}
 	return nil
 }
@@ -536,7 +585,7 @@ func (e *engine) adopt(entry Entry, v any) (*live, error) {
 		header, err = e.serializer.decode(header.id, entry.Record, v)
 	}
 	if err != nil {
-		return nil, e.failed("list", err)
+		return nil, e.unreadable("list", err)
 	}
 	ref := e.ref(header.id, header.subject)
 	return &live{ref: ref, via: ref, header: header, record: entry.Record, expiresAt: e.cfg.Now().Add(entry.TTL)}, nil

@@ -206,6 +206,14 @@ func (f answerForm) challenge(realm string, err error) string {
 	return challenge
 }
 
+// mistakeOf names a mistake of the program for the log: the text of its sentinel.
+func mistakeOf(err error) string {
+	if f, ok := answerTo(err); ok {
+		return f.sentinel.Error()
+	}
+	return "the session cannot be stored"
+}
+
 // causeOf names the kind of a store's failure for the log, without the store's
 // own words.
 func causeOf(err error) string {

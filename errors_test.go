@@ -210,14 +210,15 @@ func TestErrorsInEarnest(t *testing.T) {
 					return nil
 				})
 			}},
-		test{name: "struct too large", want: echosession.ErrTooLarge, request: bearer("POST", "/grow")},
-		test{name: "reserved claim", want: echosession.ErrReservedClaim, request: bearer("POST", "/reserved")},
+		test{name: "struct too large", want: echosession.ErrTooLarge, request: bearer("POST", "/grow"), says: "too large"},
+		test{name: "reserved claim", want: echosession.ErrReservedClaim, request: bearer("POST", "/reserved"), says: "reserved claim"},
 		test{name: "no such instance", want: echosession.ErrNotInstalled, request: bearer("POST", "/no-instance")},
-		test{name: "another type", want: echosession.ErrTypeMismatch, request: bearer("POST", "/type")},
+		test{name: "another type", want: echosession.ErrTypeMismatch, request: bearer("POST", "/type"), says: "holds sessions of"},
 	)
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			fake.onCommand(nil, nil)
+			clock.Advance(time.Second) // equal failures are logged once a second
 			var err error
 			if session, err = m.Create(t.Context(), User{Name: "Ada"}); err != nil {
 				t.Fatal(err)

@@ -2,8 +2,10 @@ package echosession
 
 import (
 	"fmt"
+	"log/slog"
 	"net/http"
 	"reflect"
+	"time"
 )
 
 // An Exchange is one HTTP request and its answer, as a web framework shows them.
@@ -79,8 +81,8 @@ func (m *Manager[T]) Installed(v any) (bool, error) {
 		return false, nil
 	}
 	if e, data := b.boundTo(); e != m.engine {
-		return false, fmt.Errorf("%w: request key %q is taken by another Manager, of %v; give each its own Config.RequestKey",
-			ErrNotInstalled, m.engine.cfg.RequestKey, data)
+		return false, misused(m.engine.reports, fmt.Errorf("%w: request key %q is taken by another Manager, of %v; give each its own Config.RequestKey",
+			ErrNotInstalled, m.RequestKey(), data))
 	}
 	return true, nil
 }
@@ -102,9 +104,9 @@ func find[T any](v any, requestKey string, only *engine) (*Session[T], error) {
 	if !ok {
 		return nil, notFound(v, requestKey, reflect.TypeFor[T]())
 	}
-	if only != nil && only != b.session.handle.engine {
-		return nil, fmt.Errorf("%w: request key %q holds a session of another Manager; give this one a Config.RequestKey of its own and install its Middleware",
-			ErrNotInstalled, requestKey)
+	if e := b.session.handle.engine; only != nil && only != e {
+		return nil, misused(e.reports, fmt.Errorf("%w: request key %q holds a session of another Manager; give this one a Config.RequestKey of its own and install its Middleware",
+			ErrNotInstalled, requestKey))
 	}
 	return b.resolve()
 }
@@ -112,10 +114,20 @@ func find[T any](v any, requestKey string, only *engine) (*Session[T], error) {
 // notFound says what v is, which is no Binding of sessions of t.
 func notFound(v any, requestKey string, t reflect.Type) error {
 	if b, ok := v.(anyBinding); ok {
-		_, other := b.boundTo()
-		return fmt.Errorf("%w: request key %q holds sessions of %v, not of %v", ErrTypeMismatch, requestKey, other, t)
+		e, other := b.boundTo()
+		return misused(e.reports, fmt.Errorf("%w: request key %q holds sessions of %v, not of %v", ErrTypeMismatch, requestKey, other, t))
 	}
-	return fmt.Errorf("%w: nothing under request key %q; install the Middleware for %v in front of this route", ErrNotInstalled, requestKey, t)
+	return misused(noManager, fmt.Errorf("%w: nothing under request key %q; install the Middleware for %v in front of this route", ErrNotInstalled, requestKey, t))
+}
+
+// noManager reports where no Manager is at hand, and so no Logger: to the default one.
+var noManager = newReporter(nil, time.Now)
+
+// misused reports a mistake of the program. The text names types and keys of the
+// program, and nothing of a request.
+func misused(r *reporter, err error) error {
+	r.report(slog.LevelError, failureKind{"session not available", "get", err.Error()})
+	return err
 }
 
 // resolve finds the session of the request at the first call.
@@ -187,10 +199,10 @@ func RequestKeyOf(opts ...RequireOption) string { return requirementOf(opts).req
 // framework refuses a Manager that has one.
 func (m *Manager[T]) EchoV4Fields() []string {
 	var fields []string
-	if m.engine.cfg.Skipper != nil {
+	if m.cfg.Skipper != nil {
 		fields = append(fields, "Skipper")
 	}
-	if m.engine.cfg.ErrorHandler != nil {
+	if m.cfg.ErrorHandler != nil {
 		fields = append(fields, "ErrorHandler")
 	}
 	return fields

@@ -1,9 +1,17 @@
 package echosession
 
+import "reflect"
+
 // What the tests of the whole package reach in it.
 
-// Effective returns the Config with its defaults.
-func (m *Manager[T]) Effective() Config { return m.engine.cfg }
+// Effective returns a Config, which must be valid, with its defaults.
+func Effective(cfg Config) Config {
+	cfg, _, err := cfg.compile(reflect.TypeFor[struct{}]())
+	if err != nil {
+		panic(err)
+	}
+	return cfg
+}
 
 // DefaultTokenLookup returns where an instance with this RequestArg looks.
 func DefaultTokenLookup(arg string) string { return defaultLookup(arg, nil) }

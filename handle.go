@@ -1,6 +1,7 @@
 package echosession
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -21,6 +22,7 @@ type handle struct {
 	private  bool     // the answer is kept out of caches
 	err      error    // why it could not be answered
 	reason   error    // why there is no live session
+	writes   int      // how often the handle changed the record
 	live     *live    // nil without a live session
 	value    any      // the decoded record, nil when handed out
 }
@@ -240,10 +242,26 @@ func (h *handle) change(do func(*live) (next *live, value any, err error)) error
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.live != nil && h.live.via == l.via {
+		if !bytes.Equal(revisionOf(h.live.record), revisionOf(next.record)) {
+			h.writes++
+		}
 		h.live, h.value = next, value
 	}
 	return nil
 }
+
+// countWrites returns how often the handle changed the record.
+func (h *handle) countWrites() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.writes
+}
+
+// maxOwnWrites is how many rounds in a row an Update lets its own handle write while
+// fn runs: another goroutine's Update does it now and then, an Update in fn always.
+const maxOwnWrites = 8
+
+var errOwnWrites = fmt.Errorf("%w: while fn ran, this handle wrote the session each time; does fn update the session itself?", ErrConflict)
 
 // lose takes a session that is gone from behind the handle.
 func (h *handle) lose(l *live) {

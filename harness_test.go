@@ -75,8 +75,12 @@ func newKeyspace() string { return "test-" + rand.Text() + ":" }
 
 func newID() string { return uuid.NewString() }
 
+// newManager returns a Manager that logs nothing unless cfg has a Logger.
 func newManager[T any](t testing.TB, cfg echosession.Config) *echosession.Manager[T] {
 	t.Helper()
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
 	m, err := echosession.New[T](cfg)
 	if err != nil {
 		t.Fatal(err)

@@ -23,7 +23,7 @@ func TestEveryUseRestartsTheLifetime(t *testing.T) {
 		m := newManager[User](t, cfg)
 		token := newToken(t, m, "Ada")
 		sess := open(t, m, token)
-		keyspace := m.Effective().Keyspace
+		keyspace := echosession.Effective(cfg).Keyspace
 		for name, use := range map[string]func() error{
 			"Open":   func() error { _, err := m.Open(t.Context(), token); return err },
 			"Update": func() error { return sess.Update(t.Context(), func(u *User) error { return nil }) },
@@ -304,7 +304,7 @@ func TestTheCallersExpSupersedesTheIdleTimeout(t *testing.T) {
 			if name == "its own is shorter still" {
 				want = time.Minute
 			}
-			key := m.Effective().Keyspace + sess.ID()
+			key := echosession.Effective(cfg).Keyspace + sess.ID()
 			for step, use := range map[string]func() error{
 				"Create": func() error { return nil },
 				"Open":   func() error { _, err := m.Open(t.Context(), sess.Token()); return err },

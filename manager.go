@@ -11,7 +11,10 @@ import (
 
 // A Manager makes and opens sessions whose data is a T. It is immutable and safe
 // for concurrent use. Make one with [New].
-type Manager[T any] struct{ engine *engine }
+type Manager[T any] struct {
+	cfg    Config // with its defaults
+	engine *engine
+}
 
 // New returns a Manager, or an error that joins a [*ConfigError] for every mistake
 // in cfg. It talks to no store.
@@ -20,11 +23,11 @@ type Manager[T any] struct{ engine *engine }
 // without loss: a struct with channels, functions, interfaces other than any, or
 // unexported fields.
 func New[T any](cfg Config) (*Manager[T], error) {
-	e, err := newEngine(cfg, reflect.TypeFor[T]())
+	cfg, e, err := cfg.compile(reflect.TypeFor[T]())
 	if err != nil {
 		return nil, err
 	}
-	return &Manager[T]{e}, nil
+	return &Manager[T]{cfg, e}, nil
 }
 
 // Create makes a session outside of a request: in a job, a test or a gRPC
@@ -59,9 +62,10 @@ func (m *Manager[T]) unbound() *Session[T] {
 // List returns the live sessions of a subject, oldest first. They can be read,
 // updated, touched and destroyed, and have no [Session.Token] and no
 // [Session.Claims]. A session whose record cannot be read is left out and logged.
-// List needs [Config.SubjectIndex]. It returns [ErrStoreUnavailable].
+// List needs [Config.SubjectIndex] and a subject that is not empty. It returns
+// [ErrStoreUnavailable].
 func (m *Manager[T]) List(ctx context.Context, subject string) ([]*Session[T], error) {
-	if err := m.engine.indexed(); err != nil {
+	if err := m.engine.indexed(subject); err != nil {
 		return nil, err
 	}
 	entries, err := m.engine.list(ctx, subject)
@@ -85,10 +89,10 @@ func (m *Manager[T]) List(ctx context.Context, subject string) ([]*Session[T], e
 //
 //	sessions.RevokeSubject(ctx, sess.Subject(), sess.ID())
 //
-// It needs [Config.SubjectIndex]. It returns [ErrStoreUnavailable] or
-// [ErrIndeterminate].
+// It needs [Config.SubjectIndex] and a subject that is not empty. It returns
+// [ErrStoreUnavailable] or [ErrIndeterminate].
 func (m *Manager[_]) RevokeSubject(ctx context.Context, subject string, exceptIDs ...string) (int, error) {
-	if err := m.engine.indexed(); err != nil {
+	if err := m.engine.indexed(subject); err != nil {
 		return 0, err
 	}
 	return m.engine.revoke(ctx, subject, exceptIDs)
@@ -132,9 +136,11 @@ type CreateOption func(*createParams)
 
 // WithSubject says whose session it is: the sub claim of the token. With
 // [Config.SubjectIndex], [Manager.List] and [Manager.RevokeSubject] find the session
-// by it. At most 1 KiB of valid UTF-8, with any characters.
+// by it; a session without a subject is in no list. From one byte to 1 KiB of valid
+// UTF-8, with any characters: the empty string is refused, so that a user without an
+// ID is noticed.
 func WithSubject(sub string) CreateOption {
-	return func(p *createParams) { p.subject = sub }
+	return func(p *createParams) { p.subject, p.named = sub, true }
 }
 
 // WithClaims puts claims into the token. Whoever holds the token can read them. The

@@ -376,7 +376,7 @@ func tableRows(t *testing.T, heading string) [][]string {
 
 func TestReadmeConfigurationTable(t *testing.T) {
 	m := newManager[User](t, echosession.Config{Store: echosession.NewMemoryStore(), Secret: testSecret})
-	effective := reflect.ValueOf(m).Elem().FieldByName("engine").Elem().FieldByName("cfg")
+	effective := reflect.ValueOf(echosession.Effective(echosession.Config{Store: echosession.NewMemoryStore(), Secret: testSecret}))
 
 	var rows [][]string
 	var groups, names []string

@@ -442,17 +442,19 @@ func hostileTokens(t *testing.T, good string) map[string]string {
 		"no signature":                 header + "." + payload + ".",
 		"no payload":                   header + ".." + signature,
 		"no header":                    "." + payload + "." + signature,
-		"alg none":                     unsigned(`{"alg":"none","typ":"JWT"}`),
-		"alg None, signed":             unsigned(`{"alg":"None"}`) + signature,
-		"alg of another key":           sign(`{"alg":"HS512","typ":"JWT"}`, claims),
-		"alg missing":                  sign(`{"typ":"JWT"}`, claims),
-		"alg twice":                    sign(`{"alg":"none","alg":"HS256"}`, claims),
-		"crit":                         sign(`{"alg":"HS256","crit":["x"],"x":1}`, claims),
-		"jku":                          sign(`{"alg":"HS256","jku":"https://evil.example/keys"}`, claims),
-		"jwk":                          sign(`{"alg":"HS256","jwk":{"kty":"oct","k":"AAAA"}}`, claims),
-		"kid that nobody has":          sign(`{"alg":"HS256","kid":"../../dev/null"}`, claims),
-		"another secret":               hs256(`{"alg":"HS256","typ":"JWT"}`, claims, []byte(strings.Repeat("x", 32))),
-		"empty secret":                 hs256(`{"alg":"HS256","typ":"JWT"}`, claims, nil),
+		"alg none":                     unsigned(`{"alg":"none","typ":"session+jwt"}`),
+		"alg None, signed":             unsigned(`{"alg":"None","typ":"session+jwt"}`) + signature,
+		"alg of another key":           sign(`{"alg":"HS512","typ":"session+jwt"}`, claims),
+		"alg missing":                  sign(`{"typ":"session+jwt"}`, claims),
+		"alg twice":                    sign(`{"alg":"none","alg":"HS256","typ":"session+jwt"}`, claims),
+		"typ of any JWT":               sign(`{"alg":"HS256","typ":"JWT"}`, claims),
+		"typ missing":                  sign(`{"alg":"HS256"}`, claims),
+		"crit":                         sign(`{"alg":"HS256","typ":"session+jwt","crit":["x"],"x":1}`, claims),
+		"jku":                          sign(`{"alg":"HS256","typ":"session+jwt","jku":"https://evil.example/keys"}`, claims),
+		"jwk":                          sign(`{"alg":"HS256","typ":"session+jwt","jwk":{"kty":"oct","k":"AAAA"}}`, claims),
+		"kid that nobody has":          sign(`{"alg":"HS256","typ":"session+jwt","kid":"../../dev/null"}`, claims),
+		"another secret":               hs256(`{"alg":"HS256","typ":"session+jwt"}`, claims, []byte(strings.Repeat("x", 32))),
+		"empty secret":                 hs256(`{"alg":"HS256","typ":"session+jwt"}`, claims, nil),
 		"payload changed":              header + "." + encode([]byte(strings.Replace(claims, `"jti":"`, `"jti":"`+id[:1], 1))) + "." + signature,
 		"signature changed":            header + "." + payload + "." + encode(append([]byte{0}, unb64(t, signature)[1:]...)),
 		"signature cut":                good[:len(good)-4],
@@ -460,24 +462,24 @@ func hostileTokens(t *testing.T, good string) map[string]string {
 		"a newline inside":             good[:len(good)-3] + "\n" + good[len(good)-3:],
 		"a NUL behind":                 good + "\x00",
 		"JSON serialization":           fmt.Sprintf(`{"payload":%q,"protected":%q,"signature":%q}`, payload, header, signature),
-		"no jti":                       sign(`{"alg":"HS256"}`, `{"iat":1}`),
-		"jti that is a key":            sign(`{"alg":"HS256"}`, `{"jti":"*"}`),
-		"jti that climbs":              sign(`{"alg":"HS256"}`, `{"jti":"../`+id[3:]+`"}`),
-		"jti in upper case":            sign(`{"alg":"HS256"}`, `{"jti":"`+strings.ToUpper(id)+`"}`),
-		"jti that is a number":         sign(`{"alg":"HS256"}`, `{"jti":1}`),
-		"jti that is no UUIDv4":        sign(`{"alg":"HS256"}`, `{"jti":"`+id[:14]+"1"+id[15:]+`"}`),
-		"two jti":                      sign(`{"alg":"HS256"}`, `{"jti":"`+id+`","jti":"`+newID()+`"}`),
-		"exp in the past":              sign(`{"alg":"HS256"}`, `{"jti":"`+id+`","exp":1}`),
-		"exp that is no number":        sign(`{"alg":"HS256"}`, `{"jti":"`+id+`","exp":"never"}`),
-		"exp beyond all bounds":        sign(`{"alg":"HS256"}`, `{"jti":"`+id+`","exp":1e999}`),
-		"nbf in the future":            sign(`{"alg":"HS256"}`, `{"jti":"`+id+`","nbf":9999999999}`),
-		"iat in the future":            sign(`{"alg":"HS256"}`, `{"jti":"`+id+`","iat":9999999999}`),
-		"negative idle":                sign(`{"alg":"HS256"}`, `{"jti":"`+id+`","idle":-1}`),
-		"payload that is an array":     sign(`{"alg":"HS256"}`, `[]`),
-		"payload with a tail":          sign(`{"alg":"HS256"}`, `{"jti":"`+id+`"}{}`),
-		"payload that nests deeply":    sign(`{"alg":"HS256"}`, `{"jti":"`+id+`","x":`+strings.Repeat("[", 1500)+strings.Repeat("]", 1499)+`}`),
-		"longer than 8 KiB":            sign(`{"alg":"HS256"}`, `{"jti":"`+id+`","x":"`+strings.Repeat("x", 8<<10)+`"}`),
-		"a token of another instance":  hs256(`{"alg":"HS256","kid":"a","typ":"JWT"}`, claims, []byte(strings.Repeat("a", 32))),
+		"no jti":                       sign(`{"alg":"HS256","typ":"session+jwt"}`, `{"iat":1}`),
+		"jti that is a key":            sign(`{"alg":"HS256","typ":"session+jwt"}`, `{"jti":"*"}`),
+		"jti that climbs":              sign(`{"alg":"HS256","typ":"session+jwt"}`, `{"jti":"../`+id[3:]+`"}`),
+		"jti in upper case":            sign(`{"alg":"HS256","typ":"session+jwt"}`, `{"jti":"`+strings.ToUpper(id)+`"}`),
+		"jti that is a number":         sign(`{"alg":"HS256","typ":"session+jwt"}`, `{"jti":1}`),
+		"jti that is no UUIDv4":        sign(`{"alg":"HS256","typ":"session+jwt"}`, `{"jti":"`+id[:14]+"1"+id[15:]+`"}`),
+		"two jti":                      sign(`{"alg":"HS256","typ":"session+jwt"}`, `{"jti":"`+id+`","jti":"`+newID()+`"}`),
+		"exp in the past":              sign(`{"alg":"HS256","typ":"session+jwt"}`, `{"jti":"`+id+`","exp":1}`),
+		"exp that is no number":        sign(`{"alg":"HS256","typ":"session+jwt"}`, `{"jti":"`+id+`","exp":"never"}`),
+		"exp beyond all bounds":        sign(`{"alg":"HS256","typ":"session+jwt"}`, `{"jti":"`+id+`","exp":1e999}`),
+		"nbf in the future":            sign(`{"alg":"HS256","typ":"session+jwt"}`, `{"jti":"`+id+`","nbf":9999999999}`),
+		"iat in the future":            sign(`{"alg":"HS256","typ":"session+jwt"}`, `{"jti":"`+id+`","iat":9999999999}`),
+		"negative idle":                sign(`{"alg":"HS256","typ":"session+jwt"}`, `{"jti":"`+id+`","idle":-1}`),
+		"payload that is an array":     sign(`{"alg":"HS256","typ":"session+jwt"}`, `[]`),
+		"payload with a tail":          sign(`{"alg":"HS256","typ":"session+jwt"}`, `{"jti":"`+id+`"}{}`),
+		"payload that nests deeply":    sign(`{"alg":"HS256","typ":"session+jwt"}`, `{"jti":"`+id+`","x":`+strings.Repeat("[", 1500)+strings.Repeat("]", 1499)+`}`),
+		"longer than 8 KiB":            sign(`{"alg":"HS256","typ":"session+jwt"}`, `{"jti":"`+id+`","x":"`+strings.Repeat("x", 8<<10)+`"}`),
+		"a token of another instance":  hs256(`{"alg":"HS256","kid":"a","typ":"session+jwt"}`, claims, []byte(strings.Repeat("a", 32))),
 		"an ID alone":                  id,
 		"nothing but bytes over ASCII": "\xff\xfe.\xfd.\xfc",
 	}
@@ -527,6 +529,8 @@ func TestARequestForAHostileRecord(t *testing.T) {
 	eachStore(t, func(t *testing.T, cfg echosession.Config) {
 		log := new(logBuffer)
 		cfg.Logger = log.logger()
+		later := time.Duration(0) // equal failures are logged once a second
+		cfg.Now = func() time.Time { return time.Now().Add(later) }
 		m := newManager[tree](t, cfg)
 		s := newServer(t, m.Middleware())
 		s.GET("/", func(c echo.Context) error { return c.NoContent(http.StatusOK) }, m.Require())
@@ -581,6 +585,7 @@ func TestARequestForAHostileRecord(t *testing.T) {
 			t.Run(name, func(t *testing.T) {
 				overwrite(t, store, sess.ID(), tt.record)
 				before := len(log.String())
+				later += time.Second
 				a := s.get(t, "/", sess.Token())
 				if a.StatusCode != tt.status {
 					t.Fatalf("%d %s", a.StatusCode, a.body)

@@ -4,13 +4,16 @@ import (
 	"bytes"
 	"crypto/aes"
 	"crypto/cipher"
+	"crypto/hkdf"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"math"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -51,24 +54,54 @@ type Codec interface {
 
 // A record is one MessagePack array, plain or sealed:
 //
-//	[format, ID, revision, created-at, idle timeout, deadline, subject, data]
-//	[format, ID, revision, created-at, idle timeout, deadline, sealed]
+//	[format, ID, revision, created-at, authenticated-at, idle timeout, deadline, flags, subject, extras, data]
+//	[format, ID, revision, created-at, authenticated-at, idle timeout, deadline, flags, fingerprint, sealed]
 //
 // Its elements are:
 //   - ID and revision: binaries of 16 and 8 bytes.
 //   - Created-at: milliseconds since 1970, in 8 bytes.
+//   - Authenticated-at: milliseconds after created-at, or nil for a session in which
+//     nobody has authenticated.
 //   - Idle timeout: milliseconds, -1 for none, or nil for the configured one.
-//   - Deadline: milliseconds since 1970, or nil for none.
+//   - Deadline: milliseconds after created-at, or nil for none.
+//   - Flags: the sum of those that are set, see below.
 //   - Subject: a string, or nil for none.
+//   - Extras: what few sessions have, a map from small numbers, or nil. See below.
 //   - Data: the encoded value itself under MessagePack, and a binary under another
 //     Codec.
-//   - Sealed: a binary with the nonce and the AES-256-GCM ciphertext of subject and
-//     data. The elements before it are the additional data.
+//   - Fingerprint: a binary of 4 bytes that says which encryption key was used. It
+//     reveals nothing of the key.
+//   - Sealed: a binary with the nonce and the AES-256-GCM ciphertext of subject, extras
+//     and data. The elements before it and the keyspace are the additional data.
+//
+// Flags and extras that a newer release has added survive every change.
 const (
 	formatMsgpack byte = iota + 1
 	formatCodec
 	formatSealedMsgpack
 	formatSealedCodec
+)
+
+// The flags.
+const (
+	flagRemembered = 1 << iota
+	knownFlags     = 1<<iota - 1
+)
+
+// The extras, in the order of their keys. A newer release adds larger keys.
+const (
+	extraDevice  = iota + 1 // a string
+	extraActor              // a string
+	extraBinding            // a binary
+	newerExtras
+)
+
+// How long the extras may be, in bytes; maxNewer is for all those of newer releases.
+const (
+	maxDevice  = 256
+	maxActor   = maxSubject
+	maxBinding = 1 << 10
+	maxNewer   = 2 << 10
 )
 
 const (
@@ -82,22 +115,46 @@ const (
 	revisionStart = idStart + idLen + 2
 	prefixLen     = revisionStart + revisionLen
 
-	sealOverhead = 12 + 16 // nonce and tag
+	fingerprintLen = 4
+	sealOverhead   = 12 + 16 // nonce and tag
+
+	// maxTime is the end of the year 9999, in milliseconds since 1970.
+	maxTime = 253402300799999
 )
 
-// A recordHeader is what a record says of its session, beside the data.
+// How many elements a record has, as the first byte of its array.
+const (
+	plainArray  = 0x9b
+	sealedArray = 0x9a
+)
+
+// A recordHeader is what a record says of its session, beside the data. Times are whole
+// milliseconds, in UTC, from 1970 to 9999.
 type recordHeader struct {
-	id        string        // canonical, lower case
-	createdAt time.Time     // whole milliseconds, UTC
-	idle      time.Duration // the session's own idle timeout; 0: the configured one; jwt.NoIdle: it lives until its deadline
-	deadline  time.Time     // when the session ends however much it is used, whole milliseconds, UTC; zero: never
-	subject   string
+	id              string // canonical, lower case
+	createdAt       time.Time
+	authenticatedAt time.Time     // of the last login; zero: nobody has authenticated
+	idle            time.Duration // the session's own idle timeout; 0: the configured one; jwt.NoIdle: it lives until its deadline
+	deadline        time.Time     // when the session ends however much it is used; zero: never
+	remembered      bool          // its cookie outlives the browser
+	subject         string
+	device          string // the name of the client's device
+	actor           string // who acts in the subject's place
+	binding         string // bytes of what the session is bound to
+
+	// newer is what a newer release has added. It is kept as it is.
+	newer struct {
+		flags  uint64
+		extras string // encoded pairs
+		n      int    // of the pairs
+	}
 }
 
 type serializerConfig struct {
 	codec          Codec    // nil: MessagePack
 	encryptionKeys [][]byte // the first seals, all open
 	allowPlaintext bool     // with keys: read records that are not sealed
+	keyspace       string   // names the instance: sealed records of another one do not open
 	maxSize        int      // of the whole record
 }
 
@@ -106,8 +163,9 @@ type serializerConfig struct {
 type serializer struct {
 	codec          Codec
 	shape          *shape.Shape // nil with a codec
-	seals          []cipher.AEAD
+	seals          []sealKey
 	allowPlaintext bool
+	keyspace       string
 	maxSize        int
 	format         byte // of new records
 
@@ -121,6 +179,7 @@ func newSerializer(t reflect.Type, cfg serializerConfig) (*serializer, []ConfigE
 	s := &serializer{
 		codec:          cfg.codec,
 		allowPlaintext: cfg.allowPlaintext,
+		keyspace:       cfg.keyspace,
 		maxSize:        cfg.maxSize,
 		format:         formatMsgpack,
 		flat:           shape.Flat(t),
@@ -156,7 +215,7 @@ func (s *serializer) useKeys(keys [][]byte) (reasons []string) {
 				reasons = append(reasons, fmt.Sprintf("encryption key %d is the same as key %d", i, j))
 			}
 		}
-		seal, err := newSeal(key)
+		seal, err := newSealKey(key, s.keyspace)
 		if err != nil {
 			reasons = append(reasons, fmt.Sprintf("encryption key %d cannot be used: %v", i, err))
 		}
@@ -165,7 +224,38 @@ func (s *serializer) useKeys(keys [][]byte) (reasons []string) {
 	return reasons
 }
 
-func newSeal(key []byte) (cipher.AEAD, error) {
+// A sealKey is a configured key made ready. Each session has a key of its own derived
+// from it (HKDF, RFC 5869), so that no number of sessions uses up what AES-GCM allows
+// under one key, 2^32 records (NIST SP 800-38D §8.3).
+type sealKey struct {
+	fingerprint [fingerprintLen]byte
+	secret      []byte // extracted from the configured key
+	purpose     string // what a session's key is for, up to the ID
+}
+
+// What a key is derived for. No keyspace makes the second of these out of the first: an
+// ID of 16 bytes follows it.
+const (
+	sealPurpose        = "echosession/1\x00"
+	fingerprintPurpose = "echosession/1\x00fingerprint"
+)
+
+func newSealKey(configured []byte, keyspace string) (k sealKey, err error) {
+	if k.secret, err = hkdf.Extract(sha256.New, configured, nil); err != nil {
+		return k, err
+	}
+	fingerprint, err := hkdf.Expand(sha256.New, k.secret, fingerprintPurpose, fingerprintLen)
+	copy(k.fingerprint[:], fingerprint)
+	k.purpose = sealPurpose + keyspace + "\x00"
+	return k, err
+}
+
+// aead returns the cipher of one session.
+func (k *sealKey) aead(id []byte) (cipher.AEAD, error) {
+	key, err := hkdf.Expand(sha256.New, k.secret, k.purpose+string(id), 32)
+	if err != nil {
+		return nil, err
+	}
 	block, err := aes.NewCipher(key)
 	if err != nil {
 		return nil, err
@@ -201,7 +291,7 @@ func (s *serializer) encode(h recordHeader, v any, prev []byte) ([]byte, error) 
 		if err != nil {
 			return nil, err
 		}
-		unknown, err := s.shape.Check(p.data)
+		unknown, err := s.shape.Check(p.data, s.maxSize)
 		if err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrCorrupt, err)
 		}
@@ -217,7 +307,10 @@ func (s *serializer) encode(h recordHeader, v any, prev []byte) ([]byte, error) 
 		return nil, err
 	}
 	head := len(b.bytes)
-	b.bytes = appendSubject(b.bytes, h.subject)
+	b.bytes = appendString(b.bytes, h.subject)
+	if b.bytes, err = appendExtras(b.bytes, h); err != nil {
+		return nil, err
+	}
 	start := len(b.bytes)
 
 	if s.codec != nil {
@@ -235,7 +328,7 @@ func (s *serializer) encode(h recordHeader, v any, prev []byte) ([]byte, error) 
 	case errors.Is(err, shape.ErrLimit):
 		return nil, fmt.Errorf("%w: the record has more than the %d bytes allowed (MaxRecordSize): "+
 			"keep bulky data elsewhere and its key in the session", ErrTooLarge, s.maxSize)
-	case errors.Is(err, shape.ErrDepth):
+	case errors.Is(err, shape.ErrDepth), errors.Is(err, shape.ErrSize):
 		return nil, fmt.Errorf("%w: %w", ErrTooLarge, err)
 	default:
 		return nil, fmt.Errorf("echosession: encode the session data: %w", err)
@@ -273,7 +366,7 @@ func (s *serializer) rewrite(prev []byte, newID string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.seal(append(buf, p.tail...), len(buf))
+	return s.finish(append(buf, p.tail...), len(buf))
 }
 
 // decode reads a record into v, a pointer to a zero T, or only its header when v
@@ -306,7 +399,7 @@ func (s *serializer) decode(id string, record []byte, v any) (recordHeader, erro
 		return p.header, nil
 	}
 
-	if err := s.shape.Decode(p.data, reflect.ValueOf(v).Elem()); err != nil {
+	if err := s.shape.Decode(p.data, reflect.ValueOf(v).Elem(), s.maxSize); err != nil {
 		return recordHeader{}, fmt.Errorf("%w: %w", ErrCorrupt, err)
 	}
 	return p.header, nil
@@ -329,9 +422,9 @@ func revisionOf(record []byte) []byte {
 	if len(record) < prefixLen {
 		return nil
 	}
-	size := byte(0x98)
+	size := byte(plainArray)
 	if record[1] >= formatSealedMsgpack {
-		size = 0x97
+		size = sealedArray
 	}
 	if record[0] != size || record[1] < formatMsgpack || record[1] > formatSealedCodec ||
 		record[2] != 0xc4 || record[3] != idLen ||
@@ -341,7 +434,7 @@ func revisionOf(record []byte) []byte {
 	return record[:prefixLen:prefixLen]
 }
 
-// opened is a record taken apart. tail is what sealing covers: subject and data.
+// opened is a record taken apart. tail is what sealing covers: subject, extras and data.
 type opened struct {
 	header recordHeader // without the ID
 	tail   []byte
@@ -357,6 +450,8 @@ func (s *serializer) open(record []byte) (opened, error) {
 	format := record[1]
 	sealed := format >= formatSealedMsgpack
 	switch {
+	case len(record) > s.maxSize:
+		return opened{}, corrupt(fmt.Sprintf("it has %d bytes, and %d are allowed (MaxRecordSize)", len(record), s.maxSize))
 	case (format == formatCodec || format == formatSealedCodec) != (s.codec != nil):
 		return opened{}, corrupt("another codec wrote it")
 	case sealed && len(s.seals) == 0:
@@ -367,17 +462,22 @@ func (s *serializer) open(record []byte) (opened, error) {
 
 	var p opened
 	scan := shape.Scanner{Data: record, Pos: prefixLen}
-	if !p.header.readTimes(&scan) {
+	if !p.header.readHead(&scan) {
 		return opened{}, corrupt("its header is damaged")
 	}
 	p.tail = record[scan.Pos:]
 	if sealed {
+		fingerprint, err := scan.Next()
+		if err != nil || fingerprint.Form != shape.FormBinary || fingerprint.N != fingerprintLen {
+			return opened{}, corrupt("its header is damaged")
+		}
+		which := [fingerprintLen]byte(scan.Last(fingerprint))
 		head := record[:scan.Pos]
 		tok, err := scan.Next()
 		if err != nil || tok.Form != shape.FormBinary || scan.Pos != len(record) {
 			return opened{}, corrupt("its header is damaged")
 		}
-		if p.tail = s.unseal(scan.Last(tok), head); p.tail == nil {
+		if p.tail = s.unseal(which, scan.Last(tok), head); p.tail == nil {
 			return opened{}, corrupt("no encryption key opens it")
 		}
 	}
@@ -388,18 +488,25 @@ func (s *serializer) open(record []byte) (opened, error) {
 		return opened{}, corrupt("its header is damaged")
 	}
 	p.header.subject = string(scan.Last(subject))
+	if !p.header.readExtras(&scan) {
+		return opened{}, corrupt("its header is damaged")
+	}
 	p.data = p.tail[scan.Pos:]
 	return p, nil
 }
 
-// readTimes reads created-at, idle timeout and deadline, and reports whether they
-// are what appendHead writes.
-func (h *recordHeader) readTimes(scan *shape.Scanner) bool {
+// readHead reads from created-at to the flags, and reports whether they are what
+// appendHead writes.
+func (h *recordHeader) readHead(scan *shape.Scanner) bool {
 	createdAt, err := scan.Next()
-	if err != nil || createdAt.Form != shape.FormUint || createdAt.N > math.MaxInt64 {
+	if err != nil || createdAt.Form != shape.FormUint || createdAt.N > maxTime {
 		return false
 	}
 	h.createdAt = time.UnixMilli(int64(createdAt.N)).UTC()
+	var ok bool
+	if h.authenticatedAt, ok = readTime(scan, h.createdAt); !ok {
+		return false
+	}
 
 	idle, err := scan.Next()
 	switch {
@@ -414,42 +521,122 @@ func (h *recordHeader) readTimes(scan *shape.Scanner) bool {
 		return false
 	}
 
-	deadline, err := scan.Next()
-	switch {
-	case err != nil:
-		return false
-	case deadline.Form == shape.FormNil:
-	case deadline.Form == shape.FormUint && deadline.N <= math.MaxInt64:
-		h.deadline = time.UnixMilli(int64(deadline.N)).UTC()
-	default:
+	if h.deadline, ok = readTime(scan, h.createdAt); !ok {
 		return false
 	}
+	flags, err := scan.Next()
+	if err != nil || flags.Form != shape.FormUint {
+		return false
+	}
+	h.remembered = flags.N&flagRemembered != 0
+	h.newer.flags = flags.N &^ knownFlags
 	return true
 }
 
-// unseal returns what was sealed, or nil when no key opens it.
-func (s *serializer) unseal(sealed, head []byte) []byte {
-	for _, seal := range s.seals {
-		if tail, err := seal.Open(nil, nil, sealed, head); err == nil {
+// readTime reads a time that is nil or counted from createdAt.
+func readTime(scan *shape.Scanner, createdAt time.Time) (time.Time, bool) {
+	tok, err := scan.Next()
+	if err != nil || tok.Form == shape.FormNil {
+		return time.Time{}, err == nil
+	}
+	if tok.Form != shape.FormInt && (tok.Form != shape.FormUint || tok.N > maxTime) {
+		return time.Time{}, false
+	}
+	ms := createdAt.UnixMilli() + int64(tok.N)
+	return time.UnixMilli(ms).UTC(), 0 <= ms && ms <= maxTime
+}
+
+// readExtras reads the extras, and reports whether they are what appendExtras writes.
+func (h *recordHeader) readExtras(scan *shape.Scanner) bool {
+	extras, err := scan.Next()
+	if err != nil || extras.Form == shape.FormNil {
+		return err == nil
+	}
+	if extras.Form != shape.FormMap || extras.N == 0 {
+		return false
+	}
+	last := uint64(0)
+	newer := -1
+	for range extras.N {
+		start := scan.Pos
+		key, err := scan.Next()
+		if err != nil || key.Form != shape.FormUint || key.N <= last {
+			return false
+		}
+		last = key.N
+		if key.N >= newerExtras {
+			if newer < 0 {
+				newer = start
+			}
+			h.newer.n++
+			if scan.Skip() != nil {
+				return false
+			}
+			continue
+		}
+		value, err := scan.Next()
+		if err != nil || value.N == 0 {
+			return false
+		}
+		form, limit, field := shape.FormString, maxDevice, &h.device
+		switch key.N {
+		case extraActor:
+			limit, field = maxActor, &h.actor
+		case extraBinding:
+			form, limit, field = shape.FormBinary, maxBinding, &h.binding
+		}
+		if value.Form != form || value.N > uint64(limit) {
+			return false
+		}
+		*field = string(scan.Last(value))
+	}
+	if newer >= 0 {
+		h.newer.extras = string(scan.Data[newer:scan.Pos])
+	}
+	return len(h.newer.extras) <= maxNewer
+}
+
+// unseal returns what was sealed, or nil when no key opens it. Only a key with the
+// record's fingerprint is tried.
+func (s *serializer) unseal(fingerprint [fingerprintLen]byte, sealed, head []byte) []byte {
+	for i := range s.seals {
+		if s.seals[i].fingerprint != fingerprint {
+			continue
+		}
+		seal, err := s.seals[i].aead(head[idStart : idStart+idLen])
+		if err != nil {
+			continue
+		}
+		b := s.additional(head)
+		tail, err := seal.Open(nil, nil, sealed, b.bytes)
+		b.release()
+		if err == nil {
 			return tail
 		}
 	}
 	return nil
 }
 
-// appendHead appends everything up to the deadline, with a new revision.
+// additional returns a buffer with what sealing authenticates beside what it hides.
+func (s *serializer) additional(head []byte) *buffer {
+	b := buffers.Get().(*buffer)
+	b.bytes = append(append(b.bytes[:0], head...), s.keyspace...)
+	return b
+}
+
+// appendHead appends everything that is not sealed, with a new revision.
 func (s *serializer) appendHead(dst []byte, h recordHeader) ([]byte, error) {
 	id, err := parseID(h.id)
 	if err != nil {
 		return dst, err
 	}
 	createdAt := h.createdAt.UnixMilli()
-	if createdAt < 0 {
-		return dst, errors.New("echosession: a session cannot be created before 1970")
+	if createdAt < 0 || createdAt > maxTime {
+		return dst, errors.New("echosession: a session cannot be created before 1970 or after the year 9999")
 	}
-	size := byte(0x98)
+	size := byte(plainArray)
 	if len(s.seals) > 0 {
-		size = 0x97
+		size = sealedArray
 	}
 	dst = append(dst, size, s.format, 0xc4, idLen)
 	dst = append(dst, id[:]...)
@@ -457,19 +644,76 @@ func (s *serializer) appendHead(dst []byte, h recordHeader) ([]byte, error) {
 	dst = append(dst, make([]byte, revisionLen)...)
 	rand.Read(dst[len(dst)-revisionLen:])
 	dst = binary.BigEndian.AppendUint64(append(dst, 0xcf), uint64(createdAt))
+	dst = appendTime(dst, h.authenticatedAt, createdAt)
 	switch {
 	case h.idle == 0:
 		dst = append(dst, 0xc0)
 	case h.idle < 0:
 		dst = append(dst, 0xff)
 	default:
-		ms := max(1, h.idle.Milliseconds())
-		dst = binary.BigEndian.AppendUint64(append(dst, 0xcf), uint64(ms))
+		dst = appendUint(dst, uint64(max(1, h.idle.Milliseconds())))
 	}
-	if h.deadline.IsZero() {
-		return append(dst, 0xc0), nil
+	dst = appendTime(dst, h.deadline, createdAt)
+	flags := h.newer.flags
+	if h.remembered {
+		flags |= flagRemembered
 	}
-	return binary.BigEndian.AppendUint64(append(dst, 0xcf), uint64(max(0, h.deadline.UnixMilli()))), nil
+	dst = appendUint(dst, flags)
+	if len(s.seals) > 0 {
+		dst = append(dst, 0xc4, fingerprintLen)
+		dst = append(dst, s.seals[0].fingerprint[:]...)
+	}
+	return dst, nil
+}
+
+// appendTime appends a time as milliseconds after createdAt, or nil for none.
+func appendTime(dst []byte, at time.Time, createdAt int64) []byte {
+	if at.IsZero() {
+		return append(dst, 0xc0)
+	}
+	after := min(max(0, at.UnixMilli()), maxTime) - createdAt
+	if after < 0 { // the clock was set back
+		return binary.BigEndian.AppendUint64(append(dst, 0xd3), uint64(after))
+	}
+	return appendUint(dst, uint64(after))
+}
+
+// appendExtras appends the extras. It is an error when one is too long.
+func appendExtras(dst []byte, h recordHeader) ([]byte, error) {
+	start := len(dst)
+	dst = append(dst, 0xc0)
+	n := uint64(h.newer.n)
+	for _, extra := range []struct {
+		key    byte
+		name   string
+		value  string
+		limit  int
+		append func([]byte, string) []byte
+	}{
+		{extraDevice, "name of the device", h.device, maxDevice, appendString},
+		{extraActor, "actor", h.actor, maxActor, appendString},
+		{extraBinding, "binding", h.binding, maxBinding, appendBinary},
+	} {
+		if len(extra.value) > extra.limit {
+			return dst, fmt.Errorf("echosession: the %s has %d bytes: it must have at most %d", extra.name, len(extra.value), extra.limit)
+		}
+		if extra.value != "" {
+			dst = extra.append(append(dst, extra.key), extra.value)
+			n++
+		}
+	}
+	if n == 0 {
+		return dst, nil
+	}
+	dst = append(dst, h.newer.extras...)
+	if n < 16 {
+		dst[start] = 0x80 | byte(n)
+		return dst, nil
+	}
+	var header [2]byte
+	binary.BigEndian.PutUint16(header[:], uint16(n)) // maxNewer bounds them
+	dst[start] = 0xde
+	return slices.Insert(dst, start+1, header[:]...), nil
 }
 
 // finish makes a record of a buffer that holds its head and its tail. The record
@@ -496,11 +740,34 @@ func (s *serializer) seal(buf []byte, head int) ([]byte, error) {
 	record := make([]byte, head, len(buf)+5+sealOverhead)
 	copy(record, buf)
 	record = appendBinaryHeader(record, len(tail)+sealOverhead)
-	return s.seals[0].Seal(record, nil, tail, buf[:head]), nil
+	seal, err := s.seals[0].aead(buf[idStart : idStart+idLen])
+	if err != nil {
+		return nil, err
+	}
+	b := s.additional(buf[:head])
+	defer b.release()
+	return seal.Seal(record, nil, tail, b.bytes), nil
 }
 
-func appendSubject(dst []byte, subject string) []byte {
-	n := len(subject)
+// appendUint appends a number in its shortest form.
+func appendUint(dst []byte, n uint64) []byte {
+	switch {
+	case n < 1<<7:
+		return append(dst, byte(n))
+	case n < 1<<8:
+		return append(dst, 0xcc, byte(n))
+	case n < 1<<16:
+		return binary.BigEndian.AppendUint16(append(dst, 0xcd), uint16(n))
+	case n < 1<<32:
+		return binary.BigEndian.AppendUint32(append(dst, 0xce), uint32(n))
+	default:
+		return binary.BigEndian.AppendUint64(append(dst, 0xcf), n)
+	}
+}
+
+// appendString appends a string, or nil for the empty one.
+func appendString(dst []byte, s string) []byte {
+	n := len(s)
 	switch {
 	case n == 0:
 		return append(dst, 0xc0)
@@ -513,7 +780,11 @@ func appendSubject(dst []byte, subject string) []byte {
 	default:
 		dst = binary.BigEndian.AppendUint32(append(dst, 0xdb), uint32(n))
 	}
-	return append(dst, subject...)
+	return append(dst, s...)
+}
+
+func appendBinary(dst []byte, b string) []byte {
+	return append(appendBinaryHeader(dst, len(b)), b...)
 }
 
 func appendBinaryHeader(dst []byte, n int) []byte {

@@ -2,6 +2,10 @@ package echosession
 
 import (
 	"bytes"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/hkdf"
+	"crypto/sha256"
 	"encoding/binary"
 	"encoding/gob"
 	"encoding/hex"
@@ -11,6 +15,7 @@ import (
 	"math"
 	"path/filepath"
 	"reflect"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -119,16 +124,31 @@ func everyFormat[T any](tb testing.TB) map[string]*serializer {
 
 func TestRecordRoundTrip(t *testing.T) {
 	headers := map[string]recordHeader{
-		"all set":                aHeader(),
-		"no subject, no idle":    {id: idA, createdAt: createdAt},
-		"lives until exp":        {id: idA, createdAt: createdAt, idle: jwt.NoIdle, subject: "x"},
-		"subject of 40 bytes":    {id: idA, createdAt: createdAt, idle: time.Hour, subject: strings.Repeat("s", 40)},
-		"subject of 300 bytes":   {id: idA, createdAt: createdAt, idle: time.Hour, subject: strings.Repeat("s", 300)},
-		"subject of 70 KB":       {id: idA, createdAt: createdAt, idle: time.Hour, subject: strings.Repeat("s", 70_000)},
-		"subject of any bytes":   {id: idA, createdAt: createdAt, idle: time.Hour, subject: "\xff\x00{}:"},
-		"longest idle timeout":   {id: idA, createdAt: createdAt, idle: 9_223_372_036_854 * time.Millisecond},
-		"idle of a millisecond":  {id: idA, createdAt: createdAt, idle: time.Millisecond},
-		"deadline":               {id: idA, createdAt: createdAt, idle: 90 * time.Minute, subject: "ada", deadline: createdAt.Add(time.Hour)},
+		"all set":               aHeader(),
+		"no subject, no idle":   {id: idA, createdAt: createdAt},
+		"lives until exp":       {id: idA, createdAt: createdAt, idle: jwt.NoIdle, subject: "x"},
+		"subject of 40 bytes":   {id: idA, createdAt: createdAt, idle: time.Hour, subject: strings.Repeat("s", 40)},
+		"subject of 300 bytes":  {id: idA, createdAt: createdAt, idle: time.Hour, subject: strings.Repeat("s", 300)},
+		"subject of 70 KB":      {id: idA, createdAt: createdAt, idle: time.Hour, subject: strings.Repeat("s", 70_000)},
+		"subject of any bytes":  {id: idA, createdAt: createdAt, idle: time.Hour, subject: "\xff\x00{}:"},
+		"longest idle timeout":  {id: idA, createdAt: createdAt, idle: 9_223_372_036_854 * time.Millisecond},
+		"idle of a millisecond": {id: idA, createdAt: createdAt, idle: time.Millisecond},
+		"deadline":              {id: idA, createdAt: createdAt, idle: 90 * time.Minute, subject: "ada", deadline: createdAt.Add(time.Hour)},
+		"authenticated at once": {id: idA, createdAt: createdAt, authenticatedAt: createdAt},
+		"authenticated later":   {id: idA, createdAt: createdAt, authenticatedAt: createdAt.Add(1234 * time.Hour), idle: time.Hour},
+		"authenticated before":  {id: idA, createdAt: createdAt, authenticatedAt: createdAt.Add(-time.Millisecond)},
+		"authenticated in 1970": {id: idA, createdAt: createdAt, authenticatedAt: time.UnixMilli(0).UTC()},
+		"authenticated in 9999": {id: idA, createdAt: createdAt, authenticatedAt: time.UnixMilli(maxTime).UTC()},
+		"deadline in 9999":      {id: idA, createdAt: createdAt, deadline: time.UnixMilli(maxTime).UTC()},
+		"remembered":            {id: idA, createdAt: createdAt, remembered: true},
+		"device":                {id: idA, createdAt: createdAt, device: "Ada's phone"},
+		"actor":                 {id: idA, createdAt: createdAt, subject: "ada", actor: "root"},
+		"binding":               {id: idA, createdAt: createdAt, binding: "\x00\xffb"},
+		"longest extras":        {id: idA, createdAt: createdAt, device: strings.Repeat("d", 256), actor: strings.Repeat("a", 1024), binding: strings.Repeat("b", 1024)},
+		"all of them": {
+			id: idA, createdAt: createdAt, authenticatedAt: createdAt.Add(time.Hour), idle: time.Hour, deadline: createdAt.Add(2 * time.Hour),
+			remembered: true, subject: "ada", device: "Ada's phone", actor: "root", binding: "bound",
+		},
 		"created at 1970":        {id: idA, createdAt: time.UnixMilli(0).UTC()},
 		"created in the year 9k": {id: idA, createdAt: time.Date(9000, 1, 1, 0, 0, 0, 0, time.UTC)},
 	}
@@ -152,7 +172,7 @@ func TestRecordRoundTrip(t *testing.T) {
 				if alone, err := s.header(record); err != nil || alone != h {
 					t.Errorf("header alone %+v, %v, want %+v", alone, err, h)
 				}
-				if first := record[0]; first != 0x98 && first != 0x97 {
+				if first := record[0]; first != 0x9b && first != 0x9a {
 					t.Errorf("the record begins with %x", first)
 				}
 			})
@@ -173,6 +193,14 @@ func TestHeaderIsRoundedToMilliseconds(t *testing.T) {
 	if got.idle != time.Millisecond {
 		t.Errorf("idle timeout %v: one under a millisecond must not become none", got.idle)
 	}
+	h = recordHeader{id: idA, createdAt: createdAt, authenticatedAt: time.UnixMilli(-1), deadline: time.UnixMilli(maxTime + 1)}
+	got, err = s.header(encode(t, s, h, new(Account), nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.authenticatedAt.UnixMilli() != 0 || got.deadline.UnixMilli() != maxTime {
+		t.Errorf("what no record holds is written as %v and %v", got.authenticatedAt, got.deadline)
+	}
 }
 
 func TestEncodeRefusesHeader(t *testing.T) {
@@ -184,6 +212,10 @@ func TestEncodeRefusesHeader(t *testing.T) {
 		"no dashes":     {id: strings.ReplaceAll(idA, "-", "0"), createdAt: createdAt},
 		"not hex":       {id: "g" + idA[1:], createdAt: createdAt},
 		"before 1970":   {id: idA, createdAt: time.Time{}},
+		"in 10000":      {id: idA, createdAt: time.UnixMilli(maxTime + 1)},
+		"long device":   {id: idA, createdAt: createdAt, device: strings.Repeat("d", 257)},
+		"long actor":    {id: idA, createdAt: createdAt, actor: strings.Repeat("a", 1025)},
+		"long binding":  {id: idA, createdAt: createdAt, binding: strings.Repeat("b", 1025)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if record, err := s.encode(h, new(Account), nil); err == nil {
@@ -254,7 +286,11 @@ func TestRewrite(t *testing.T) {
 	for format, s := range everyFormat[Account](t) {
 		t.Run(format, func(t *testing.T) {
 			want := AnAccount()
-			prev := encode(t, s, aHeader(), &want, nil)
+			all := recordHeader{
+				id: idA, createdAt: createdAt, authenticatedAt: createdAt.Add(time.Hour), idle: 90 * time.Minute, deadline: createdAt.Add(2 * time.Hour),
+				remembered: true, subject: "ada", device: "phone", actor: "root", binding: "bound",
+			}
+			prev := encode(t, s, all, &want, nil)
 			before := bytes.Clone(prev)
 			record, err := s.rewrite(prev, idB)
 			if err != nil {
@@ -271,8 +307,9 @@ func TestRewrite(t *testing.T) {
 			if !reflect.DeepEqual(got, want) {
 				t.Errorf("decoded %+v, want %+v", got, want)
 			}
-			if want := (recordHeader{id: idB, createdAt: createdAt, idle: 90 * time.Minute, subject: "ada"}); h != want {
-				t.Errorf("header %+v, want %+v", h, want)
+			all.id = idB
+			if h != all {
+				t.Errorf("header %+v, want %+v", h, all)
 			}
 			if bytes.Contains(record, revisionOf(prev)[22:]) {
 				t.Error("the revision is the old one")
@@ -383,6 +420,98 @@ func TestSealing(t *testing.T) {
 	})
 }
 
+// A record opens for the session and the instance that it was sealed for, with the key
+// whose fingerprint it has.
+func TestSealingKeys(t *testing.T) {
+	in := func(keyspace string, keys ...[]byte) *serializer {
+		return serializerOf[string](t, serializerConfig{maxSize: 64 << 10, keyspace: keyspace, encryptionKeys: keys})
+	}
+	v := "secret"
+	users := in("sess:", key(1))
+	sealed := encode(t, users, aHeader(), &v, nil)
+	opens := func(s *serializer, record []byte) bool {
+		_, err := s.decode(formatID(record[idStart:]), record, new(string))
+		if err != nil && !errors.Is(err, ErrCorrupt) {
+			t.Errorf("error %v, want ErrCorrupt", err)
+		}
+		return err == nil
+	}
+	if !opens(users, sealed) || !opens(in("sess:", key(1)), sealed) {
+		t.Error("it does not open where it belongs")
+	}
+	for _, keyspace := range []string{"", "sess", "sess:a", "admin:", "sess:\x00", "\x00sess:"} {
+		if opens(in(keyspace, key(1)), sealed) {
+			t.Errorf("it opens in keyspace %q", keyspace)
+		}
+	}
+
+	t.Run("as the documentation says", func(t *testing.T) {
+		at := bytes.Index(sealed, []byte{0xc4, 4}) // the fingerprint
+		fingerprint := sealed[at+2 : at+6]
+		secret := must(hkdf.Extract(sha256.New, key(1), nil))
+		if want := must(hkdf.Expand(sha256.New, secret, "echosession/1\x00fingerprint", 4)); !bytes.Equal(fingerprint, want) {
+			t.Errorf("fingerprint %x, want %x", fingerprint, want)
+		}
+		info := "echosession/1\x00sess:\x00" + string(sealed[idStart:idStart+idLen])
+		block := must(aes.NewCipher(must(hkdf.Expand(sha256.New, secret, info, 32))))
+		gcm := must(cipher.NewGCMWithRandomNonce(block))
+		head, box := sealed[:at+6], sealed[at+8:]
+		if sealed[at+6] != 0xc4 || int(sealed[at+7]) != len(box) {
+			t.Fatalf("%x behind the fingerprint", sealed[at+6:at+8])
+		}
+		tail, err := gcm.Open(nil, nil, box, slices.Concat(head, []byte("sess:")))
+		if err != nil || string(tail) != "\xa3ada\xc0\xa6secret" {
+			t.Errorf("%q, %v", tail, err)
+		}
+	})
+	t.Run("each session has its own", func(t *testing.T) {
+		a := must(users.seals[0].aead(sealed[idStart : idStart+idLen]))
+		b := must(users.seals[0].aead(bytes.Repeat([]byte{1}, idLen)))
+		box := a.Seal(nil, nil, []byte("x"), nil)
+		if _, err := b.Open(nil, nil, box, nil); err == nil {
+			t.Error("two sessions have one key")
+		}
+		if _, err := a.Open(nil, nil, box, nil); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Run("the keyspace is authenticated too", func(t *testing.T) {
+		// As if the two instances had one key for the session.
+		other := in("sess:", key(1))
+		head := sealed[:bytes.Index(sealed, []byte{0xc4, 4})+6]
+		tail := must(users.open(sealed)).tail
+		gcm := must(other.seals[0].aead(head[idStart : idStart+idLen]))
+		box := gcm.Seal(nil, nil, tail, slices.Concat(head, []byte("admin:")))
+		if opens(other, slices.Concat(head, []byte{0xc4, byte(len(box))}, box)) {
+			t.Error("it opens with another keyspace as additional data")
+		}
+	})
+	t.Run("only the one of the fingerprint is tried", func(t *testing.T) {
+		s := in("sess:", key(2), key(1))
+		if !opens(s, sealed) {
+			t.Error("a later key does not open")
+		}
+		s.seals[1].fingerprint[0] ^= 1
+		if opens(s, sealed) {
+			t.Error("a key with another fingerprint opened")
+		}
+	})
+	t.Run("and each that has it", func(t *testing.T) {
+		s := in("sess:", key(2), key(1))
+		s.seals[0].fingerprint = s.seals[1].fingerprint
+		if !opens(s, sealed) {
+			t.Error("a key with the fingerprint of another hides it")
+		}
+	})
+	t.Run("the first one seals again", func(t *testing.T) {
+		s := in("sess:", key(2), key(1))
+		moved := must(s.rewrite(sealed, idB))
+		if opens(users, moved) || !opens(in("sess:", key(2)), moved) {
+			t.Error("the old key opens what was rotated")
+		}
+	})
+}
+
 func TestEncryptionKeysRefused(t *testing.T) {
 	for name, c := range map[string]struct {
 		keys [][]byte
@@ -472,6 +601,74 @@ func TestTooLarge(t *testing.T) {
 	}
 }
 
+// A record that is larger than it may be is not read, whoever wrote it, and it stays.
+func TestTooLargeToRead(t *testing.T) {
+	for format, s := range everyFormat[string](t) {
+		t.Run(format, func(t *testing.T) {
+			small := *s
+			small.maxSize = 1000
+			v := "x"
+			for len(encode(t, s, aHeader(), &v, nil)) < 1000 {
+				v += "x"
+			}
+			fits := encode(t, s, aHeader(), &v, nil)
+			v += "x"
+			exceeds := encode(t, s, aHeader(), &v, nil)
+			if len(fits) != 1000 || len(exceeds) != 1001 {
+				t.Fatalf("%d and %d bytes", len(fits), len(exceeds))
+			}
+			if _, err := small.decode(idA, fits, new(string)); err != nil {
+				t.Errorf("1000 bytes: %v", err)
+			}
+			got := ""
+			if _, err := small.decode(idA, exceeds, &got); !errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), "MaxRecordSize") || got != "" {
+				t.Errorf("1001 bytes: %v", err)
+			}
+			if _, err := small.header(exceeds); !errors.Is(err, ErrCorrupt) {
+				t.Errorf("its header: %v", err)
+			}
+			if _, err := small.rewrite(exceeds, idB); !errors.Is(err, ErrCorrupt) {
+				t.Errorf("rewritten: %v", err)
+			}
+			if _, err := small.decode(idB, exceeds, &got); !errors.Is(err, ErrStoreUnavailable) {
+				t.Errorf("another's: %v", err)
+			}
+		})
+	}
+	t.Run("what is sealed for the first time", func(t *testing.T) {
+		v := strings.Repeat("x", 900)
+		prev := encode(t, plain[string](t), aHeader(), &v, nil)
+		s := serializerOf[string](t, serializerConfig{maxSize: len(prev), encryptionKeys: [][]byte{key(1)}, allowPlaintext: true})
+		if record, err := s.rewrite(prev, idB); !errors.Is(err, ErrTooLarge) {
+			t.Errorf("%d bytes, %v: nothing is written that is not read", len(record), err)
+		}
+	})
+}
+
+// Few bytes may stand for much memory: that is a structure which no limit of bytes sees.
+func TestTooLargeDecoded(t *testing.T) {
+	type large struct{ A, B, C, D [32]int64 }
+	const n = 2 << 20
+	s := serializerOf[[]large](t, serializerConfig{maxSize: n + 100})
+	r := record(append([]byte{0xdd, 0, n >> 16, 0, 0}, bytes.Repeat([]byte{0xc0}, n)...))
+	var v []large
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	_, err := s.decode(idA, r, &v)
+	runtime.ReadMemStats(&after)
+	if got := after.TotalAlloc - before.TotalAlloc; !errors.Is(err, ErrCorrupt) || got > 4096 {
+		t.Errorf("%d bytes allocated for %d, error %v", got, len(r), err)
+	}
+	few := serializerOf[[]map[string]int](t, serializerConfig{maxSize: 3200})
+	maps := make([]map[string]int, 1000)
+	for i := range maps {
+		maps[i] = map[string]int{"": 0}
+	}
+	if _, err := few.encode(aHeader(), &maps, nil); !errors.Is(err, ErrTooLarge) || !strings.Contains(err.Error(), "64 times") {
+		t.Errorf("encoded: %v", err)
+	}
+}
+
 type linked struct{ Next *linked }
 
 func TestTooDeep(t *testing.T) {
@@ -554,9 +751,13 @@ func TestResultsShareNoMemory(t *testing.T) {
 }
 
 func TestSerializerIsSafeForConcurrentUse(t *testing.T) {
-	s := plain[Account](t)
+	plain, seals := plain[Account](t), sealed[Account](t, key(1))
 	var wg sync.WaitGroup
 	for i := range 8 {
+		s := plain
+		if i%2 == 1 {
+			s = seals
+		}
 		wg.Go(func() {
 			for j := range 100 {
 				want := AnAccount()
@@ -613,10 +814,10 @@ func (c plainCodec) Unmarshal(data []byte, v any) error { return c.unmarshal(dat
 // record wraps data in a header as the plain MessagePack format has it.
 func record(data []byte) []byte {
 	id, _ := hex.DecodeString(strings.ReplaceAll(idA, "-", ""))
-	b := append([]byte{0x98, 1, 0xc4, 16}, id...)
+	b := append([]byte{0x9b, 1, 0xc4, 16}, id...)
 	b = append(b, 0xc4, 8, 1, 2, 3, 4, 5, 6, 7, 8, 0xcf)
 	b = binary.BigEndian.AppendUint64(b, uint64(createdAt.UnixMilli()))
-	return append(append(b, 0xc0, 0xc0, 0xc0), data...)
+	return append(append(b, 0xc0, 0xc0, 0xc0, 0, 0xc0, 0xc0), data...)
 }
 
 func unhex(tb testing.TB, s string) []byte {
@@ -632,37 +833,79 @@ func TestHostileRecords(t *testing.T) {
 	good := record([]byte{0x80})
 	for name, r := range map[string][]byte{
 		"nil":                   nil,
-		"one byte":              {0x98},
+		"one byte":              {0x9b},
 		"JSON":                  []byte(`{"id":"0b5c9f3e-6d0a-4b8e-9f57-3f1f0f6f2a11"}` + strings.Repeat(" ", 20)),
 		"prefix alone":          good[:30],
 		"no data":               good[:len(good)-1],
-		"no subject":            good[:len(good)-2],
-		"no deadline":           good[:len(good)-3],
-		"no idle timeout":       good[:len(good)-4],
+		"no extras":             good[:len(good)-2],
+		"no subject":            good[:len(good)-3],
+		"no flags":              good[:len(good)-4],
+		"no deadline":           good[:len(good)-5],
+		"no idle timeout":       good[:len(good)-6],
+		"no authenticated-at":   good[:len(good)-7],
 		"half a created-at":     good[:35],
 		"a byte follows":        append(bytes.Clone(good), 0xc0),
 		"format 0":              with(good, 1, 0),
 		"format 5":              with(good, 1, 5),
-		"sealed format":         with(with(good, 1, 3), 0, 0x97),
-		"seven elements":        with(good, 0, 0x97),
+		"sealed format":         with(with(good, 1, 3), 0, 0x9a),
+		"ten elements":          with(good, 0, 0x9a),
+		"eight elements":        with(good, 0, 0x98),
 		"begins with C1":        with(good, 0, 0xc1),
 		"ID of 15 bytes":        with(good, 3, 15),
 		"revision is a string":  with(good, 20, 0xd9),
 		"created-at is a float": with(good, 30, 0xcb),
 		"created-at negative":   with(with(good, 30, 0xd3), 31, 0xff),
 		"created-at over int64": with(good, 31, 0xff),
-		"idle timeout 0":        with(good, 39, 0x00),
-		"idle timeout -2":       with(good, 39, 0xfe),
-		"idle timeout a bool":   with(good, 39, 0xc2),
-		"idle timeout overflow": append(append(bytes.Clone(good[:39]), 0xcf, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff), good[40:]...),
-		"deadline negative":     with(good, 40, 0xff),
-		"deadline a string":     with(good, 40, 0xa0),
-		"deadline over int64":   append(append(bytes.Clone(good[:40]), 0xcf, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff), good[41:]...),
-		"subject an integer":    with(good, 41, 0x01),
-		"data of another type":  append(bytes.Clone(good[:42]), 0x91, 0xc3),
-		"data of 2^32-1 pairs":  append(bytes.Clone(good[:42]), 0xdf, 0xff, 0xff, 0xff, 0xff),
-		"data with C1":          append(bytes.Clone(good[:42]), 0x81, 0xa1, '?', 0xc1),
-		"subject a binary":      append(append(bytes.Clone(good[:41]), 0xc4, 1, 'a'), 0x80),
+		"created in year 10000": put(good, 30, 9, "cf 0000e677d21fdc00"),
+
+		"authenticated a string":     with(good, 39, 0xa0),
+		"authenticated before 1970":  put(good, 39, 1, "d3 fffffe0000000000"),
+		"authenticated in 10000":     put(good, 39, 1, "cf 0000e677d21fdbff"),
+		"authenticated, over int64":  put(good, 39, 1, "cf ffffffffffffffff"),
+		"authenticated, under int64": put(good, 39, 1, "d3 8000000000000000"),
+
+		"idle timeout 0":        with(good, 40, 0x00),
+		"idle timeout -2":       with(good, 40, 0xfe),
+		"idle timeout a bool":   with(good, 40, 0xc2),
+		"idle timeout overflow": put(good, 40, 1, "cf 7fffffffffffffff"),
+		"deadline before 1970":  put(good, 41, 1, "d3 fffffe0000000000"),
+		"deadline a string":     with(good, 41, 0xa0),
+		"deadline over int64":   put(good, 41, 1, "cf ffffffffffffffff"),
+		"deadline in 10000":     put(good, 41, 1, "cf 0000e677d21fdbff"),
+		"flags nil":             with(good, 42, 0xc0),
+		"flags negative":        with(good, 42, 0xff),
+		"subject an integer":    with(good, 43, 0x01),
+		"subject a binary":      put(good, 43, 1, "c4 01 61"),
+
+		"extras a string":            with(good, 44, 0xa0),
+		"extras an array":            with(good, 44, 0x90),
+		"extras empty":               with(good, 44, 0x80),
+		"extras of 4 billion":        put(good, 44, 1, "df ffffffff"),
+		"extras key 0":               put(good, 44, 1, "81 00 a161"),
+		"extras key a string":        put(good, 44, 1, "81 a161 a161"),
+		"extras key negative":        put(good, 44, 1, "81 ff a161"),
+		"extras twice one":           put(good, 44, 1, "82 01 a161 01 a162"),
+		"extras twice an unknown":    put(good, 44, 1, "82 63 c0 63 c0"),
+		"extras out of order":        put(good, 44, 1, "82 02 a161 01 a162"),
+		"extras unknown, then known": put(good, 44, 1, "82 04 a161 01 a162"),
+		"extras cut off":             put(good, 44, 1, "81 01"),
+		"extras, unknown cut off":    put(good, 44, 1, "81 04 c4 ff"),
+		"extras, unknown too deep":   put(good, 44, 1, "81 04"+strings.Repeat("91", 65)+"c0"),
+		"extras, unknown too long":   put(good, 44, 1, "81 04 c5 07fe"+strings.Repeat("00", 2046)),
+		"device a number":            put(good, 44, 1, "81 01 07"),
+		"device a binary":            put(good, 44, 1, "81 01 c4 01 61"),
+		"device empty":               put(good, 44, 1, "81 01 a0"),
+		"device nil":                 put(good, 44, 1, "81 01 c0"),
+		"device of 257 bytes":        put(good, 44, 1, "81 01 da 0101"+strings.Repeat("61", 257)),
+		"actor a binary":             put(good, 44, 1, "81 02 c4 01 61"),
+		"actor of 1025 bytes":        put(good, 44, 1, "81 02 da 0401"+strings.Repeat("61", 1025)),
+		"binding a string":           put(good, 44, 1, "81 03 a161"),
+		"binding of 1025 bytes":      put(good, 44, 1, "81 03 c5 0401"+strings.Repeat("61", 1025)),
+		"binding an array":           put(good, 44, 1, "81 03 91 c0"),
+
+		"data of another type": append(bytes.Clone(good[:45]), 0x91, 0xc3),
+		"data of 2^32-1 pairs": append(bytes.Clone(good[:45]), 0xdf, 0xff, 0xff, 0xff, 0xff),
+		"data with C1":         append(bytes.Clone(good[:45]), 0x81, 0xa1, '?', 0xc1),
 	} {
 		t.Run(name, func(t *testing.T) {
 			dataAlone := name == "no data" || name == "a byte follows" || strings.HasPrefix(name, "data ")
@@ -681,9 +924,30 @@ func TestHostileRecords(t *testing.T) {
 			}
 		})
 	}
-	if _, err := plain[Account](t).decode(idA, good, new(Account)); err != nil {
-		t.Errorf("the record that the others are made of: %v", err)
+	for name, r := range map[string][]byte{
+		"the record that the others are made of": good,
+		"deadline before created-at":             put(good, 41, 1, "d3 ffffffffffffffff"),
+		"device of 256 bytes":                    put(good, 44, 1, "81 01 da 0100"+strings.Repeat("61", 256)),
+		"actor of 1024 bytes":                    put(good, 44, 1, "81 02 da 0400"+strings.Repeat("61", 1024)),
+		"binding of 1024 bytes":                  put(good, 44, 1, "81 03 c5 0400"+strings.Repeat("61", 1024)),
+		"unknown extras of 2048 bytes":           put(good, 44, 1, "81 04 c5 07fc"+strings.Repeat("00", 2044)),
+		"unknown extras of every kind":           put(good, 44, 1, "84 05 c0 cc80 91c3 cd0100 81a161c0 cf0000000000010000 c40161"),
+	} {
+		s := plain[Account](t)
+		if _, err := s.decode(idA, r, new(Account)); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if again := encode(t, s, must(s.header(r)), new(Account), nil); !bytes.Equal(again[prefixLen:][:len(r)-1-prefixLen], r[prefixLen:len(r)-1]) {
+			t.Errorf("%s: written again as %x", name, again)
+		}
 	}
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
 }
 
 // Under a codec the data is one binary.
@@ -721,6 +985,15 @@ func TestLargeRecordsUnderACodec(t *testing.T) {
 			t.Errorf("%d bytes come back as %d", n, len(got))
 		}
 	}
+}
+
+// put puts hexadecimal bytes in the place of n bytes of b.
+func put(b []byte, i, n int, with string) []byte {
+	new, err := hex.DecodeString(strings.ReplaceAll(with, " ", ""))
+	if err != nil {
+		panic(err)
+	}
+	return slices.Concat(b[:i], new, b[i+n:])
 }
 
 func with(b []byte, i int, c byte) []byte {
@@ -804,6 +1077,154 @@ func TestUnknownFieldsAnswerToTheLimit(t *testing.T) {
 	}
 }
 
+// The head of a newer release has flags and extras that this one does not know. They
+// survive what this release does to the session.
+func TestNewerHeadSurvives(t *testing.T) {
+	many := ""
+	for i := range 20 {
+		many += fmt.Sprintf("%02x %02x", 4+i, i)
+	}
+	for name, c := range map[string]struct{ flags, extras string }{
+		"flags":                {"cd ff00", "c0"},
+		"flags and remembered": {"cf ffffffffffffffff", "c0"},
+		"an extra":             {"00", "81 04 a161"},
+		"beside known ones":    {"01", "84 01 a161 03 c40162 04 93010203 cc80 81a161c0"},
+		"twenty":               {"00", "de 0014" + many},
+		"twenty-two":           {"00", "de 0016 01 a161 02 a162" + many},
+	} {
+		for format, s := range everyFormat[Account](t) {
+			t.Run(name+"/"+format, func(t *testing.T) {
+				// As plain MessagePack, and then sealed.
+				first := put(put(record([]byte{0x80}), 44, 1, c.extras), 42, 1, c.flags)
+				h := must(plain[Account](t).header(first))
+				same := func(what string, id string, r []byte) {
+					t.Helper()
+					want := h
+					want.id = id
+					got, err := s.decode(id, r, new(Account))
+					if err != nil || got != want {
+						t.Errorf("%s: header %+v, %v\nwant %+v", what, got, err, want)
+					}
+					back := encode(t, plain[Account](t), got, new(Account), nil)
+					start := first[prefixLen : len(first)-1]
+					if !bytes.HasPrefix(back[prefixLen:], start) {
+						t.Errorf("%s: head %x\nwant %x", what, back[prefixLen:], start)
+					}
+				}
+				stored := encode(t, s, h, new(Account), nil)
+				same("stored", idA, stored)
+				v := AnAccount()
+				updated := encode(t, s, must(s.header(stored)), &v, stored)
+				same("updated", idA, updated)
+				same("rotated", idB, must(s.rewrite(updated, idB)))
+			})
+		}
+	}
+}
+
+// What a session does through its life changes nothing of its head but the ID and the
+// end of its lifetime.
+func TestTheHeadOutlivesRotationAndUpdate(t *testing.T) {
+	for name, keys := range map[string][][]byte{"plain": nil, "sealed": {key(1)}} {
+		t.Run(name, func(t *testing.T) {
+			store := NewMemoryStore()
+			t.Cleanup(func() { store.Close() })
+			m, err := New[Account](Config{Store: store, Secret: key(9), EncryptionKeys: keys, AbsoluteTimeout: time.Hour})
+			if err != nil {
+				t.Fatal(err)
+			}
+			e := m.engine
+			v := AnAccount()
+			l, err := e.create(t.Context(), &v, createParams{subject: "ada", maxAge: time.Minute, limited: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if l.header.authenticatedAt.IsZero() || l.header.authenticatedAt != l.header.createdAt {
+				t.Errorf("created at %v, authenticated at %v", l.header.createdAt, l.header.authenticatedAt)
+			}
+			stored := must(e.serializer.header(l.record))
+			l.header.deadline = l.header.deadline.Truncate(time.Millisecond).UTC() // a token has a float
+			if stored != l.header {
+				t.Errorf("stored %+v, not %+v", stored, l.header)
+			}
+
+			// As another release writes it.
+			want := stored
+			want.authenticatedAt = want.authenticatedAt.Add(3 * time.Second)
+			want.remembered, want.device, want.actor, want.binding = true, "phone", "root", "bound"
+			want.newer.flags, want.newer.extras, want.newer.n = 0x80, "\x63\xc0", 1
+			record := encode(t, e.serializer, want, &v, nil)
+			if err := store.Replace(t.Context(), l.ref, revisionOf(l.record), record, time.Minute); err != nil {
+				t.Fatal(err)
+			}
+			opened, err := e.open(t.Context(), l.token, new(Account))
+			if err != nil || opened.header != want {
+				t.Fatalf("opened %+v, %v", opened.header, err)
+			}
+			same := func(what string, l *live, err error) *live {
+				t.Helper()
+				if err != nil {
+					t.Fatalf("%s: %v", what, err)
+				}
+				want.id = l.ref.ID
+				if l.header != want {
+					t.Errorf("%s: header %+v\nwant %+v", what, l.header, want)
+				}
+				if got := must(e.serializer.header(l.record)); got != want {
+					t.Errorf("%s: stored %+v\nwant %+v", what, got, want)
+				}
+				return l
+			}
+			update := func(l *live) (*live, error) {
+				fresh := func() any { return new(Account) }
+				return e.update(t.Context(), l, nil, fresh, func(v any) error { v.(*Account).Name += "!"; return nil })
+			}
+			next, err := update(opened)
+			next = same("updated", next, err)
+			next, err = e.rotate(t.Context(), next)
+			next = same("rotated", next, err)
+			next, err = update(next)
+			next = same("updated again", next, err)
+			next, err = e.reload(t.Context(), next, new(Account))
+			same("reloaded", next, err)
+		})
+	}
+}
+
+// A rotated token takes subject and end from the record: what its predecessor said of
+// them is not among the caller's claims.
+func TestRotationTakesTheEndFromTheRecord(t *testing.T) {
+	store := NewMemoryStore()
+	t.Cleanup(func() { store.Close() })
+	m, err := New[Account](Config{Store: store, Secret: key(9), AbsoluteTimeout: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := m.engine
+	v := AnAccount()
+	l, err := e.create(t.Context(), &v, createParams{subject: "ada"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	endless := l.header
+	endless.deadline = time.Time{}
+	record := encode(t, e.serializer, endless, &v, nil)
+	if err := store.Replace(t.Context(), l.ref, revisionOf(l.record), record, time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	opened, err := e.open(t.Context(), l.token, new(Account))
+	if err != nil {
+		t.Fatal(err)
+	}
+	next, err := e.rotate(t.Context(), opened)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if at, ok := next.tok.ExpiresAt(); ok || next.tok.Subject != "ada" {
+		t.Errorf("subject %q, end %v", next.tok.Subject, at)
+	}
+}
+
 // Nothing unknown is found by a walk alone.
 func TestPredecessorCostsNoAllocation(t *testing.T) {
 	s := plain[Account](t)
@@ -828,6 +1249,9 @@ func FuzzRecord(f *testing.F) {
 		}
 		if deadline > 0 {
 			h.deadline = time.UnixMilli(deadline >> 16).UTC()
+			h.authenticatedAt = time.UnixMilli(deadline & math.MaxInt64 >> 20).UTC()
+			h.remembered = deadline&1 != 0
+			h.device, h.actor, h.binding = name[:min(len(name), maxDevice)], subject[:min(len(subject), maxActor)], string(role[:min(len(role), maxBinding)])
 		}
 		want := Account{Name: name, Roles: []string{string(role)}, Prefs: map[string]string{subject: name}}
 		for _, s := range []*serializer{s, seals} {

@@ -28,7 +28,11 @@ type SigningKey struct {
 	//   - [crypto.PublicKey]: verifies only. An [*rsa.PublicKey], an
 	//     [*ecdsa.PublicKey] or an [ed25519.PublicKey].
 	//
-	// The key material is used with one algorithm only (RFC 8725 §3.1).
+	// The key material is used with one algorithm only (RFC 8725 §3.1). Of the tokens
+	// that it has signed, only those whose header says typ session+jwt are sessions'
+	// (RFC 8725 §3.11): in upper or lower case, with or without "application/" before
+	// it. Of the two ECDSA signatures that can be made of one, only that with the lower
+	// s is made and accepted.
 	Key any
 }
 

@@ -143,14 +143,29 @@ func (s *Session[T]) Create(ctx context.Context, data T, opts ...CreateOption) (
 // Update restarts the idle timeout. A canceled ctx does not stop it: a client that
 // hangs up does not undo a save that has begun.
 //
+// fn must not update the session itself, through this handle or another one: then the
+// outer Update never comes first, and returns [ErrConflict] after some rounds.
+//
 // It returns [ErrNoSession], [ErrSessionGone], [ErrCorrupt], [ErrTooLarge],
 // [ErrConflict], [ErrStoreUnavailable] or [ErrIndeterminate].
 func (s *Session[T]) Update(ctx context.Context, fn func(*T) error) error {
 	e := s.handle.engine
 	return s.handle.change(func(l *live) (*live, any, error) {
+		own := 0 // rounds in a row in which this handle wrote while fn ran
 		next, err := e.update(ctx, l, s.handle.take(l),
 			func() any { return new(T) },
-			func(v any) error { return fn(v.(*T)) })
+			func(v any) error {
+				before := s.handle.countWrites()
+				if err := fn(v.(*T)); err != nil {
+					return err
+				}
+				if s.handle.countWrites() == before {
+					own = 0
+				} else if own++; own == maxOwnWrites {
+					return errOwnWrites
+				}
+				return nil
+			})
 		return next, nil, err
 	})
 }

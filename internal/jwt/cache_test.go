@@ -52,6 +52,38 @@ func TestVerifiedCache(t *testing.T) {
 			}
 		}
 	})
+	t.Run("a token with the hash of another is not taken for it", func(t *testing.T) {
+		c := jwt.NewCache(1 << 20)
+		c.Collide(list[0], verified[0], list[1])
+		if got := c.Get(list[1]); got != nil {
+			t.Errorf("found %v", got.ID)
+		}
+		c.Remove(list[1])
+		if n, _ := c.Size(); n != 1 {
+			t.Errorf("%d entries: another's was removed", n)
+		}
+		if got := c.Add(list[1], verified[1]); got.ID != verified[1].ID {
+			t.Errorf("added %v", got.ID)
+		}
+		if got := c.Get(list[1]); got == nil || got.ID != verified[1].ID {
+			t.Errorf("found %v", got)
+		}
+	})
+	t.Run("nor in the elder generation", func(t *testing.T) {
+		c := jwt.NewCache(1 << 20)
+		c.Collide(list[0], verified[0], list[1])
+		c.Age()
+		if got := c.Get(list[1]); got != nil {
+			t.Errorf("found %v", got.ID)
+		}
+		c.Remove(list[1])
+		if n, _ := c.Size(); n != 1 {
+			t.Errorf("%d entries: another's was removed", n)
+		}
+		if got := c.Add(list[1], verified[1]); got.ID != verified[1].ID {
+			t.Errorf("added %v", got.ID)
+		}
+	})
 	t.Run("all share the first entry", func(t *testing.T) {
 		c := jwt.NewCache(1 << 20)
 		first := c.Add(list[0], verified[0])

@@ -54,6 +54,7 @@ func (t *Keyring) SplitClaims(c Claims, now time.Time) (rest Claims, subject str
 		return nil, "", time.Time{}, err
 	}
 	rest = make(Claims, len(c))
+	size := 0
 	for name, value := range c {
 		if t.reserved(name) {
 			return fail(fmt.Errorf("%w: %q", ErrReserved, name))
@@ -75,6 +76,9 @@ func (t *Keyring) SplitClaims(c Claims, now time.Time) (rest Claims, subject str
 				return fail(fmt.Errorf("echosession: the claim %s: %w", name, err))
 			}
 			if name == "exp" {
+				if err := checkExp(at); err != nil {
+					return fail(fmt.Errorf("echosession: the claim exp: %w", err))
+				}
 				if !at.After(now) {
 					return fail(errors.New("echosession: the claim exp is not in the future"))
 				}
@@ -84,14 +88,19 @@ func (t *Keyring) SplitClaims(c Claims, now time.Time) (rest Claims, subject str
 			value = numericDate(at)
 		}
 		encoded, err := json.Marshal(value)
-		if err == nil {
-			// A json.Marshaler may produce what verify would refuse.
-			err = scanJSONObject(`{"":`+string(encoded)+`}`, nil)
-		}
 		if err != nil {
 			return fail(fmt.Errorf("echosession: the claim %q cannot be encoded: %w", name, err))
 		}
+		if size += len(name) + len(encoded); size > maxTokenLen {
+			return fail(errTokenLen(size))
+		}
 		rest[name] = json.RawMessage(encoded)
+	}
+	for name, encoded := range rest {
+		// A json.Marshaler may produce what verify would refuse.
+		if err := scanJSONObject(fmt.Sprintf(`{"":%s}`, encoded), nil); err != nil {
+			return fail(fmt.Errorf("echosession: the claim %q cannot be encoded: %w", name, err))
+		}
 	}
 	return rest, subject, exp, nil
 }
@@ -155,6 +164,18 @@ func checkNumericDate(seconds float64) error {
 	return nil
 }
 
+// checkExp refuses what the times of a [Token] cannot hold: such an exp would count as
+// none.
+func checkExp(at time.Time) error {
+	if err := checkNumericDate(float64(at.Unix())); err != nil {
+		return err
+	}
+	if !at.Before(time.Unix(0, never)) {
+		return errors.New("after the year 2262: leave it out, and the session has no end of its own")
+	}
+	return nil
+}
+
 // numericDate is the JSON form of a time: seconds, and three decimal places unless the
 // milliseconds are zero.
 func numericDate(at time.Time) json.Number {
@@ -172,8 +193,8 @@ const (
 	always = math.MinInt64
 )
 
-// nanoseconds converts a NumericDate. What int64 does not hold becomes never or
-// always.
+// nanoseconds converts a NumericDate. What int64 does not hold, from the year 2262 on or
+// before 1678, becomes never or always.
 func nanoseconds(seconds float64) int64 {
 	switch {
 	case seconds >= never/1e9:
@@ -232,6 +253,7 @@ func (t *Keyring) parsePayload(payload string) (*Token, error) {
 			v.nbf, ok = jsonTime(value)
 		case "exp":
 			v.exp, ok = jsonTime(value)
+			ok = ok && v.exp != never // or it would count as none
 		case idleClaim:
 			v.Idle, ok = jsonIdle(value)
 		case "iss":

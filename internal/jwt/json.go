@@ -30,13 +30,13 @@ var (
 // first three pass: of two equal names it takes the last one, and names match in any
 // case.
 //
-// It allocates only for names with escapes and objects of more than 32 members.
-// It compares each name with all others, so the caller bounds the length of src.
+// It takes linear time, and allocates only for names with escapes and for objects of
+// more than 32 members.
 func scanJSONObject(src string, member func(name, value string) error) error {
 	if !utf8.ValidString(src) {
 		return errJSONUTF8
 	}
-	var names [32]string
+	var names [fewNames]string
 	s := jsonScanner{src: src, names: names[:0]}
 	s.space()
 	if err := s.object(1, member); err != nil {
@@ -52,8 +52,13 @@ func scanJSONObject(src string, member func(name, value string) error) error {
 type jsonScanner struct {
 	src   string
 	pos   int
-	names []string // of the objects that are open, innermost last
+	names []string // of the objects that are open, innermost last; the first few of each
+
+	compared int // how often a name was compared or looked up: for the tests
 }
+
+// fewNames is how many names are found faster in a list than in a map.
+const fewNames = 32
 
 // peek returns the next byte, and 0, which is never valid between values, at
 // the end.
@@ -90,6 +95,7 @@ func (s *jsonScanner) object(depth int, member func(name, value string) error) e
 		return nil
 	}
 	outer := len(s.names)
+	var many map[string]bool
 	for {
 		s.space()
 		start := s.pos
@@ -100,10 +106,9 @@ func (s *jsonScanner) object(depth int, member func(name, value string) error) e
 		if !ok {
 			return errJSONSyntax
 		}
-		if slices.Contains(s.names[outer:], name) {
+		if s.taken(name, outer, &many) {
 			return errJSONDuplicate
 		}
-		s.names = append(s.names, name)
 		s.space()
 		if !s.take(':') {
 			return errJSONSyntax
@@ -127,6 +132,30 @@ func (s *jsonScanner) object(depth int, member func(name, value string) error) e
 			return errJSONSyntax
 		}
 	}
+}
+
+// taken notes a name of the object whose names begin at outer, and reports whether the
+// object has it already. Few names are compared with each other; many is for an object
+// with more.
+func (s *jsonScanner) taken(name string, outer int, many *map[string]bool) bool {
+	names := s.names[outer:]
+	if len(names) < fewNames {
+		s.compared += len(names)
+		s.names = append(s.names, name)
+		return slices.Contains(names, name)
+	}
+	if *many == nil {
+		*many = make(map[string]bool, 2*fewNames)
+		for _, name := range names {
+			(*many)[name] = true
+		}
+	}
+	s.compared++
+	if (*many)[name] {
+		return true
+	}
+	(*many)[name] = true
+	return false
 }
 
 func (s *jsonScanner) array(depth int) error {

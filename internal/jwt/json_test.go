@@ -41,6 +41,9 @@ func TestScanJSONObject(t *testing.T) {
 		if err := jwt.ScanJSONObject("{"+b.String()[1:]+`,"7":1}`, nil); err == nil {
 			t.Error("the late duplicate passed")
 		}
+		if err := jwt.ScanJSONObject("{"+b.String()[1:]+`,"late":1,"99":1}`, nil); err == nil {
+			t.Error("the duplicate of a late member passed")
+		}
 	})
 	for _, src := range []string{
 		"", " ", "{", "}", "{}}", "{} x", "{,}", `{"a"}`, `{"a":}`, `{"a":1,}`, `{"a" 1}`, `{a:1}`, `{'a':1}`, `{"a":1 "b":2}`, `{"a":[1,]}`,
@@ -51,6 +54,31 @@ func TestScanJSONObject(t *testing.T) {
 	} {
 		if err := jwt.ScanJSONObject(src, nil); err == nil {
 			t.Errorf("%q passed", src)
+		}
+	}
+}
+
+// members is an object with n members.
+func members(n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, `,"%d":0`, i)
+	}
+	return "{" + b.String()[1:] + "}"
+}
+
+// Twice as many members take twice the comparisons, not four times.
+func TestScanJSONObjectIsLinear(t *testing.T) {
+	for _, n := range []int{30, 8_000, 16_000, 32_000} {
+		for form, src := range map[string]string{"one object": members(n), "an inner one": `{"a":[` + members(n) + `]}`} {
+			compared, err := jwt.Comparisons(src)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Logf("%d members, %s: %d comparisons", n, form, compared)
+			if compared < n-1 || compared > 32*n {
+				t.Errorf("%d members, %s: %d comparisons", n, form, compared)
+			}
 		}
 	}
 }

@@ -103,6 +103,24 @@ type key struct {
 	signer   jws.Signer
 	verifier jws.Verifier
 	header   string // the first segment of the tokens that this key signs
+
+	// takes says whether a header may have this typ; "" is none.
+	takes func(typ string) bool
+}
+
+// sessionType is the typ of the tokens of sessions (RFC 8725 §3.11). A token that the
+// same key signed for another purpose has another one.
+const sessionType = "session+jwt"
+
+// isSessionType compares as RFC 7515 §4.1.9 and RFC 2045 §5.1 say: typ is a media type,
+// in upper or lower case, and "application/" may be left out. A parameter would make
+// it another type.
+func isSessionType(typ string) bool {
+	if strings.ContainsFunc(typ, func(r rune) bool { return r >= utf8.RuneSelf }) {
+		return false // the lower case of a dotted I is an i
+	}
+	typ = strings.ToLower(typ)
+	return typ == sessionType || typ == "application/"+sessionType
 }
 
 // New returns a keyring, or every mistake in cfg and no keyring.
@@ -165,12 +183,12 @@ func New(cfg Config) (*Keyring, []Mistake) {
 
 // newKey makes a SigningKey ready, or returns everything that is wrong with it.
 func newKey(sk SigningKey, withKid bool) (k key, errs []error) {
-	k.alg = sk.Algorithm
+	k.alg, k.takes = sk.Algorithm, isSessionType
 	header := struct {
 		Alg string `json:"alg"`
 		Kid string `json:"kid,omitempty"`
 		Typ string `json:"typ"`
-	}{Alg: sk.Algorithm, Typ: "JWT"}
+	}{Alg: sk.Algorithm, Typ: sessionType}
 	if withKid {
 		k.kid, header.Kid = sk.ID, sk.ID
 		if len(sk.ID) > maxKeyIDLen {
@@ -194,6 +212,10 @@ func newKey(sk SigningKey, withKid bool) (k key, errs []error) {
 		k.verifier = pssVerifier(alg.pss)
 	} else if k.verifier, err = jws.NewVerifier(jwa.SignatureAlgorithm(sk.Algorithm)); err != nil {
 		errs = append(errs, err)
+	}
+	if alg.curve != nil {
+		order := orderOf(alg.curve)
+		k.signer, k.verifier = lowSigner{k.signer, order}, lowVerifier{k.verifier, order}
 	}
 	encoded, err := json.Marshal(header)
 	if err != nil {
@@ -262,7 +284,7 @@ func (t *Keyring) open(token string) (payload string, err error) {
 		return "", invalidToken("not base64url")
 	}
 
-	alg, kid, err := t.readHeader(header)
+	h, err := t.readHeader(header)
 	if err != nil {
 		return "", err
 	}
@@ -283,7 +305,7 @@ func (t *Keyring) open(token string) (payload string, err error) {
 	fits := false
 	for i := range t.keys {
 		k := &t.keys[i]
-		if k.alg != alg || kid != "" && k.kid != kid {
+		if k.alg != h.alg || h.kid != "" && k.kid != h.kid || !k.takes(h.typ) {
 			continue
 		}
 		fits = true
@@ -292,38 +314,40 @@ func (t *Keyring) open(token string) (payload string, err error) {
 		}
 	}
 	if !fits {
-		return "", invalidToken("no key for its alg and kid")
+		return "", invalidToken("no key for its alg, kid and typ")
 	}
 	return "", invalidToken("the signature does not verify")
 }
 
-// readHeader returns the members that choose the key. Without a kid, every key of
-// the algorithm is tried: a token costs at most as many signature checks as there
-// are keys.
-func (t *Keyring) readHeader(segment string) (alg, kid string, err error) {
+// A joseHeader is what chooses the key. A member that is absent is "".
+type joseHeader struct{ alg, kid, typ string }
+
+// readHeader reads a token's first segment. Without a kid, every key of the algorithm is
+// tried: a token costs at most as many signature checks as there are keys.
+func (t *Keyring) readHeader(segment string) (h joseHeader, err error) {
 	for i := range t.keys {
-		if t.keys[i].header == segment {
-			return t.keys[i].alg, t.keys[i].kid, nil
+		if k := &t.keys[i]; k.header == segment {
+			return joseHeader{k.alg, k.kid, sessionType}, nil
 		}
 	}
 	if len(segment) > maxHeaderLen {
-		return "", "", invalidToken("header: too long")
+		return joseHeader{}, invalidToken("header: too long")
 	}
 	header, err := base64url.DecodeString(segment)
 	if err != nil {
-		return "", "", invalidToken("header: not base64url")
+		return joseHeader{}, invalidToken("header: not base64url")
 	}
 	err = scanJSONObject(string(header), func(name, value string) error {
 		switch name {
 		case "alg":
-			alg, _ = jsonString(value)
+			h.alg, _ = jsonString(value)
 		case "kid":
-			if kid, _ = jsonString(value); kid == "" {
+			if h.kid, _ = jsonString(value); h.kid == "" {
 				return errors.New("kid names no key")
 			}
 		case "typ":
-			if typ, _ := jsonString(value); !strings.EqualFold(typ, "JWT") {
-				return errors.New("typ is not JWT")
+			if h.typ, _ = jsonString(value); h.typ == "" {
+				return errors.New("typ names no type")
 			}
 		case "crit", "b64", "zip", "enc":
 			return errors.New("a member that changes how the token is read")
@@ -334,9 +358,9 @@ func (t *Keyring) readHeader(segment string) (alg, kid string, err error) {
 		return nil
 	})
 	if err != nil {
-		return "", "", invalidToken("header: " + err.Error())
+		return joseHeader{}, invalidToken("header: " + err.Error())
 	}
-	return alg, kid, nil
+	return h, nil
 }
 
 // CheckTime compares a token with the clock. It costs a few nanoseconds: call it before
@@ -385,7 +409,7 @@ func (t *Keyring) Issue(p Params) (token string, v *Token, err error) {
 		claims[idleClaim] = max(0, p.Idle.Milliseconds())
 	}
 	if !p.Exp.IsZero() {
-		if err := checkNumericDate(float64(p.Exp.Unix())); err != nil {
+		if err := checkExp(p.Exp); err != nil {
 			return "", nil, fmt.Errorf("echosession: the time of expiry: %w", err)
 		}
 		claims["exp"] = numericDate(p.Exp)
@@ -404,12 +428,14 @@ func (t *Keyring) Issue(p Params) (token string, v *Token, err error) {
 	if err != nil {
 		return "", nil, fmt.Errorf("echosession: the claims cannot be encoded: %w", err)
 	}
+	k := &t.keys[0]
+	if n := len(k.header) + 1 + base64url.EncodedLen(len(payload)); n > maxTokenLen {
+		return "", nil, errTokenLen(n)
+	}
 	// What cannot be verified is not issued.
 	if v, err = t.parsePayload(string(payload)); err != nil {
 		return "", nil, fmt.Errorf("echosession: the claims make no token: %w", err)
 	}
-
-	k := &t.keys[0]
 	signed := make([]byte, 0, maxTokenLen/8)
 	signed = append(signed, k.header...)
 	signed = append(signed, '.')
@@ -421,7 +447,12 @@ func (t *Keyring) Issue(p Params) (token string, v *Token, err error) {
 	signed = append(signed, '.')
 	signed = base64url.AppendEncode(signed, signature)
 	if len(signed) > maxTokenLen {
-		return "", nil, fmt.Errorf("echosession: the token would have %d bytes: with fewer or shorter claims it must have at most %d", len(signed), maxTokenLen)
+		return "", nil, errTokenLen(len(signed))
 	}
 	return string(signed), v, nil
+}
+
+// errTokenLen says that a token would have n bytes, or more.
+func errTokenLen(n int) error {
+	return fmt.Errorf("echosession: the token would have %d bytes or more: with fewer or shorter claims it must have at most %d", n, maxTokenLen)
 }

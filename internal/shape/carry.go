@@ -2,6 +2,7 @@ package shape
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"slices"
 )
@@ -14,7 +15,8 @@ func (sh *Shape) Keeps() bool { return sh.keeps }
 // prev, an earlier encoding, has and the shape does not: another release wrote
 // them. A field that the shape has comes from fresh alone, so what was emptied
 // stays empty. Both encodings must have passed [Shape.Check]: Carry panics when one of
-// them is not MessagePack.
+// them is not MessagePack. It takes time in proportion to their size, however deeply
+// they nest.
 //
 // The predecessor of a value is found by field name, by map key, or by array index. The
 // predecessor of a slice's element is the element of equal content. Without
@@ -22,92 +24,224 @@ func (sh *Shape) Keeps() bool { return sh.keeps }
 // before. Nothing is carried inside types that encode themselves, interfaces, and
 // structs written as arrays.
 func (sh *Shape) Carry(dst, fresh, prev []byte) []byte {
+	return newCarrier(fresh, prev).carry(dst, sh, place{}, place{})
+}
+
+// A carrier is one run of Carry. It walks over each of the two encodings once to see
+// where the arrays and maps end, and from then on reads nothing twice at one level.
+type carrier struct {
+	fresh, prev *document
+
+	contents map[string]uint32 // numbers for equal contents, from 1 on
+	content  []byte            // what content appends to
+	entries  []entry           // what fields appends to
+	steps    int               // tokens read: for the tests
+}
+
+// A document is an encoding and the extents of the arrays and maps in it.
+type document struct {
+	data  []byte
+	spans []span // in the order in which they begin
+}
+
+// A span is the extent of an array or a map, and what is known of its content.
+type span struct {
+	end    int    // the position behind it
+	next   int    // the index of the first span behind it
+	number uint32 // of its content; 0: not known yet
+	zero   bool   // its content is that of the zero value
+}
+
+// A place is where a value begins in a document.
+type place struct {
+	pos  int
+	span int // the index of the first span that begins here or later
+}
+
+// none is the place of a value that is not there.
+var none = place{pos: -1}
+
+func newCarrier(fresh, prev []byte) *carrier {
+	c := &carrier{fresh: &document{data: fresh}, prev: &document{data: prev}}
+	for _, d := range []*document{c.fresh, c.prev} {
+		c.extents(d, &Scanner{Data: d.data}, MaxDepth)
+	}
+	return c
+}
+
+// extents notes where the next value's arrays and maps end.
+func (c *carrier) extents(d *document, s *Scanner, depth int) {
+	tok := c.next(s)
+	n := tok.N
+	switch tok.Form {
+	case FormArray:
+	case FormMap:
+		n *= 2
+	default:
+		return
+	}
+	if depth == 0 {
+		panic("echosession: unchecked data: " + errDepth.Error())
+	}
+	i := len(d.spans)
+	d.spans = append(d.spans, span{})
+	for range n {
+		c.extents(d, s, depth-1)
+	}
+	d.spans[i].end, d.spans[i].next = s.Pos, len(d.spans)
+}
+
+func (c *carrier) next(s *Scanner) Token {
+	c.steps++
+	tok, err := s.Next()
+	if err != nil {
+		panic("echosession: unchecked data: " + err.Error())
+	}
+	return tok
+}
+
+// read returns a value's first token, and where the first value inside it and the first
+// one behind it begin.
+func (c *carrier) read(d *document, at place) (tok Token, inside, behind place) {
+	s := Scanner{Data: d.data, Pos: at.pos}
+	tok = c.next(&s)
+	if tok.Form != FormArray && tok.Form != FormMap {
+		return tok, none, place{s.Pos, at.span}
+	}
+	sp := &d.spans[at.span]
+	return tok, place{s.Pos, at.span + 1}, place{sp.end, sp.next}
+}
+
+// skip returns the bytes of a value, and where the one behind it begins.
+func (c *carrier) skip(d *document, at place) (raw []byte, behind place) {
+	_, _, behind = c.read(d, at)
+	return d.data[at.pos:behind.pos], behind
+}
+
+// carry appends the value at f in fresh, with what its predecessor at p in prev has more.
+func (c *carrier) carry(dst []byte, sh *Shape, f, p place) []byte {
 	for sh.kind == shapePointer {
 		sh = sh.elem
 	}
-	f, p := Scanner{Data: fresh}, Scanner{Data: prev}
-	head, _ := f.Next()
-	old, _ := p.Next()
-	if !sh.keeps || head.Form == FormNil || head.Form != old.Form {
-		return append(dst, fresh...)
+	head, inside, behind := c.read(c.fresh, f)
+	whole := c.fresh.data[f.pos:behind.pos]
+	if p == none || !sh.keeps {
+		return append(dst, whole...)
 	}
-
+	old, olds, _ := c.read(c.prev, p)
+	if head.Form == FormNil || head.Form != old.Form {
+		return append(dst, whole...)
+	}
 	switch sh.kind {
 	case shapeStruct:
-		known, unknown, n := p.fields(sh, old)
-		dst = appendMapHeader(dst, head.N+n)
-		expected := 0
-		for range head.N {
-			name := f.value()
-			dst = append(dst, name...)
-			field := sh.lookup(text(name), &expected)
-			dst = carryOver(dst, f.value(), known[field.number], field.shape)
-		}
-		return append(dst, unknown...)
-
+		return c.carryStruct(dst, sh, inside, head.N, olds, old.N)
 	case shapeMap:
-		byKey := make(map[string][]byte, old.N)
-		for range old.N {
-			key := p.value()
-			byKey[string(key)] = p.value()
-		}
-		dst = appendMapHeader(dst, head.N)
-		for range head.N {
-			key := f.value()
-			dst = append(dst, key...)
-			dst = carryOver(dst, f.value(), byKey[string(key)], sh.elem)
-		}
-		return dst
-
+		return c.carryMap(dst, sh, inside, head.N, olds, old.N)
 	case shapeSlice, shapeArray:
-		dst = append(dst, fresh[:f.Pos]...)
-		elems, olds := f.values(head.N), p.values(old.N)
+		dst = append(dst, whole[:inside.pos-f.pos]...)
+		elems, olds := c.values(c.fresh, inside, head.N), c.values(c.prev, olds, old.N)
 		if sh.kind == shapeSlice {
-			olds = match(elems, olds, sh.elem)
+			olds = c.match(elems, olds, sh.elem)
 		}
 		for i, elem := range elems {
-			var prev []byte
+			from := none
 			if i < len(olds) {
-				prev = olds[i]
+				from = olds[i]
 			}
-			dst = carryOver(dst, elem, prev, sh.elem)
+			dst = c.carry(dst, sh.elem, elem, from)
 		}
 		return dst
 	}
-	return append(dst, fresh...)
+	return append(dst, whole...)
 }
 
-func carryOver(dst, fresh, prev []byte, sh *Shape) []byte {
-	if prev == nil {
-		return append(dst, fresh...)
+// carryStruct appends the n pairs at f, and the unknown ones of the m pairs at p.
+func (c *carrier) carryStruct(dst []byte, sh *Shape, f place, n uint64, p place, m uint64) []byte {
+	base := len(c.entries)
+	unknown := c.fields(c.prev, sh, p, m)
+	fields := c.entries[base:]
+	known := fields[:len(fields)-unknown]
+	dst = appendMapHeader(dst, n+uint64(unknown))
+	expected := 0
+	for range n {
+		name, behind := c.skip(c.fresh, f)
+		dst = append(dst, name...)
+		field := sh.lookup(text(name), &expected)
+		from := none
+		if i, ok := slices.BinarySearchFunc(known, field.number, entry.compare); ok {
+			from = known[i].value
+		}
+		dst = c.carry(dst, field.shape, behind, from)
+		_, f = c.skip(c.fresh, behind)
 	}
-	return sh.Carry(dst, fresh, prev)
+	for _, e := range fields[len(known):] {
+		_, behind := c.skip(c.prev, e.value)
+		dst = append(dst, c.prev.data[e.name:behind.pos]...)
+	}
+	c.entries = c.entries[:base]
+	return dst
 }
 
-// match finds the predecessor of each element, nil where it has none: first an
+func (c *carrier) carryMap(dst []byte, sh *Shape, f place, n uint64, p place, m uint64) []byte {
+	byKey := make(map[string]place, m)
+	for range m {
+		key, value := c.skip(c.prev, p)
+		byKey[string(key)] = value
+		_, p = c.skip(c.prev, value)
+	}
+	dst = appendMapHeader(dst, n)
+	for range n {
+		key, value := c.skip(c.fresh, f)
+		dst = append(dst, key...)
+		from, ok := byKey[string(key)]
+		if !ok {
+			from = none
+		}
+		dst = c.carry(dst, sh.elem, value, from)
+		_, f = c.skip(c.fresh, value)
+	}
+	return dst
+}
+
+func (c *carrier) values(d *document, at place, n uint64) []place {
+	places := make([]place, n)
+	for i := range places {
+		places[i] = at
+		_, at = c.skip(d, at)
+	}
+	return places
+}
+
+// match finds the predecessor of each element, none where it has none: first an
 // element of equal content, wherever it stands now; then, when there are as many
 // elements as before, the one of the same index. So an element that was changed
 // in place keeps what is its own, and one that moved up when another was removed
 // does not get the other's.
-func match(elems, olds [][]byte, sh *Shape) [][]byte {
-	byContent := make(map[string][]int, len(olds))
-	for i, old := range olds {
-		content := string(canonical(nil, old, sh))
-		byContent[content] = append(byContent[content], i)
+func (c *carrier) match(elems, olds []place, sh *Shape) []place {
+	// The first old element of each content, and for each element the next of the same.
+	first := make(map[string]int, len(olds))
+	following := make([]int, len(olds))
+	for i := len(olds) - 1; i >= 0; i-- {
+		content := c.contentOf(c.prev, sh, olds[i])
+		following[i] = -1
+		if j, ok := first[string(content)]; ok {
+			following[i] = j
+		}
+		first[string(content)] = i
 	}
-	prevs := make([][]byte, len(elems))
+	prevs := make([]place, len(elems))
 	used := make([]bool, len(olds))
 	for i, elem := range elems {
-		content := string(canonical(nil, elem, sh))
-		if equal := byContent[content]; len(equal) > 0 {
-			prevs[i] = olds[equal[0]]
-			used[equal[0]] = true
-			byContent[content] = equal[1:]
+		content := c.contentOf(c.fresh, sh, elem)
+		prevs[i] = none
+		if j, ok := first[string(content)]; ok && j >= 0 {
+			prevs[i], used[j] = olds[j], true
+			first[string(content)] = following[j]
 		}
 	}
 	if len(elems) == len(olds) {
 		for i := range prevs {
-			if prevs[i] == nil && !used[i] {
+			if prevs[i] == none && !used[i] {
 				prevs[i] = olds[i]
 			}
 		}
@@ -115,88 +249,139 @@ func match(elems, olds [][]byte, sh *Shape) [][]byte {
 	return prevs
 }
 
-// canonical appends what T can see of a value, so that two encodings are equal
-// when their contents are: the known fields in the shape's order without those
-// that are zero, which may as well be absent, and map entries in the order of
-// their keys. A struct and a map end with 0xC1, which no value begins with.
-func canonical(dst, data []byte, sh *Shape) []byte {
+// contentOf returns what two values have in common exactly when T sees no difference
+// between them. It is good until the next call.
+func (c *carrier) contentOf(d *document, sh *Shape, at place) []byte {
+	c.content = c.content[:0]
+	c.appendContent(d, sh, at)
+	return c.content
+}
+
+// appendContent appends what T can see of a value: the known fields in the shape's order
+// without those that are zero, which may as well be absent, and map entries in the
+// order of their keys. An array or a map inside stands there as a number, the same for
+// equal contents, behind 0xC1, which no value begins with. It reports whether the value
+// is the zero value of its type.
+func (c *carrier) appendContent(d *document, sh *Shape, at place) (zero bool) {
+	declared := sh
 	for sh.kind == shapePointer {
 		sh = sh.elem
 	}
-	s := Scanner{Data: data}
-	tok, _ := s.Next()
-	switch {
-	case sh.kind == shapeStruct && tok.Form == FormMap:
-		known, _, _ := s.fields(sh, tok)
-		for number, value := range known {
-			if value == nil {
-				continue
-			}
-			f := sh.numbered[number]
-			start := len(dst)
-			dst = binary.AppendUvarint(dst, uint64(number))
-			content := len(dst)
-			dst = canonical(dst, value, f.shape)
-			if f.zero != nil && bytes.Equal(dst[content:], f.zero) {
-				dst = dst[:start]
-			}
-		}
-		return append(dst, 0xc1)
-	case sh.kind == shapeMap && tok.Form == FormMap:
-		entries := make([][]byte, tok.N)
-		for i := range entries {
-			key := s.value()
-			entries[i] = canonical(bytes.Clone(key), s.value(), sh.elem)
-		}
-		slices.SortFunc(entries, bytes.Compare)
-		for _, entry := range entries {
-			dst = append(dst, entry...)
-		}
-		return append(dst, 0xc1)
-	case sh.elem != nil && tok.Form == FormArray:
-		dst = append(dst, data[:s.Pos]...)
-		for range tok.N {
-			dst = canonical(dst, s.value(), sh.elem)
-		}
-		return dst
+	tok, inside, behind := c.read(d, at)
+	isStruct := sh.kind == shapeStruct && tok.Form == FormMap
+	isMap := sh.kind == shapeMap && tok.Form == FormMap
+	isList := sh.elem != nil && tok.Form == FormArray
+	if !isStruct && !isMap && !isList {
+		raw := d.data[at.pos:behind.pos]
+		c.content = append(c.content, raw...)
+		return declared.zero != nil && bytes.Equal(raw, declared.zero)
 	}
-	return append(dst, data...)
+
+	if sp := &d.spans[at.span]; sp.number == 0 {
+		start := len(c.content)
+		switch {
+		case isStruct:
+			zero = c.appendStruct(d, sh, inside, tok.N) && declared.kind == shapeStruct && sh.zero != nil
+		case isMap:
+			c.appendMap(d, sh, inside, tok.N)
+		default:
+			head := d.data[at.pos:inside.pos]
+			c.content = append(c.content, head...)
+			zero = declared.kind == shapeArray && tok.N == uint64(sh.size) && bytes.HasPrefix(sh.zero, head)
+			for range tok.N {
+				zero = c.appendContent(d, sh.elem, inside) && zero
+				_, inside = c.skip(d, inside)
+			}
+		}
+		sp.number, sp.zero = c.number(c.content[start:]), zero
+		c.content = c.content[:start]
+	}
+	sp := d.spans[at.span]
+	c.content = binary.BigEndian.AppendUint32(append(c.content, 0xc1), sp.number)
+	return sp.zero
 }
 
-// fields reads the pairs of a struct: the values of the known fields by their
-// number, and the others, names and values, as they are.
-func (s *Scanner) fields(sh *Shape, tok Token) (known [][]byte, unknown []byte, n uint64) {
-	known = make([][]byte, len(sh.numbered))
-	expected := 0
-	for range tok.N {
-		start := s.Pos
-		name := s.value()
-		value := s.value()
-		if f := sh.lookup(text(name), &expected); f != nil {
-			known[f.number] = value
+func (c *carrier) number(content []byte) uint32 {
+	n, ok := c.contents[string(content)]
+	if !ok {
+		if c.contents == nil {
+			c.contents = make(map[string]uint32)
+		}
+		n = uint32(len(c.contents) + 1)
+		c.contents[string(content)] = n
+	}
+	return n
+}
+
+// appendStruct reports whether all of the n fields are zero.
+func (c *carrier) appendStruct(d *document, sh *Shape, at place, n uint64) (zero bool) {
+	base := len(c.entries)
+	unknown := c.fields(d, sh, at, n)
+	fields := c.entries[base : len(c.entries)-unknown]
+	zero = true
+	for _, e := range fields {
+		start := len(c.content)
+		c.content = binary.AppendUvarint(c.content, uint64(e.number))
+		if c.appendContent(d, sh.numbered[e.number].shape, e.value) {
+			c.content = c.content[:start]
 		} else {
-			unknown = append(unknown, s.Data[start:s.Pos]...)
-			n++
+			zero = false
 		}
 	}
-	return known, unknown, n
+	c.entries = c.entries[:base]
+	return zero
 }
 
-// value returns the next value of data that was checked before.
-func (s *Scanner) value() []byte {
-	start := s.Pos
-	if err := s.skip(MaxDepth, false); err != nil {
-		panic("echosession: unchecked data: " + err.Error())
+func (c *carrier) appendMap(d *document, sh *Shape, at place, n uint64) {
+	start := len(c.content)
+	ends := make([]int, n)
+	for i := range ends {
+		key, value := c.skip(d, at)
+		c.content = append(c.content, key...)
+		c.appendContent(d, sh.elem, value)
+		ends[i] = len(c.content)
+		_, at = c.skip(d, value)
 	}
-	return s.Data[start:s.Pos]
+	all := bytes.Clone(c.content[start:])
+	pairs := make([][]byte, n)
+	from := start
+	for i, end := range ends {
+		pairs[i], from = all[from-start:end-start], end
+	}
+	slices.SortFunc(pairs, bytes.Compare)
+	c.content = c.content[:start]
+	for _, pair := range pairs {
+		c.content = append(c.content, pair...)
+	}
 }
 
-func (s *Scanner) values(n uint64) [][]byte {
-	vs := make([][]byte, n)
-	for i := range vs {
-		vs[i] = s.value()
+// An entry is a field of a struct in a document.
+type entry struct {
+	number int // of a known field; maxFields or more for the others, in their order
+	name   int // the position of the name
+	value  place
+}
+
+func (e entry) compare(number int) int { return cmp.Compare(e.number, number) }
+
+// fields appends the n pairs of a struct to entries, in the order of their numbers, and
+// returns how many of them are of unknown fields. Those are the last.
+func (c *carrier) fields(d *document, sh *Shape, at place, n uint64) (unknown int) {
+	base := len(c.entries)
+	expected := 0
+	for range n {
+		name, value := c.skip(d, at)
+		e := entry{number: maxFields + unknown, name: at.pos, value: value}
+		if f := sh.lookup(text(name), &expected); f != nil {
+			e.number = f.number
+		} else {
+			unknown++
+		}
+		c.entries = append(c.entries, e)
+		_, at = c.skip(d, value)
 	}
-	return vs
+	slices.SortFunc(c.entries[base:], func(a, b entry) int { return a.compare(b.number) })
+	return unknown
 }
 
 // text is the content of an encoded string.

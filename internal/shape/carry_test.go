@@ -243,11 +243,56 @@ func TestElementsMatchAcrossReleases(t *testing.T) {
 	}
 }
 
+// What decides which element is whose: everything that T can see of it.
+func TestElementsMatchByContent(t *testing.T) {
+	type oldItem struct {
+		SKU string
+		Arr [2]int
+		Str [1]olderInner
+		Ptr *olderInner
+		Map map[string]int
+	}
+	type newItem struct {
+		SKU, Gift string
+		Arr       *[2]int         `msgpack:",omitempty"`
+		Str       *[1]olderInner  `msgpack:",omitempty"`
+		Ptr       *olderInner     `msgpack:",omitempty"`
+		Map       *map[string]int `msgpack:",omitempty"`
+	}
+	type oldT struct{ Cart []oldItem }
+	type newT struct{ Cart []newItem }
+	for name, items := range map[string][2]newItem{
+		"absent":                 {{SKU: "a"}, {SKU: "b"}},
+		"an array":               {{Arr: &[2]int{}}, {Arr: &[2]int{1, 0}}},
+		"its second element":     {{Arr: &[2]int{}}, {Arr: &[2]int{0, 1}}},
+		"absent, and not zero":   {{}, {Arr: &[2]int{1, 0}}},
+		"an array of structs":    {{Str: &[1]olderInner{}}, {Str: &[1]olderInner{{1}}}},
+		"absent and nil":         {{}, {Ptr: &olderInner{}}},
+		"a pointer":              {{Ptr: &olderInner{1}}, {Ptr: &olderInner{2}}},
+		"a map, empty or absent": {{}, {Map: &map[string]int{}}},
+		"a map":                  {{Map: &map[string]int{"a": 1}}, {Map: &map[string]int{"a": 2}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			items[0].Gift, items[1].Gift = "first", "second"
+			v := newT{items[:]}
+			prev := encode(t, newShape[newT](t), &v, nil)
+			for i := range 2 {
+				o := decode[oldT](t, newShape[oldT](t), prev)
+				o.Cart = o.Cart[i : i+1]
+				got := decode[newT](t, newShape[newT](t), encode(t, newShape[oldT](t), &o, prev))
+				if len(got.Cart) != 1 || got.Cart[0].Gift != items[i].Gift {
+					t.Errorf("element %d is followed by %+v", i, got.Cart)
+				}
+			}
+		})
+	}
+}
+
 func TestNoPredecessor(t *testing.T) {
 	v := aNewer()
 	oldSide := newShape[older](t)
 	o := decode[older](t, oldSide, encode(t, newShape[newer](t), &v, nil))
-	unknown, err := oldSide.Check(encode(t, oldSide, &o, nil))
+	unknown, err := oldSide.Check(encode(t, oldSide, &o, nil), 64<<10)
 	if err != nil || unknown {
 		t.Errorf("fields of another release without an encoding of one: %t, %v", unknown, err)
 	}
@@ -295,7 +340,7 @@ func TestManyUnknownFields(t *testing.T) {
 			t.Fatal(err)
 		}
 		sh := newShape[olderInner](t)
-		if unknown, err := sh.Check(prev); err != nil || !unknown {
+		if unknown, err := sh.Check(prev, 64<<10); err != nil || !unknown {
 			t.Fatalf("%d unknown fields: %t, %v", n, unknown, err)
 		}
 		data := sh.Carry([]byte{0xc0}, []byte{0x81, 0xa1, 'a', 0x02}, prev)
@@ -340,4 +385,43 @@ func asJSON(v any) []byte {
 		panic(err)
 	}
 	return b
+}
+
+// forest is a type that a value can nest deeply: a list of lists of lists.
+type forest struct {
+	N     int      `msgpack:"n"`
+	Trees []forest `msgpack:"t"`
+}
+
+// deepForest returns an encoding that nests depth levels, is about size bytes long and
+// has one field in its innermost struct that a forest does not have.
+func deepForest(depth, size int) []byte {
+	data := append([]byte{0x83, 0xa1, 'n', 1, 0xa1, 't', 0xc0, 0xa1, '?'}, 1)
+	for range depth - 1 {
+		leaves := (size - len(data)) / (depth * 7)
+		level := []byte{0x82, 0xa1, 'n', 2, 0xa1, 't', 0xdc, byte((leaves + 1) >> 8), byte(leaves + 1)}
+		for i := range leaves {
+			level = append(level, 0x82, 0xa1, 'n', byte(i%128), 0xa1, 't', 0xc0)
+		}
+		data = append(level, data...)
+	}
+	return data
+}
+
+// Carrying takes time in proportion to the size of the data, however deeply it nests.
+func TestCarryIsLinear(t *testing.T) {
+	sh := newShape[forest](t)
+	for _, depth := range []int{2, 4, 8, 16, 29} {
+		prev := deepForest(depth, 60<<10)
+		v := decode[forest](t, sh, prev)
+		fresh := encode(t, sh, &v, nil)
+		merged, steps := sh.CarrySteps(fresh, prev)
+		t.Logf("%d levels, %d bytes: %d tokens", depth, len(prev), steps)
+		if !bytes.Equal(merged, prev) {
+			t.Fatalf("%d levels: the unknown field is lost", depth)
+		}
+		if steps < len(fresh)/10 || steps > 4*(len(prev)+len(fresh)) {
+			t.Errorf("%d levels, %d bytes: %d tokens read", depth, len(prev), steps)
+		}
+	}
 }

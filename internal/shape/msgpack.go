@@ -27,8 +27,9 @@ var (
 )
 
 // Append appends the encoding of v, whose type is the shape's, to dst. Errors are
-// [ErrLimit] when dst would become longer than limit, [ErrDepth], and whatever a method
-// of the value returns. It is an error too when the encoding could not be read back.
+// [ErrLimit] when dst would become longer than limit, [ErrSize] when the value
+// takes more memory than an encoding of that length may, [ErrDepth], and whatever a
+// method of the value returns. It is an error too when the encoding could not be read back.
 func (sh *Shape) Append(dst []byte, v reflect.Value, limit int) ([]byte, error) {
 	start := len(dst)
 	e := encoders.Get().(*encodeBuffer)
@@ -39,32 +40,46 @@ func (sh *Shape) Append(dst []byte, v reflect.Value, limit int) ([]byte, error) 
 	if err != nil {
 		return dst, err
 	}
-	scan := Scanner{Data: dst[start:]}
+	scan := bounded(dst[start:], limit)
 	switch err := scan.all(sh); err {
 	case nil:
 		return dst, nil
 	case errDepth:
 		return dst, ErrDepth
+	case ErrSize:
+		return dst, ErrSize
 	default:
 		return dst, scan.locate(err)
 	}
 }
 
-// Check returns an error when data is not exactly one value of the shape, and reports
-// whether data holds fields that the shape does not have. It takes linear time, and
-// allocates nothing but the error. The error holds nothing of the data.
-func (sh *Shape) Check(data []byte) (unknown bool, err error) {
-	scan := Scanner{Data: data}
+// Check returns an error when data is not exactly one value of the shape, or when the
+// value would take more than [Growth] times limit in memory. It reports whether data holds
+// fields that the shape does not have. It takes linear time, and allocates nothing but
+// the error. The error holds nothing of the data.
+func (sh *Shape) Check(data []byte, limit int) (unknown bool, err error) {
+	scan := bounded(data, limit)
 	if err := scan.all(sh); err != nil {
 		return false, scan.locate(err)
 	}
 	return scan.unknown, nil
 }
 
+// bounded returns a scanner for a value that takes at most [Growth] times limit in memory.
+func bounded(data []byte, limit int) *Scanner {
+	s := unbounded(data)
+	if n := uint64(max(0, limit)); n < s.room/Growth {
+		s.room = n * Growth
+	}
+	return s
+}
+
+func unbounded(data []byte) *Scanner { return &Scanner{Data: data, room: math.MaxUint64} }
+
 // Decode checks data and decodes it into v, which is a zero value of the shape's
 // type and can be set. It returns what Check returns, or [ErrDecoder].
-func (sh *Shape) Decode(data []byte, v reflect.Value) error {
-	if _, err := sh.Check(data); err != nil {
+func (sh *Shape) Decode(data []byte, v reflect.Value, limit int) error {
+	if _, err := sh.Check(data, limit); err != nil {
 		return err
 	}
 	if err := unmarshalMsgpack(data, v); err != nil {

@@ -64,7 +64,7 @@ func roundTrip(v reflect.Value, sh *Shape) (reflect.Value, error) {
 	if err != nil {
 		return reflect.Value{}, err
 	}
-	if err := (&Scanner{Data: data}).all(sh); err != nil {
+	if err := unbounded(data).all(sh); err != nil {
 		return reflect.Value{}, err
 	}
 	got := reflect.New(sh.typ).Elem()

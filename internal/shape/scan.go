@@ -3,7 +3,10 @@ package shape
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"math"
+	"math/bits"
+	"reflect"
 )
 
 // MaxDepth is how deep maps and arrays may nest in an encoding.
@@ -21,6 +24,13 @@ var (
 	errTwice    = errors.New("the field is there twice")
 	errKey      = errors.New("a map in an interface has a key that is not a string")
 )
+
+// Growth is how many times the bytes that an encoding may have, the value in it may take
+// in memory.
+const Growth = 64
+
+// ErrSize says that a value takes more memory than it may.
+var ErrSize = fmt.Errorf("in memory it takes more than %d times the bytes allowed", Growth)
 
 // Form is what kind of MessagePack value a token begins.
 type Form uint8
@@ -56,6 +66,10 @@ type Token struct {
 type Scanner struct {
 	Data []byte
 	Pos  int // of the next token
+
+	// room is how many bytes of memory the decoder may still fill, by the estimate of
+	// check.
+	room uint64
 
 	// unknown is set by check when it meets a field that the shape does not have.
 	unknown bool
@@ -202,18 +216,26 @@ func (s *Scanner) ext(n uint64) (Token, error) {
 // a time or an extension. It shares memory with Data.
 func (s *Scanner) Last(tok Token) []byte { return s.Data[s.Pos-int(tok.N) : s.Pos] }
 
+// Skip walks over one value of any shape.
+func (s *Scanner) Skip() error { return s.skip(MaxDepth, false) }
+
 // skip walks over one value of any shape. depth is how many containers may still
-// nest. A value that is to be decoded into an interface can only have strings as
-// map keys.
-func (s *Scanner) skip(depth int, stringKeys bool) error {
+// nest. A value that is to be decoded into an interface takes memory, and can only have
+// strings as map keys.
+func (s *Scanner) skip(depth int, decoded bool) error {
 	tok, err := s.Next()
 	if err != nil {
 		return err
 	}
-	return s.skipRest(tok, depth, stringKeys)
+	return s.skipRest(tok, depth, decoded)
 }
 
-func (s *Scanner) skipRest(tok Token, depth int, stringKeys bool) error {
+func (s *Scanner) skipRest(tok Token, depth int, decoded bool) error {
+	if decoded {
+		if err := s.spendAny(tok); err != nil {
+			return err
+		}
+	}
 	if tok.Form != FormArray && tok.Form != FormMap {
 		return nil
 	}
@@ -226,14 +248,14 @@ func (s *Scanner) skipRest(tok Token, depth int, stringKeys bool) error {
 			if err != nil {
 				return err
 			}
-			if stringKeys && key.Form != FormString {
+			if decoded && key.Form != FormString {
 				return errKey
 			}
-			if err := s.skipRest(key, depth-1, stringKeys); err != nil {
+			if err := s.skipRest(key, depth-1, decoded); err != nil {
 				return err
 			}
 		}
-		if err := s.skip(depth-1, stringKeys); err != nil {
+		if err := s.skip(depth-1, decoded); err != nil {
 			return err
 		}
 	}
@@ -261,6 +283,9 @@ func (s *Scanner) check(sh *Shape, depth int) error {
 			return nil
 		}
 		sh = sh.elem
+		if err := s.spend(1, uint64(sh.typ.Size())); err != nil {
+			return err
+		}
 	}
 	tok, err := s.Next()
 	if err != nil {
@@ -283,7 +308,10 @@ func (s *Scanner) check(sh *Shape, depth int) error {
 	case shapeInt, shapeUint, shapeFloat:
 		return checkNumber(sh, tok)
 	case shapeString:
-		return holds(tok.Form == FormString || tok.Form == FormBinary)
+		if tok.Form != FormString && tok.Form != FormBinary {
+			return errForm
+		}
+		return s.spend(tok.N, 1)
 	case shapeByteArray:
 		if tok.Form != FormString && tok.Form != FormBinary || tok.N > uint64(sh.size) {
 			return errForm
@@ -304,6 +332,9 @@ func (s *Scanner) check(sh *Shape, depth int) error {
 	if depth == 0 {
 		return errDepth
 	}
+	if err := s.spendElements(sh, tok.N); err != nil {
+		return err
+	}
 	for range tok.N {
 		if sh.kind == shapeMap {
 			if err := s.check(sh.key, depth-1); err != nil {
@@ -315,6 +346,74 @@ func (s *Scanner) check(sh *Shape, depth int) error {
 		}
 	}
 	return nil
+}
+
+// spend counts n things of some size that the decoder will allocate.
+func (s *Scanner) spend(n, size uint64) error {
+	high, product := bits.Mul64(n, size)
+	if high > 0 || product > s.room {
+		return ErrSize
+	}
+	s.room -= product
+	return nil
+}
+
+// spendElements counts what n declared elements of a slice or a map take, before they
+// are looked at: each may be as short as one byte.
+func (s *Scanner) spendElements(sh *Shape, n uint64) error {
+	switch sh.kind {
+	case shapeSlice:
+		return s.spend(n, uint64(sh.elem.typ.Size()))
+	case shapeMap:
+		return s.spendMap(n, sh.key.typ, sh.elem.typ)
+	}
+	return nil // an array is part of what it is in
+}
+
+// spendMap counts a map of n pairs. A map has room for at least eight, and for up to
+// twice as many as it holds. What is larger than 128 bytes stands beside it.
+func (s *Scanner) spendMap(n uint64, key, elem reflect.Type) error {
+	const header, inside, pointer = 48, 128, 8
+	slot := uint64(1) // a byte that says what is in it
+	for _, t := range []reflect.Type{key, elem} {
+		size := uint64(t.Size())
+		if size > inside {
+			if err := s.spend(n, size); err != nil {
+				return err
+			}
+			size = pointer
+		}
+		slot += size
+	}
+	slots := max(8, 2*n)
+	if n == 0 {
+		slots = 0
+	}
+	if err := s.spend(1, header); err != nil {
+		return err
+	}
+	return s.spend(slots, slot)
+}
+
+// spendAny counts what a token takes behind an interface: an interface is a pointer to
+// a number, or to the header of a string or a slice.
+func (s *Scanner) spendAny(tok Token) error {
+	const number, header = 8, 24
+	switch tok.Form {
+	case FormNil, FormBool:
+		return nil
+	case FormUint, FormInt, FormFloat32, FormFloat64:
+		return s.spend(1, number)
+	case FormArray:
+		if err := s.spend(1, header); err != nil {
+			return err
+		}
+		return s.spend(tok.N, uint64(anyType.Size()))
+	case FormMap:
+		return s.spendMap(tok.N, stringType, anyType)
+	default:
+		return s.spend(1, header+tok.N)
+	}
 }
 
 func holds(ok bool) error {

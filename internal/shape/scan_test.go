@@ -192,14 +192,14 @@ func TestHostileData(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var v wide
-			err := sh.Decode(unhex(t, data), reflect.ValueOf(&v).Elem())
+			err := sh.Decode(unhex(t, data), reflect.ValueOf(&v).Elem(), 64<<10)
 			if err == nil {
 				t.Errorf("decoded %+v", v)
 			}
 			if errors.Is(err, shape.ErrDecoder) != unscanned[name] {
 				t.Errorf("error %v, left to the decoder: %t", err, unscanned[name])
 			}
-			if _, err := sh.Check(unhex(t, data)); (err == nil) != unscanned[name] {
+			if _, err := sh.Check(unhex(t, data), 64<<10); (err == nil) != unscanned[name] {
 				t.Errorf("Check: error %v", err)
 			}
 		})
@@ -263,14 +263,14 @@ func TestErrorsCarryNoData(t *testing.T) {
 		"a type's own method quotes": field("a", "c406"+hex.EncodeToString([]byte("secret"))),
 	} {
 		t.Run(name, func(t *testing.T) {
-			err := newShape[wide](t).Decode(unhex(t, data), reflect.ValueOf(new(wide)).Elem())
+			err := newShape[wide](t).Decode(unhex(t, data), reflect.ValueOf(new(wide)).Elem(), 64<<10)
 			if err == nil || strings.Contains(err.Error(), "secret") {
 				t.Errorf("error %v", err)
 			}
 		})
 	}
 	t.Run("names the field", func(t *testing.T) {
-		_, err := newShape[wide](t).Check(unhex(t, field("w", "91 81 a3"+hex.EncodeToString([]byte("qty"))+"c3")))
+		_, err := newShape[wide](t).Check(unhex(t, field("w", "91 81 a3"+hex.EncodeToString([]byte("qty"))+"c3")), 64<<10)
 		if err == nil || !strings.Contains(err.Error(), "cartItem.Qty") {
 			t.Errorf("error %v", err)
 		}

@@ -14,7 +14,6 @@
 package shape
 
 import (
-	"bytes"
 	"fmt"
 	"reflect"
 	"slices"
@@ -63,8 +62,9 @@ type Shape struct {
 	numbered []*shapeField          // by shapeField.number
 	asArray  bool                   // a struct that is written as an array
 
-	keeps   bool // a struct can occur in it, and with it unknown fields
-	settles bool // see settle
+	zero    []byte // the encoding of the zero value; nil when it has none that can be read
+	keeps   bool   // a struct can occur in it, and with it unknown fields
+	settles bool   // see settle
 }
 
 type shapeField struct {
@@ -73,7 +73,6 @@ type shapeField struct {
 	index  []int
 	number int
 	shape  *Shape
-	zero   []byte // the canonical form of the zero value; nil when it has none
 }
 
 // lookup finds the field that a name stands for, or nil. As a rule names come in the
@@ -91,8 +90,9 @@ func (sh *Shape) lookup(name []byte, expected *int) *shapeField {
 }
 
 var (
-	timeType = reflect.TypeFor[time.Time]()
-	anyType  = reflect.TypeFor[any]()
+	timeType   = reflect.TypeFor[time.Time]()
+	anyType    = reflect.TypeFor[any]()
+	stringType = reflect.TypeFor[string]()
 )
 
 // A Mistake is one reason why a type cannot be stored.
@@ -131,7 +131,7 @@ func New(t reflect.Type) (*Shape, []Mistake) {
 }
 
 // finish computes what depends on the shapes inside a shape. Types may be recursive,
-// so each of the two is repeated until nothing changes any more.
+// so that is repeated until nothing changes any more.
 func (b *schema) finish() {
 	// Whether a struct, a time or an interface occurs inside.
 	for changed := true; changed; {
@@ -147,19 +147,10 @@ func (b *schema) finish() {
 			}
 		}
 	}
-	// The canonical form of a zero struct, which leaves out its zero fields.
-	for changed := true; changed; {
-		changed = false
-		for _, sh := range b.shapes {
-			for _, f := range sh.numbered {
-				data, err := marshalMsgpack(reflect.Zero(f.shape.typ))
-				if err != nil || (&Scanner{Data: data}).all(f.shape) != nil {
-					continue
-				}
-				if zero := canonical(nil, data, f.shape); !bytes.Equal(zero, f.zero) {
-					f.zero, changed = zero, true
-				}
-			}
+	for _, sh := range b.shapes {
+		data, err := marshalMsgpack(reflect.Zero(sh.typ))
+		if err == nil && unbounded(data).all(sh) == nil {
+			sh.zero = data
 		}
 	}
 }

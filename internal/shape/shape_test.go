@@ -72,7 +72,7 @@ func encode(tb testing.TB, sh *shape.Shape, v any, prev []byte) []byte {
 	if prev == nil {
 		return data
 	}
-	unknown, err := sh.Check(prev)
+	unknown, err := sh.Check(prev, 64<<10)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -84,7 +84,7 @@ func encode(tb testing.TB, sh *shape.Shape, v any, prev []byte) []byte {
 
 func decode[T any](tb testing.TB, sh *shape.Shape, data []byte) (v T) {
 	tb.Helper()
-	if err := sh.Decode(data, reflect.ValueOf(&v).Elem()); err != nil {
+	if err := sh.Decode(data, reflect.ValueOf(&v).Elem(), 64<<10); err != nil {
 		tb.Fatal(err)
 	}
 	return v
@@ -323,7 +323,7 @@ func TestTypesAccepted(t *testing.T) {
 			}
 			in, out := reflect.New(typ), reflect.New(typ)
 			in.Elem().Set(reflect.ValueOf(v))
-			if err := sh.Decode(encode(t, sh, in.Interface(), nil), out.Elem()); err != nil {
+			if err := sh.Decode(encode(t, sh, in.Interface(), nil), out.Elem(), 64<<10); err != nil {
 				t.Fatal(err)
 			}
 			if !reflect.DeepEqual(out.Elem().Interface(), v) {
@@ -464,7 +464,7 @@ func TestTypeWith256Fields(t *testing.T) {
 	for i := range 256 {
 		in.Elem().Field(i).SetInt(int64(i))
 	}
-	if err := sh.Decode(encode(t, sh, in.Interface(), nil), out.Elem()); err != nil || !reflect.DeepEqual(in.Interface(), out.Interface()) {
+	if err := sh.Decode(encode(t, sh, in.Interface(), nil), out.Elem(), 64<<10); err != nil || !reflect.DeepEqual(in.Interface(), out.Interface()) {
 		t.Errorf("decoded %v, %v", out.Elem(), err)
 	}
 }
@@ -801,7 +801,7 @@ func TestFlat(t *testing.T) {
 
 func TestRecoversFromPanics(t *testing.T) {
 	type panics struct{ P panicky }
-	err := newShape[panics](t).Decode(unhex(t, "81 a150 c40170"), reflect.ValueOf(new(panics)).Elem())
+	err := newShape[panics](t).Decode(unhex(t, "81 a150 c40170"), reflect.ValueOf(new(panics)).Elem(), 64<<10)
 	if !errors.Is(err, shape.ErrDecoder) || strings.Contains(err.Error(), "secret") {
 		t.Errorf("error %v, want ErrDecoder", err)
 	}
@@ -823,7 +823,7 @@ func BenchmarkCheck(b *testing.B) {
 	data := encode(b, sh, &v, nil)
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := sh.Check(data); err != nil {
+		if _, err := sh.Check(data, 64<<10); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -40,11 +40,11 @@ func TestMessagePackTestSuite(t *testing.T) {
 			for _, text := range v.Msgpack {
 				encodings++
 				data := unhex(t, strings.ReplaceAll(text, "-", ""))
-				if skipped, err := unknown.Check(append([]byte{0x81, 0xa1, 'u'}, data...)); err != nil || !skipped {
+				if skipped, err := unknown.Check(append([]byte{0x81, 0xa1, 'u'}, data...), 64<<10); err != nil || !skipped {
 					t.Errorf("%s: %s in an unknown field: %v", group, text, err)
 				}
 				var got any
-				err := sh.Decode(data, reflect.ValueOf(&got).Elem())
+				err := sh.Decode(data, reflect.ValueOf(&got).Elem(), 64<<10)
 				if _, deviates := deviations[group]; deviates {
 					deviating[group]++
 					if !errors.Is(err, shape.ErrDecoder) {

@@ -177,7 +177,7 @@ func (j *junk) token(random *rand.Rand) string {
 	case 3: // another issuer
 		return j.theirs[random.IntN(len(j.theirs))]
 	case 4: // unsigned
-		return encode([]byte(`{"alg":"none","typ":"JWT"}`)) + "." + payload + "."
+		return encode([]byte(`{"alg":"none","typ":"session+jwt"}`)) + "." + payload + "."
 	case 5: // another session's ID under the old signature
 		claims := fmt.Sprintf(`{"iat":%d,"jti":"%08x-0000-4000-8000-%012x"}`, time.Now().Unix(), random.Uint32(), random.Uint64()>>16)
 		return header + "." + encode([]byte(claims)) + "." + signature
