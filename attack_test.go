@@ -312,6 +312,9 @@ func (m *mutator) next() (how, token string) {
 		case 2:
 			how, token = "a bit of the signature", m.flip(a, 2)
 		case 3:
+			if m.IntN(2) == 0 {
+				i = len(a) - 1 // which has unused bits
+			}
 			how, token = "another letter", a[:i]+base64url[m.IntN(64):][:1]+a[i+1:]
 		case 4:
 			how, token = "another byte", a[:i]+string([]byte{byte(m.IntN(256))})+a[i+1:]
