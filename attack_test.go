@@ -188,7 +188,7 @@ func TestAttackTokens(t *testing.T) {
 	send := func(r *http.Request) string {
 		rec := httptest.NewRecorder()
 		e.ServeHTTP(rec, r)
-		return fmt.Sprint(rec.Code, rec.Header()["WWW-Authenticate"], rec.Header()["Set-Cookie"], rec.Body)
+		return fmt.Sprint(rec.Code, rec.Header().Values("WWW-Authenticate"), rec.Header()["Set-Cookie"], rec.Body)
 	}
 	good := newToken(t, m, "Ada")
 	tokens := hostileTokens(t, good)
