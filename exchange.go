@@ -187,6 +187,9 @@ func (m *Manager[T]) Answer(err error) (Answer, bool) {
 	if !ok {
 		return Answer{}, false
 	}
+	if f.sentinel == ErrRequestOver {
+		_ = m.engine.refused("answer", err)
+	}
 	a := Answer{Status: f.status, Message: f.message, Header: make(http.Header)}
 	if challenge := f.challenge(m.engine.cfg.RequestKey, err); challenge != "" {
 		a.Header.Set("WWW-Authenticate", challenge)

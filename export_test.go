@@ -1,6 +1,8 @@
 package echosession
 
-import "reflect"
+import (
+	"reflect"
+)
 
 // What the tests of the whole package reach in it.
 
@@ -40,3 +42,10 @@ var (
 	OnlyInForm = onlyInForm
 	OnlyInJSON = onlyInJSON
 )
+
+// SmallPages makes a Redis store list and revoke by pages of a few sessions.
+func SmallPages(s Store) Store {
+	small := scriptBounds{makeRoom: defaultBounds.makeRoom, list: 2, listBytes: 1 << 10, revoke: 2}
+	s.(*redisStore).bounds = small
+	return s
+}

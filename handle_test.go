@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -52,6 +53,27 @@ func TestCookieAfterTheHeaderWasSent(t *testing.T) {
 
 // TestRequestOver lets goroutines go on with a session while Echo uses its
 // contexts and responses for other requests.
+// A cookie that comes too late is a mistake of the program, and is logged.
+func TestALateCookieIsLogged(t *testing.T) {
+	log := new(logBuffer)
+	m := newManager[User](t, mistaken(func(c *echosession.Config) { c.Cookie, c.Logger = new(echosession.Cookie), log.logger() }))
+	s := newServer(t, m.Middleware())
+	route(s, m, "/", func(c echo.Context, sess *echosession.Session[User]) error {
+		if err := c.NoContent(http.StatusNoContent); err != nil {
+			return err
+		}
+		_, err := sess.Create(c.Request().Context(), User{})
+		if !errors.Is(err, echosession.ErrRequestOver) {
+			t.Error(err)
+		}
+		return err
+	})
+	s.get(t, "/", "")
+	if said := log.String(); strings.Count(said, "\n") != 1 || !strings.Contains(said, "the request is over") {
+		t.Errorf("the log says %q", said)
+	}
+}
+
 func TestRequestOver(t *testing.T) {
 	cfg := mistaken(func(c *echosession.Config) {
 		c.SubjectIndex, c.TouchInterval = true, echosession.TouchAlways

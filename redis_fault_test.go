@@ -292,10 +292,9 @@ func (s *faultScene) open(token string) *echosession.Session[User] {
 
 // A faultClient makes one kind of client.
 type faultClient struct {
-	name         string
-	options      func(*redis.Options)
-	face         func(testing.TB, *redis.Client) echosession.RedisClient
-	retriesReads bool
+	name    string
+	options func(*redis.Options)
+	face    func(testing.TB, *redis.Client) echosession.RedisClient
 }
 
 func directly(_ testing.TB, c *redis.Client) echosession.RedisClient { return c }
@@ -309,9 +308,9 @@ func autoPipelined(tb testing.TB, c *redis.Client) echosession.RedisClient {
 }
 
 var faultClients = []faultClient{
-	{"client", func(*redis.Options) {}, directly, true},
-	{"client without retries", func(o *redis.Options) { o.MaxRetries = -1 }, directly, false},
-	{"auto-pipeliner", func(*redis.Options) {}, autoPipelined, true},
+	{"client", func(*redis.Options) {}, directly},
+	{"client without retries", func(o *redis.Options) { o.MaxRetries = -1 }, directly},
+	{"auto-pipeliner", func(*redis.Options) {}, autoPipelined},
 }
 
 // stage sets a scene. The session was opened through the proxy once, so that only
@@ -532,13 +531,13 @@ func TestFaults(t *testing.T) { runFaults(t, 2*time.Second, faultClients, faults
 func TestNoAnswer(t *testing.T) {
 	const timeout = 300 * time.Millisecond
 	clients := []faultClient{
-		{"client", func(*redis.Options) {}, directly, true},
-		{"client that ignores deadlines", func(o *redis.Options) { o.ContextTimeoutEnabled = false }, directly, true},
-		{"auto-pipeliner", func(*redis.Options) {}, autoPipelined, true},
+		{"client", func(*redis.Options) {}, directly},
+		{"client that ignores deadlines", func(o *redis.Options) { o.ContextTimeoutEnabled = false }, directly},
+		{"auto-pipeliner", func(*redis.Options) {}, autoPipelined},
 	}
 	if long {
 		clients = append(clients, faultClient{
-			"auto-pipeliner that ignores deadlines", func(o *redis.Options) { o.ContextTimeoutEnabled = false }, autoPipelined, true,
+			"auto-pipeliner that ignores deadlines", func(o *redis.Options) { o.ContextTimeoutEnabled = false }, autoPipelined,
 		})
 	}
 	runFaults(t, timeout, clients, []fault{
@@ -594,7 +593,7 @@ func causes(err error) string {
 }
 
 // expect says what an operation may answer.
-func expect(op faultOperation, f fault, client faultClient, step int, cmd string, times int) []string {
+func expect(op faultOperation, f fault, step int, cmd string, times int) []string {
 	script := cmd == "EVALSHA"
 	switch {
 	case op.old && step == 1 && times < 0:
@@ -604,9 +603,6 @@ func expect(op faultOperation, f fault, client faultClient, step int, cmd string
 	case cmd == "DEL":
 		return []string{"ok"} // only pointers and successors that lead nowhere are left
 	case times == 1 && (!f.reply || f.retry || f.script && script):
-		if !script && cmd[:3] == "GET" && !client.retriesReads {
-			return []string{"unavailable"}
-		}
 		if op.noGrace && !f.reply && f.name != "not sent" {
 			return []string{"ok", "indeterminate"} // it leaves no trace to tell it by
 		}
@@ -622,7 +618,7 @@ func expect(op faultOperation, f fault, client faultClient, step int, cmd string
 // check holds what an operation returned against what is stored.
 func (s *faultScene) check(op faultOperation, f fault, client faultClient, step int, cmd string, times int, err error, answer *httptest.ResponseRecorder, took time.Duration) string {
 	kind := kindOf(err)
-	if want := expect(op, f, client, step, cmd, times); !slices.Contains(want, kind) {
+	if want := expect(op, f, step, cmd, times); !slices.Contains(want, kind) {
 		s.Errorf("%s (%s), want %v", kind, causes(err), want)
 	}
 	wantCode := http.StatusServiceUnavailable
