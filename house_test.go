@@ -43,7 +43,7 @@ var house = []struct {
 const module = "github.com/echosession/echosession"
 
 // standardOnly are files that need nothing but the standard library.
-var standardOnly = []string{"lookup.go", "cookie.go", "exchange.go", "handle.go", "typed.go", "manager.go", "store.go", "memory.go"}
+var standardOnly = []string{"lookup.go", "body.go", "origin.go", "answer.go", "report.go", "cookie.go", "exchange.go", "handle.go", "typed.go", "manager.go", "store.go", "memory.go"}
 
 func TestHouse(t *testing.T) {
 	dirs, err := exec.Command("go", "list", "-f", "{{.Dir}}", "./...").CombinedOutput()
@@ -74,6 +74,36 @@ func TestHouse(t *testing.T) {
 				checkLengths(t, positions, parsed)
 			}
 		}
+	}
+}
+
+// Every file and folder of the root stands in the table that says where a change goes.
+func TestContributingShowsTheHouse(t *testing.T) {
+	entries, err := os.ReadDir(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	table := readFile(t, "CONTRIBUTING.md")
+	rooms := 0
+	for _, entry := range entries {
+		name := entry.Name()
+		switch {
+		case strings.HasPrefix(name, "."), strings.HasSuffix(name, "_test.go"):
+			continue
+		case entry.IsDir():
+			name += "/"
+		case strings.HasPrefix(name, "redis_"):
+			name = "redis_*.go"
+		case !strings.HasSuffix(name, ".go"):
+			continue
+		}
+		rooms++
+		if !regexp.MustCompile("(?m)^\\| .*`" + regexp.QuoteMeta(name) + "(\\w+/)?`.* \\|").MatchString(table) {
+			t.Errorf("CONTRIBUTING.md does not say what belongs in %s", name)
+		}
+	}
+	if rooms < 30 {
+		t.Errorf("only %d files and folders were looked for", rooms)
 	}
 }
 
