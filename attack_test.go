@@ -537,17 +537,31 @@ func TestAttackRecords(t *testing.T) {
 				return sess, record
 			}
 			sess, own := create(m, store, "mine")
+			id := sess.ID() // garbage may end the session of the handle
 			_, other := create(m, store, foreignData)
 			_, third := create(m, store, foreignData+foreignData)
 			_, admin := create(admins, cfg.Store, foreignData)
 			seed := mathrand.Uint64()
 			garbage := &gardener{mathrand.New(mathrand.NewPCG(seed, 0)), own, [][]byte{other, third, admin}}
 			attackRecords(t, m, store, sess, garbage, keys != nil, seed)
-			if said := log.String(); said == "" || strings.Contains(said, foreignData) || strings.Contains(said, sess.ID()) {
-				t.Errorf("the log says %.200s", said)
+			said := log.String()
+			if said == "" {
+				t.Error("the log says nothing")
+			}
+			for line := range strings.Lines(said) {
+				if strings.Contains(line, foreignData) || strings.Contains(line, id) {
+					t.Errorf("the log says %s", line)
+				}
 			}
 		})
 	}
+}
+
+// unencodable reports whether JSON cannot hold the data: a changed bit may have made a
+// number NaN.
+func unencodable(sess *echosession.Session[garden]) bool {
+	_, err := json.Marshal(sess)
+	return err != nil
 }
 
 func attackRecords(t *testing.T, m *echosession.Manager[garden], store echosession.Store, sess *echosession.Session[garden], garbage *gardener, encrypted bool, seed uint64) {
@@ -594,6 +608,7 @@ func attackRecords(t *testing.T, m *echosession.Manager[garden], store echosessi
 			}
 		case a.StatusCode == http.StatusUnauthorized && errors.Is(reason, echosession.ErrCorrupt) && a.body == invalid:
 		case a.StatusCode == http.StatusServiceUnavailable && err != nil:
+		case a.StatusCode == http.StatusInternalServerError && !encrypted && err == nil && unencodable(opened):
 		default:
 			bad("%d %s; %v, %v", a.StatusCode, a.body, reason, err)
 		}
