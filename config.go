@@ -64,6 +64,7 @@ const fieldT = "T"
 // every mistake.
 func (cfg Config) compile(t reflect.Type) (Config, *engine, error) {
 	c := &compiler{cfg: cfg.withDefaults(), engine: new(engine)}
+	c.engine.reports = newReporter(c.cfg.Logger, c.cfg.Now)
 	c.useStore()
 	c.useKeys()
 	c.checkLifetimes()
@@ -76,9 +77,8 @@ func (cfg Config) compile(t reflect.Type) (Config, *engine, error) {
 		TouchInterval: c.cfg.TouchInterval, RotateGrace: c.cfg.RotateGrace,
 		RequestKey: c.cfg.RequestKey, Cookie: c.cfg.Cookie,
 		SubjectIndex: c.cfg.SubjectIndex, MaxSessions: c.cfg.MaxSessions,
-		Logger: c.cfg.Logger, Now: c.cfg.Now,
+		Now: c.cfg.Now,
 	}
-	c.engine.reports = newReporter(c.cfg.Logger, c.cfg.Now)
 	return c.cfg, c.engine, errors.Join(c.errs...)
 }
 
@@ -232,7 +232,7 @@ func (c *compiler) useLookup() {
 	if len(cfg.TrustedOrigins) > 0 && err == nil && !lookup.reads("") {
 		c.bad("TrustedOrigins", "they concern tokens in cookies, and none is read; set Cookie")
 	}
-	c.engine.origins = &originGuard{logger: cfg.Logger, now: cfg.Now}
+	c.engine.origins = &originGuard{reports: c.engine.reports}
 	for _, origin := range cfg.TrustedOrigins {
 		c.wrong("TrustedOrigins", c.engine.origins.trust(origin))
 	}

@@ -39,7 +39,6 @@ type settings struct {
 	Cookie                     *Cookie
 	SubjectIndex               bool
 	MaxSessions                int
-	Logger                     *slog.Logger
 	Now                        func() time.Time
 }
 

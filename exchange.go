@@ -131,7 +131,7 @@ func misused(r *reporter, err error) error {
 	return err
 }
 
-// errInterrupted is what is left of a first Get that panicked: nobody knows whether
+// errInterrupted is what is left of a first Get that panicked before it found out whether
 // the request has a session.
 var errInterrupted = unavailable(errors.New("the first Get of the request panicked"))
 

@@ -2,23 +2,15 @@ package echosession
 
 import (
 	"fmt"
-	"log/slog"
 	"net/http"
 	"net/url"
 	"strings"
-	"sync"
-	"time"
 )
 
 // An originGuard tells requests from other origins from those of the service's own.
 type originGuard struct {
 	protection http.CrossOriginProtection
-	logger     *slog.Logger
-	now        func() time.Time
-
-	mu     sync.Mutex
-	logged time.Time // when the last refusal was
-	kept   int       // refusals since that were not
+	reports    *reporter
 }
 
 // trust adds an origin. Its error says what is wrong with it.
@@ -74,21 +66,15 @@ func (g *originGuard) refuse(r *http.Request) error {
 
 // log tells of a refusal, at most once a second.
 func (g *originGuard) log(r *http.Request) {
-	g.mu.Lock()
-	g.kept++
-	n, now := g.kept, g.now()
-	quiet := now.Sub(g.logged).Abs() < time.Second
-	if !quiet {
-		g.logged, g.kept = now, 0
-	}
-	g.mu.Unlock()
-	if quiet {
+	const advice = "request refused because its Origin is not its Host; if the origin is this service's own behind a proxy, " +
+		"or an app that may use its cookies, list it in Config.TrustedOrigins"
+	n := g.reports.due(&failureKind{message: advice})
+	if n == 0 {
 		return
 	}
 	const most = 200 // bytes of what a stranger wrote
 	clip := func(s string) string { return s[:min(len(s), most)] }
-	g.logger.Warn("request refused because its Origin is not its Host; if the origin is this service's own behind a proxy, "+
-		"or an app that may use its cookies, list it in Config.TrustedOrigins",
+	g.reports.logger.Warn(advice,
 		"origin", clip(r.Header.Get("Origin")), "host", clip(r.Host), "refused", n)
 }
 

@@ -358,7 +358,7 @@ func (r *redisStore) Rotate(ctx context.Context, from, to Ref, old, record []byt
 		return rotateScript.apply(ctx, r, keys, ms, from.ID, old, record, pointer, graceMS, to.ID)
 	}
 	// The two keys may live in different slots, so this takes two steps. The
-	// second one decides: nobody knows the new key before the old one leads to it.
+	// second one decides: no token names the new key before the old one leads to it.
 	if _, err := r.attempt(ctx, changing, func() error { return r.insert(ctx, to, record, ms, 0) }); err != nil {
 		if errors.Is(err, ErrIndeterminate) {
 			// The successor may be stored or not: from is unchanged either way.
