@@ -76,7 +76,7 @@ func (cfg Config) compile(t reflect.Type) (Config, *engine, error) {
 		MaxAge:       c.cfg.MaxAge, AbsoluteTimeout: c.cfg.AbsoluteTimeout,
 		TouchInterval: c.cfg.TouchInterval, RotateGrace: c.cfg.RotateGrace,
 		RequestKey: c.cfg.RequestKey, Cookie: c.cfg.Cookie,
-		SubjectIndex: c.cfg.SubjectIndex, MaxSessions: c.cfg.MaxSessions,
+		SubjectIndex: c.cfg.SubjectIndex, Limit: Limit{c.cfg.MaxSessions, c.cfg.WhenFull},
 		Now: c.cfg.Now,
 	}
 	return c.cfg, c.engine, errors.Join(c.errs...)
@@ -152,6 +152,14 @@ func (c *compiler) useStore() {
 	}
 	if cfg.MaxSessions > 0 && !cfg.SubjectIndex {
 		c.bad("MaxSessions", "it needs SubjectIndex: true")
+	}
+	switch {
+	case cfg.WhenFull != EvictOldest && cfg.WhenFull != RefuseNew:
+		c.bad("WhenFull", "%d; it is EvictOldest or RefuseNew", cfg.WhenFull)
+	case cfg.WhenFull == RefuseNew && cfg.MaxSessions == 0:
+		c.bad("WhenFull", "RefuseNew needs MaxSessions")
+	case cfg.WhenFull == RefuseNew && cfg.MaxSessions > MaxListed:
+		c.bad("WhenFull", "RefuseNew counts at most %d sessions; lower MaxSessions (%d)", MaxListed, cfg.MaxSessions)
 	}
 }
 

@@ -50,7 +50,7 @@ import (
 //   - lifetimes: MaxAge, AbsoluteTimeout, TouchInterval, RotateGrace
 //   - where tokens are in a request: RequestKey, RequestArg, TokenLookup, Skipper
 //   - cookies: Cookie, TrustedOrigins
-//   - subjects: SubjectIndex, MaxSessions
+//   - subjects: SubjectIndex, MaxSessions, WhenFull
 //   - records and sealing: Codec, MaxRecordSize, EncryptionKeys, AllowPlaintext
 //   - errors, logs and tests: ErrorHandler, Logger, Now
 type Config struct {
@@ -193,9 +193,16 @@ type Config struct {
 	SubjectIndex bool
 
 	// MaxSessions is how many sessions a subject can have: when one more is
-	// created, the oldest give way in the same step. It needs SubjectIndex.
-	// Default 0: any number.
+	// created, the oldest give way in the same step, or as WhenFull says. It needs
+	// SubjectIndex. Default 0: any number.
 	MaxSessions int
+
+	// WhenFull says what happens when a subject has MaxSessions sessions and one more
+	// is to be created: [EvictOldest], or [RefuseNew], where the new session is refused
+	// with [ErrTooManySessions]. RefuseNew needs MaxSessions of at most 1,000. A
+	// [Session.Renew] by the same subject is no new session; a [Session.Create] is, also
+	// where it takes the place of one. Default EvictOldest.
+	WhenFull WhenFull
 
 	// Records and sealing.
 

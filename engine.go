@@ -38,7 +38,7 @@ type settings struct {
 	RequestKey                 string
 	Cookie                     *Cookie
 	SubjectIndex               bool
-	MaxSessions                int
+	Limit                      Limit // of a subject's sessions
 	Now                        func() time.Time
 }
 
@@ -332,7 +332,7 @@ func (e *engine) insert(ctx context.Context, v any, p jwt.Params) (l *live, agai
 	if err != nil {
 		return nil, false, err
 	}
-	err = e.store.Create(ctx, l.ref, l.record, ttl, e.cfg.MaxSessions)
+	err = e.store.Create(ctx, l.ref, l.record, ttl, e.cfg.Limit)
 	if err == nil {
 		return l, false, nil
 	}

@@ -440,7 +440,7 @@ type interferingStore struct {
 	first string
 }
 
-func (s *interferingStore) Create(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit int) error {
+func (s *interferingStore) Create(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) error {
 	err := s.Store.Create(ctx, ref, record, ttl, limit)
 	if s.first == "" && err == nil {
 		s.first = ref.ID

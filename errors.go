@@ -37,6 +37,11 @@ var (
 	// expired, was destroyed or revoked, or was rotated away.
 	ErrSessionGone = errors.New("echosession: the session is gone")
 
+	// ErrRenewed says that the token is good and that a login, or a gain of rights,
+	// moved its session to a new token meanwhile: see [Session.Renew]. For a minute
+	// it takes the place of [ErrSessionGone].
+	ErrRenewed = errors.New("echosession: the session was renewed under another token")
+
 	// ErrCorrupt says that the stored record cannot be read: it holds another
 	// struct, is damaged, or is sealed with a key that is not configured. The
 	// record stays where it is.
@@ -55,10 +60,18 @@ var (
 	// too long ago (RFC 9470).
 	ErrNotFresh = errors.New("echosession: the login is too long ago")
 
+	// ErrNotAuthenticated is returned by [Require] with [Authenticated] for a session in
+	// which nobody has logged in: a guest's, see [Session.UpdateOrCreate].
+	ErrNotAuthenticated = errors.New("echosession: nobody has logged in to the session")
+
 	// ErrConflict is returned by [Session.Update] and [Session.Rotate] when other
 	// writers came first at every attempt, and by a [Store] that holds another record
 	// than the one to be replaced.
 	ErrConflict = errors.New("echosession: the session was changed by another writer")
+
+	// ErrTooManySessions is returned where a session would be one more than
+	// [Config.MaxSessions], with [RefuseNew].
+	ErrTooManySessions = errors.New("echosession: the subject has as many sessions as it can have")
 
 	// ErrReservedClaim is returned when a caller passes a claim that the package
 	// owns.
@@ -170,10 +183,13 @@ var answerForms = []answerForm{
 	{ErrStoreUnavailable, http.StatusServiceUnavailable, "the service is temporarily unavailable", noChallenge},
 	{ErrAmbiguousToken, http.StatusBadRequest, "more than one token in the request", "invalid_request"},
 	{ErrCrossOrigin, http.StatusForbidden, "cross-origin request refused", noChallenge},
+	{ErrTooManySessions, http.StatusForbidden, "too many sessions", noChallenge},
 	{ErrInvalidToken, http.StatusUnauthorized, sessionEnded, "invalid_token"},
 	{ErrSessionGone, http.StatusUnauthorized, sessionEnded, "invalid_token"},
+	{ErrRenewed, http.StatusUnauthorized, sessionEnded, "invalid_token"},
 	{ErrCorrupt, http.StatusUnauthorized, sessionEnded, "invalid_token"},
 	{ErrNotFresh, http.StatusUnauthorized, "a more recent login is required", "insufficient_user_authentication"},
+	{ErrNotAuthenticated, http.StatusUnauthorized, loginNeeded, "insufficient_user_authentication"},
 	{ErrNoToken, http.StatusUnauthorized, loginNeeded, plainChallenge},
 	{ErrNoSession, http.StatusUnauthorized, loginNeeded, plainChallenge},
 	{ErrConflict, http.StatusConflict, "the session was changed by another request", noChallenge},

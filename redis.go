@@ -246,7 +246,7 @@ func (r *redisStore) follow(ctx context.Context, ref Ref, value []byte) ([]byte,
 	return nil, &RotatedError{To: string(value[1+refIDLen : pointerLen])}
 }
 
-func (r *redisStore) Create(ctx context.Context, ref Ref, record []byte, ttl time.Duration, limit int) error {
+func (r *redisStore) Create(ctx context.Context, ref Ref, record []byte, ttl time.Duration, limit Limit) error {
 	ms, err := milliseconds(ttl)
 	if err != nil {
 		return err
@@ -264,9 +264,9 @@ func (r *redisStore) Create(ctx context.Context, ref Ref, record []byte, ttl tim
 }
 
 // insert stores a record under a key that does not exist or holds the same record.
-func (r *redisStore) insert(ctx context.Context, ref Ref, record []byte, ms int64, limit int) error {
+func (r *redisStore) insert(ctx context.Context, ref Ref, record []byte, ms int64, limit Limit) error {
 	if ref.Subject != "" {
-		value, err := createScript.eval(ctx, r, r.keys(ref), []any{ms, ref.ID, record, limit, r.bounds.makeRoom})
+		value, err := createScript.eval(ctx, r, r.keys(ref), []any{ms, ref.ID, record, limit.Sessions, r.bounds.makeRoom})
 		if err != nil {
 			return err
 		}
@@ -359,7 +359,7 @@ func (r *redisStore) Rotate(ctx context.Context, from, to Ref, old, record []byt
 	}
 	// The two keys may live in different slots, so this takes two steps. The
 	// second one decides: no token names the new key before the old one leads to it.
-	if _, err := r.attempt(ctx, changing, func() error { return r.insert(ctx, to, record, ms, 0) }); err != nil {
+	if _, err := r.attempt(ctx, changing, func() error { return r.insert(ctx, to, record, ms, Limit{}) }); err != nil {
 		if errors.Is(err, ErrIndeterminate) {
 			// The successor may be stored or not: from is unchanged either way.
 			return unavailable(errors.New("the successor could not be stored"))
@@ -372,6 +372,21 @@ func (r *redisStore) Rotate(ctx context.Context, from, to Ref, old, record []byt
 		_ = r.del(ctx, keys[1])
 	}
 	return err
+}
+
+// Check implements [Store].
+func (r *redisStore) Check(ctx context.Context, ref Ref) (time.Duration, error) {
+	return 0, errors.ErrUnsupported
+}
+
+// Count implements [Store].
+func (r *redisStore) Count(ctx context.Context, subject string) (int, error) {
+	return 0, errors.ErrUnsupported
+}
+
+// Renew implements [Store].
+func (r *redisStore) Renew(ctx context.Context, from, to Ref, old, record []byte, ttl time.Duration, limit Limit) error {
+	return errors.ErrUnsupported
 }
 
 // scriptBounds bound what one script does: while it runs, Redis does nothing else.

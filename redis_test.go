@@ -359,7 +359,7 @@ func TestOwnWritesAreReadOnThePrimary(t *testing.T) {
 					}
 				}
 			}
-			check("Create", writer.Create(t.Context(), ref, []byte("r1"), time.Hour, 0), ref)
+			check("Create", writer.Create(t.Context(), ref, []byte("r1"), time.Hour, echosession.Limit{}), ref)
 			check("Replace", writer.Replace(t.Context(), ref, []byte("r1"), []byte("r2"), time.Hour), ref)
 			check("Rotate", writer.Rotate(t.Context(), ref, next, []byte("r2"), []byte("r3"), time.Hour, time.Hour), ref, next)
 			check("Delete", writer.Delete(t.Context(), ref), ref, next)
@@ -367,7 +367,7 @@ func TestOwnWritesAreReadOnThePrimary(t *testing.T) {
 				return
 			}
 			last := newRef(subject)
-			check("Create by another", reader.Create(t.Context(), last, []byte("r"), time.Hour, 0))
+			check("Create by another", reader.Create(t.Context(), last, []byte("r"), time.Hour, echosession.Limit{}))
 			_, err := writer.DeleteSubject(t.Context(), subject, nil)
 			writerOnly := fake.count("getex")
 			check("DeleteSubject", err)

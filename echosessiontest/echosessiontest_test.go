@@ -211,7 +211,7 @@ func TestFaultStore(t *testing.T) {
 		call func(ctx context.Context, s echosession.Store) error
 	}{
 		{"Create", func(ctx context.Context, s echosession.Store) error {
-			return s.Create(ctx, ref, []byte("1"), time.Minute, 0)
+			return s.Create(ctx, ref, []byte("1"), time.Minute, echosession.Limit{})
 		}},
 		{"Load", func(ctx context.Context, s echosession.Store) error {
 			_, err := s.Load(ctx, ref, 0)

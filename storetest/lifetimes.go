@@ -37,10 +37,10 @@ var lifetimeCases = []testCase{
 		run: func(t *trial) {
 			ref, rec := t.ref(), record()
 			start := time.Now()
-			t.createAs(ref, rec, brief, 0)
+			t.createAs(ref, rec, brief, echosession.Limit{})
 			t.runsOut(start, brief, t.loading(ref, 0))
 			t.untouchable(ref, rec)
-			t.createAs(ref, record(), long, 0)
+			t.createAs(ref, record(), long, echosession.Limit{})
 		},
 	},
 	{
@@ -69,9 +69,9 @@ var lifetimeCases = []testCase{
 			ref, rec := t.create()
 			for _, ttl := range []time.Duration{time.Millisecond - 1, 1, 0, -1, -time.Millisecond, -long} {
 				free := t.ref()
-				t.wantRefused("Create", t.store.Create(t.Context(), free, record(), ttl, 1))
+				t.wantRefused("Create", t.store.Create(t.Context(), free, record(), ttl, echosession.Limit{Sessions: 1}))
 				t.absent(free)
-				t.wantRefused("Create", t.store.Create(t.Context(), ref, rec, ttl, 1))
+				t.wantRefused("Create", t.store.Create(t.Context(), ref, rec, ttl, echosession.Limit{Sessions: 1}))
 				t.wantRefused("Replace", t.store.Replace(t.Context(), ref, rec, record(), ttl))
 				t.wantRefused("Touch", t.store.Touch(t.Context(), ref, ttl))
 				to := t.ref()
@@ -96,11 +96,11 @@ var lifetimeCases = []testCase{
 		run: func(t *trial) {
 			ref, rec := t.ref(), record()
 			start := time.Now()
-			t.createAs(ref, rec, time.Millisecond, 0)
+			t.createAs(ref, rec, time.Millisecond, echosession.Limit{})
 			t.runsOut(start, time.Millisecond, t.loading(ref, 0))
 
 			const uneven = long + time.Millisecond + time.Nanosecond
-			t.createAs(ref, rec, uneven, 0)
+			t.createAs(ref, rec, uneven, echosession.Limit{})
 			t.livesFor(rec, uneven)
 			for _, use := range restarts {
 				ref, rec := t.create()
@@ -117,7 +117,7 @@ var lifetimeCases = []testCase{
 		run: func(t *trial) {
 			const century = 100 * 365 * 24 * time.Hour
 			ref, rec := t.ref(), record()
-			t.createAs(ref, rec, century, 0)
+			t.createAs(ref, rec, century, echosession.Limit{})
 			t.holds(ref, rec)
 			t.livesFor(rec, century)
 			for _, use := range restarts {

@@ -26,7 +26,7 @@ var recordCases = []testCase{
 			ref, old := t.create()
 			for _, rec := range [][]byte{{0}, {0xff, 0xfe}, []byte("\r\n"), []byte("nil"), every, big} {
 				created := t.ref()
-				t.createAs(created, rec, long, 0)
+				t.createAs(created, rec, long, echosession.Limit{})
 				t.holds(created, rec)
 				t.wantErr("Replace", t.store.Replace(t.Context(), ref, old, rec, long), nil)
 				t.holds(ref, rec)
@@ -49,9 +49,9 @@ var recordCases = []testCase{
 		run: func(t *trial) {
 			other, otherRecord := t.create()
 			ref, rec := t.create()
-			t.wantErr("Create", t.store.Create(t.Context(), ref, record(), 2*long, 1), echosession.ErrConflict)
+			t.wantErr("Create", t.store.Create(t.Context(), ref, record(), 2*long, echosession.Limit{Sessions: 1}), echosession.ErrConflict)
 			longer := append(bytes.Clone(rec), 'x')
-			t.wantErr("Create", t.store.Create(t.Context(), ref, longer, 2*long, 1), echosession.ErrConflict)
+			t.wantErr("Create", t.store.Create(t.Context(), ref, longer, 2*long, echosession.Limit{Sessions: 1}), echosession.ErrConflict)
 			t.holds(ref, rec)
 			t.livesFor(rec, long)
 			t.holds(other, otherRecord)
@@ -65,16 +65,16 @@ var recordCases = []testCase{
 			other, otherRecord := t.create()
 			ref, rec := t.ref(), record()
 			for range 3 {
-				t.createAs(ref, rec, long, 2)
+				t.createAs(ref, rec, long, echosession.Limit{Sessions: 2})
 			}
 			t.holds(ref, rec)
 			t.holds(other, otherRecord)
 			_, newer := t.create()
-			t.createAs(ref, rec, long, 0)
+			t.createAs(ref, rec, long, echosession.Limit{})
 			if t.subject != "" {
 				t.lists(t.subject, otherRecord, rec, newer)
 			}
-			t.createAs(ref, rec, long, 1)
+			t.createAs(ref, rec, long, echosession.Limit{Sessions: 1})
 			t.holds(ref, rec)
 		},
 	},
@@ -84,7 +84,7 @@ var recordCases = []testCase{
 		anySubject: true,
 		run: func(t *trial) {
 			ref, rec := t.ref(), []byte("a%.*\x00[b]?+$\xff data")
-			t.createAs(ref, rec, long, 0)
+			t.createAs(ref, rec, long, echosession.Limit{})
 			for _, old := range [][]byte{
 				[]byte("x"), []byte("A"), []byte("."), []byte("a*"), []byte("a%%"), []byte("^a"), []byte("a%.*\x00c"),
 				rec[1:], append(bytes.Clone(rec), 0), append(bytes.Clone(rec), 'x'),
@@ -120,7 +120,7 @@ var recordCases = []testCase{
 			}
 			t.holds(other, otherRecord)
 
-			t.createAs(ref, rec, long, 0)
+			t.createAs(ref, rec, long, echosession.Limit{})
 			t.holds(ref, rec)
 		},
 	},
@@ -149,7 +149,7 @@ var recordCases = []testCase{
 			look()
 
 			rec := record()
-			t.createAs(created, rec, long, 0)
+			t.createAs(created, rec, long, echosession.Limit{})
 			t.holds(created, rec)
 			t.wantErr("Replace", t.store.Replace(t.Context(), replaced, replacedRecord, rec, long), nil)
 			t.holds(replaced, rec)
@@ -166,13 +166,13 @@ var recordCases = []testCase{
 			}
 
 			ref := t.ref()
-			t.createAs(ref, rec, long, 2)
+			t.createAs(ref, rec, long, echosession.Limit{Sessions: 2})
 			t.holds(ref, rec)
 			for _, ref := range append(others[:2:2], replaced, to) {
 				t.absent(ref)
 			}
 			spare := t.ref()
-			t.createAs(spare, rec, long, 0)
+			t.createAs(spare, rec, long, echosession.Limit{})
 			t.pass(settled)
 			look()
 			t.deletes(1, t.subject, spare.ID, ref.ID)
@@ -220,7 +220,7 @@ var recordCases = []testCase{
 				look()
 			}
 
-			t.createAs(ref, rec, long, 0)
+			t.createAs(ref, rec, long, echosession.Limit{})
 			scribble(rec)
 			look()
 			write("Replace", func(old, rec []byte) error {
@@ -265,7 +265,7 @@ var recordCases = []testCase{
 				{"Load", func() error { _, err := t.store.Load(ctx, ref, 0); return err }},
 				{"Load of none", func() error { _, err := t.store.Load(ctx, t.ref(), 0); return err }},
 				{"Load with a lifetime", func() error { _, err := t.store.Load(ctx, ref, 2*long); return err }},
-				{"Create", func() error { return t.store.Create(ctx, free, record(), long, 1) }},
+				{"Create", func() error { return t.store.Create(ctx, free, record(), long, echosession.Limit{Sessions: 1}) }},
 				{"Replace", func() error { return t.store.Replace(ctx, ref, rec, record(), 2*long) }},
 				{"Touch", func() error { return t.store.Touch(ctx, ref, 2*long) }},
 				{"Rotate", func() error { return t.store.Rotate(ctx, ref, to, rec, record(), long, long) }},

@@ -18,7 +18,7 @@ var scanCases = []testCase{
 				if i%2 == 0 {
 					ref = t.refOf("")
 				}
-				t.createAs(ref, rec, long, 0)
+				t.createAs(ref, rec, long, echosession.Limit{})
 				missing[string(rec)] = true
 			}
 			for entry, err := range t.store.Scan(t.Context()) {
@@ -44,21 +44,21 @@ var scanCases = []testCase{
 			for _, subject := range []string{"", t.subject} {
 				ref := t.refOf(subject)
 				rec := record()
-				t.createAs(ref, rec, long, 0)
+				t.createAs(ref, rec, long, echosession.Limit{})
 				t.wantErr("Delete", t.store.Delete(t.Context(), ref), nil)
 				gone[string(rec)] = true
 
 				rec = record()
-				t.createAs(ref, rec, long, 0)
+				t.createAs(ref, rec, long, echosession.Limit{})
 				to, next := t.refOf(subject), record()
 				t.wantErr("Rotate", t.store.Rotate(t.Context(), ref, to, rec, next, long, long), nil)
 				gone[string(rec)], live[string(next)] = true, true
 
 				// Nothing asks for it when it has expired, only for a later one.
 				rec = record()
-				t.createAs(t.refOf(subject), rec, brief, 0)
+				t.createAs(t.refOf(subject), rec, brief, echosession.Limit{})
 				start, later := time.Now(), t.refOf(subject)
-				t.createAs(later, record(), brief, 0)
+				t.createAs(later, record(), brief, echosession.Limit{})
 				t.runsOut(start, brief, t.loading(later, 0))
 				gone[string(rec)] = true
 			}

@@ -261,7 +261,7 @@ func (s *slowStore) Load(ctx context.Context, ref echosession.Ref, ttl time.Dura
 	return s.Store.Load(ctx, ref, ttl)
 }
 
-func (s *slowStore) Create(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit int) error {
+func (s *slowStore) Create(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) error {
 	return s.write(func() error { return s.Store.Create(ctx, ref, record, ttl, limit) })
 }
 

@@ -59,7 +59,7 @@ type recreating struct{ echosession.Store }
 func (s recreating) Replace(ctx context.Context, ref echosession.Ref, old, record []byte, ttl time.Duration) error {
 	err := s.Store.Replace(ctx, ref, old, record, ttl)
 	if errors.Is(err, echosession.ErrNotFound) {
-		return s.Store.Create(ctx, ref, record, ttl, 0)
+		return s.Store.Create(ctx, ref, record, ttl, echosession.Limit{})
 	}
 	return err
 }
@@ -97,7 +97,7 @@ func (s denying) Replace(ctx context.Context, ref echosession.Ref, old, record [
 
 type reviving struct{ echosession.Store }
 
-func (s reviving) Create(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit int) error {
+func (s reviving) Create(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) error {
 	if err := s.Store.Create(ctx, ref, record, ttl, limit); err != nil {
 		return err
 	}
@@ -118,7 +118,7 @@ func (s rotatingBlindly) Rotate(ctx context.Context, from, to echosession.Ref, _
 type copying struct{ echosession.Store }
 
 func (s copying) Rotate(ctx context.Context, _, to echosession.Ref, _, record []byte, ttl, _ time.Duration) error {
-	return s.Create(ctx, to, record, ttl, 0)
+	return s.Create(ctx, to, record, ttl, echosession.Limit{})
 }
 
 type deletingPointers struct{ echosession.Store }
