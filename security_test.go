@@ -144,18 +144,18 @@ func TestForgedIndex(t *testing.T) {
 // The commands that the Redis user of a service needs, and no more:
 //
 //	ACL SETUSER app on >password resetkeys ~sess:* resetchannels -@all
-//	    +get +getex +set +del +evalsha +eval +time +pexpireat
+//	    +get +getex +getrange +set +del +evalsha +eval +time +pexpireat +pttl
 //
 // where ~sess:* goes with Config.Keyspace, and the rest comes on top. HELLO and
 // AUTH need no permission, and go-redis does without CLIENT SETINFO.
 const (
-	aclSessions = "get getex set del evalsha eval time pexpireat"
+	aclSessions = "get getex getrange set del evalsha eval time pexpireat pttl"
 
 	// SubjectIndex. ZCARD is for MaxSessions, ZRANDMEMBER for their absence.
-	aclIndex = aclSessions + " zadd zrem zrange zscore zcard zrandmember exists pexpire pttl"
+	aclIndex = aclSessions + " zadd zrem zrange zscore zcard zrandmember exists pexpire"
 
 	// Manager.All. SCAN shows the user the names of all keys of the database.
-	aclAll = aclSessions + " scan pttl"
+	aclAll = aclSessions + " scan"
 
 	// WaitReplicas.
 	aclWait = aclSessions + " wait"
