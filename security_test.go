@@ -254,6 +254,29 @@ func useEverything(ctx context.Context, cfg echosession.Config, all bool) error 
 			}
 		}
 	}
+	check("the store", useStore(ctx, cfg, subjects))
+	return errors.Join(errs...)
+}
+
+// useStore does with the store of a Config what no Manager does above.
+func useStore(ctx context.Context, cfg echosession.Config, subjects []string) error {
+	store, err := echosession.NewRedisStore(cfg.Client, echosession.RedisOptions{Keyspace: cfg.Keyspace, WaitReplicas: cfg.WaitReplicas})
+	if err != nil {
+		return err
+	}
+	errs := []error{err}
+	for _, subject := range subjects {
+		for _, next := range subjects {
+			from, to := newRef(subject), newRef(next)
+			errs = append(errs,
+				store.Create(ctx, from, []byte("old"), time.Minute, echosession.Limit{}),
+				store.Renew(ctx, from, to, []byte("old"), []byte("new"), time.Minute, echosession.Limit{}))
+			_, err := store.Check(ctx, to)
+			errs = append(errs, err)
+		}
+		_, err := store.Count(ctx, subject)
+		errs = append(errs, err)
+	}
 	return errors.Join(errs...)
 }
 
