@@ -29,9 +29,8 @@ func loginURL(r *http.Request) string {
 // write a link to the login page: its next must not lead to another site, not even
 // as browsers read it, for which \ is the same as /.
 func localPath(next string) string {
-	u, err := url.Parse(next)
-	if err != nil || u.Scheme != "" || u.Host != "" ||
-		!strings.HasPrefix(next, "/") || strings.HasPrefix(next, "//") || strings.Contains(next, `\`) {
+	_, err := url.Parse(next)
+	if err != nil || !strings.HasPrefix(next, "/") || strings.HasPrefix(next, "//") || strings.Contains(next, `\`) {
 		return "/"
 	}
 	return next

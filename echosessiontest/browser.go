@@ -238,7 +238,7 @@ func originOf(u *url.URL) string { return u.Scheme + "://" + u.Host }
 func siteOf(u *url.URL) string {
 	host := u.Hostname()
 	labels := strings.Split(host, ".")
-	if len(labels) <= 2 || net.ParseIP(host) != nil {
+	if len(labels) < 2 || net.ParseIP(host) != nil {
 		return host
 	}
 	return strings.Join(labels[len(labels)-2:], ".")

@@ -109,7 +109,9 @@ func TestBrowserKeepsCookies(t *testing.T) {
 		{"not for a name that only ends alike", "/", []string{"c=1; Domain=example.com"}, "https://notexample.com/", "", ""},
 		{"not of a strange Domain", "/", []string{"c=1; Domain=evil.example"}, "https://evil.example/", "", "Domain"},
 		{"not of a subdomain", "/", []string{"c=1; Domain=sub.example.com"}, "https://sub.example.com/", "", "Domain"},
+		{"not of the end of an address", "https://10.0.2.1/", []string{"c=1; Domain=2.1"}, "https://10.0.2.1/", "", "Domain"},
 		{"not of a Domain that belongs to nobody", "/", []string{"c=1; Domain=com"}, "/", "", "Domain"},
+		{"for an address without a path", "/", []string{"c=1; Path=/"}, "https://example.com", "c=1", ""},
 		{"for its Path", "/", []string{"c=1; Path=/shop"}, "/shop", "c=1", ""},
 		{"for what is below its Path", "/", []string{"c=1; Path=/shop"}, "/shop/tea", "c=1", ""},
 		{"not for a path that only begins alike", "/", []string{"c=1; Path=/shop"}, "/shopping", "", ""},
@@ -344,6 +346,10 @@ func TestBrowserFetchesWhatAScriptAsksFor(t *testing.T) {
 		if got.Header.Get(name) != want {
 			t.Errorf("%s: %q, not %q", name, got.Header.Get(name), want)
 		}
+	}
+	r.Method = http.MethodGet
+	if b.Fetch(r); got.Header["Origin"] != nil {
+		t.Errorf("a GET of the same origin has Origin: %q", got.Header["Origin"])
 	}
 	if r.Header.Get("Cookie") != "c=1" {
 		t.Error("Fetch changed the request that it was given")

@@ -39,7 +39,8 @@ import (
 )
 
 // A Harness holds sessions in memory, with a clock that only the test moves and a
-// store that fails when it is told to. Make one with [New].
+// store that fails when it is told to. Make one with [New]. Its methods are safe for
+// concurrent use once Manager is set.
 type Harness[T any] struct {
 	// Manager makes and opens the sessions. Hand it, or its Middleware, to what is
 	// tested. An application that makes its own Manager of [Harness.Config], and
