@@ -60,7 +60,7 @@ func (b *Browser[T]) Login(data T, opts ...echosession.CreateOption) *echosessio
 	b.harness.tb.Helper()
 	sess, cookie := b.harness.create(context.Background(), b.jar.cookies(site, sameOrigin, true), data, opts)
 	if cookie == nil {
-		b.harness.tb.Fatal("echosessiontest: the Manager sets no cookie that a browser could keep; use Harness.Login and Fetch")
+		b.harness.tb.Fatal("echosessiontest: Harness.Manager sets no cookie that a browser could keep; put the application's Manager there, or use Harness.Login and Fetch")
 	}
 	b.jar.keep(site, []*http.Cookie{cookie})
 	return sess
@@ -191,6 +191,11 @@ func (b *Browser[T]) sendOnce(o outgoing) *httptest.ResponseRecorder {
 
 	from := relationOf(b.origin, o.to)
 	r.Header.Set("Sec-Fetch-Site", string(from))
+	if o.to.Scheme != "https" { // browsers tell insecure sites nothing of it
+		for _, name := range []string{"Site", "Mode", "Dest", "User"} {
+			r.Header.Del("Sec-Fetch-" + name)
+		}
+	}
 	r.Header.Del("Origin")
 	safe := o.method == http.MethodGet || o.method == http.MethodHead
 	if !safe || !o.navigate && from != sameOrigin {

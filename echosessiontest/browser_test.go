@@ -83,6 +83,21 @@ func TestBrowserSaysWhereARequestComesFrom(t *testing.T) {
 	}
 }
 
+// Over plain HTTP there is only Origin to go by.
+func TestBrowserSaysLessToAnInsecureSite(t *testing.T) {
+	var got http.Header
+	b, _, _ := aBrowser(func(_ http.ResponseWriter, r *http.Request) { got = r.Header })
+	b.From("http://evil.example").PostForm("http://example.com/", nil)
+	for name := range got {
+		if strings.HasPrefix(name, "Sec-") {
+			t.Errorf("it sends %s: %s", name, got.Get(name))
+		}
+	}
+	if got.Get("Origin") != "http://evil.example" {
+		t.Errorf("Origin: %q", got.Get("Origin"))
+	}
+}
+
 // Two addresses of one host in numbers are no site, whatever their last labels are.
 func TestBrowserKnowsNoSitesOfAddresses(t *testing.T) {
 	b, _, _ := aBrowser(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, r.Header.Get("Sec-Fetch-Site")) })

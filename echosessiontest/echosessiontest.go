@@ -43,9 +43,9 @@ import (
 // concurrent use once Manager is set.
 type Harness[T any] struct {
 	// Manager makes and opens the sessions. Hand it, or its Middleware, to what is
-	// tested. An application that makes its own Manager of [Harness.Config], and
-	// changes the Config before, belongs here: then Login makes sessions that the
-	// application accepts, and puts the token where the application reads it.
+	// tested. When the application makes a Manager of [Harness.Config], put that one
+	// here: then Login makes sessions with the application's settings, and puts the
+	// token where the application looks for it.
 	Manager *echosession.Manager[T]
 
 	// Clock is the time of the Manager, of the store and of every Browser.
