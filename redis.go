@@ -192,15 +192,20 @@ func (r *redisStore) Load(ctx context.Context, ref Ref, ttl time.Duration) (valu
 	return r.follow(ctx, ref, value)
 }
 
-// get reads a key. A client may be built to read from replicas or from a
-// client-side cache: just after a write of this process get goes past both.
 func (r *redisStore) get(ctx context.Context, key string) ([]byte, error) {
+	return r.read(ctx, r.getter(key), key)
+}
+
+// getter returns the command that reads a key. A client may be built to read from
+// replicas or from a client-side cache: just after a write of this process the command
+// goes past both.
+func (r *redisStore) getter(key string) string {
 	if r.recent.has(key) {
 		// GETEX without options changes nothing. But it is never answered from a
 		// cache, and always runs on the primary.
-		return r.read(ctx, "getex", key)
+		return "getex"
 	}
-	return r.read(ctx, "get", key)
+	return "get"
 }
 
 // read runs a command that replies with the value of a key.
