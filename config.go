@@ -230,11 +230,11 @@ func (c *compiler) useLookup() {
 	if cfg.TokenLookup == "" {
 		field = "RequestArg"
 	}
-	lookup, err := newLookup(cmp.Or(cfg.TokenLookup, defaultLookup(cfg.RequestArg, cfg.Cookie)))
+	lookup, err := newLookup(cmp.Or(cfg.TokenLookup, defaultLookup(cfg.RequestArg, cfg.Cookie)), cfg.Cookie)
 	c.wrong(field, err)
 	c.engine.lookup = lookup
 	if cfg.Cookie != nil && err == nil && !lookup.reads(cfg.Cookie.Name) {
-		c.bad("TokenLookup", "it does not read the cookie that Cookie sets; add cookie:%s", cfg.Cookie.Name)
+		c.bad("TokenLookup", "it does not read the cookie that Cookie sets; add the word cookie")
 	}
 
 	if len(cfg.TrustedOrigins) > 0 && err == nil && !lookup.reads("") {

@@ -388,7 +388,7 @@ func TestDefaults(t *testing.T) {
 			t.Errorf("%s is %v, not %v", tt.field, tt.got, tt.want)
 		}
 	}
-	const lookup = "header:Authorization:Bearer ,header:X-Access-Token,query:accessToken,body:accessToken"
+	const lookup = "bearer,header:X-Access-Token,query:accessToken,body:accessToken"
 	if got := echosession.DefaultTokenLookup("accessToken"); got != lookup {
 		t.Errorf("TokenLookup is %q, not %q", got, lookup)
 	}

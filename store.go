@@ -163,6 +163,13 @@ type Store interface {
 	Scan(ctx context.Context) iter.Seq2[Entry, error]
 }
 
+// A Pinger is a [Store] that can tell why it does not work: see [Manager.Ping].
+type Pinger interface {
+	// Ping changes nothing. Its error matches [ErrStoreUnavailable], and the text names
+	// the cause and what to do, without a secret.
+	Ping(ctx context.Context) error
+}
+
 // RotatedError is returned by [Store.Load] for a ref that was rotated away and
 // whose grace has not ended.
 type RotatedError struct {
