@@ -137,14 +137,27 @@ type redisStore struct {
 	bounds       scriptBounds
 }
 
-// A pointer is the value of a key whose session was rotated away: pointerMark,
-// the ID that the key belongs to, the ID of the successor, and the end of its
-// grace in decimal milliseconds since 1970. No record begins with pointerMark.
+// A value that is no record begins with noRecord, the ID that the key belongs to, and a
+// second ID. Behind them comes the valueKind, and when the value ends, in decimal
+// milliseconds since 1970: GETEX may prolong the life of its key. See lua/prelude.lua.
 const (
-	pointerMark = 0xc1
-	refIDLen    = 36
-	pointerLen  = 1 + 2*refIDLen // without the end
+	noRecord = 0xc1
+	refIDLen = 36
+	headLen  = 1 + 2*refIDLen
 )
+
+type valueKind string
+
+const (
+	pointerValue valueKind = ""  // the session was rotated, and goes on under the second ID
+	markValue    valueKind = "!" // the session was renewed under the second ID: nothing leads there
+	pendingValue valueKind = "?" // the renewal of the second ID is under way: there is no session yet
+)
+
+// start is how the value of id's key begins.
+func (k valueKind) start(id, second string) string {
+	return string([]byte{noRecord}) + id + second + string(k)
+}
 
 func (r *redisStore) key(ref Ref) string {
 	if ref.Subject == "" {
@@ -224,11 +237,11 @@ func (r *redisStore) touch(ctx context.Context, ref Ref, ttl time.Duration) ([]b
 	return []byte(value), err
 }
 
-// follow tells a record from a pointer and from nothing.
+// follow tells a record from nothing, and from where a session went.
 func (r *redisStore) follow(ctx context.Context, ref Ref, value []byte) ([]byte, error) {
-	if len(value) > 0 && value[0] == pointerMark {
-		// A pointer is rare: it lives for the few seconds of a grace. GETEX may have
-		// prolonged its life.
+	if len(value) > 0 && value[0] == noRecord {
+		// This is rare: a pointer lives for the few seconds of a grace, and the other kinds
+		// for a minute. GETEX may have prolonged their life.
 		latest, err := pointerScript.run(ctx, r, []string{r.key(ref)})
 		if err != nil {
 			return nil, err
@@ -238,12 +251,18 @@ func (r *redisStore) follow(ctx context.Context, ref Ref, value []byte) ([]byte,
 	switch {
 	case len(value) == 0:
 		return nil, ErrNotFound
-	case value[0] != pointerMark:
+	case value[0] != noRecord:
 		return value, nil
-	case len(value) <= pointerLen || string(value[1:1+refIDLen]) != ref.ID:
+	case len(value) <= headLen || string(value[1:1+refIDLen]) != ref.ID:
 		return nil, unavailable(errForeignReply)
 	}
-	return nil, &RotatedError{To: string(value[1+refIDLen : pointerLen])}
+	switch valueKind(value[headLen : headLen+1]) {
+	case markValue:
+		return nil, ErrRenewed
+	case pendingValue:
+		return nil, ErrNotFound
+	}
+	return nil, &RotatedError{To: string(value[1+refIDLen : headLen])}
 }
 
 func (r *redisStore) Create(ctx context.Context, ref Ref, record []byte, ttl time.Duration, limit Limit) error {
@@ -254,7 +273,7 @@ func (r *redisStore) Create(ctx context.Context, ref Ref, record []byte, ttl tim
 	defer r.recent.writing(r.key(ref))()
 	_, err = r.attempt(ctx, changing, func() error {
 		err := r.insert(ctx, ref, record, ms, limit)
-		if err != nil && !errors.Is(err, ErrConflict) && maybeApplied(err) {
+		if err != nil && !decided(err) && maybeApplied(err) {
 			// A second attempt could bring back a session that was revoked meanwhile.
 			err = indeterminate(err)
 		}
@@ -266,18 +285,24 @@ func (r *redisStore) Create(ctx context.Context, ref Ref, record []byte, ttl tim
 // insert stores a record under a key that does not exist or holds the same record.
 func (r *redisStore) insert(ctx context.Context, ref Ref, record []byte, ms int64, limit Limit) error {
 	if ref.Subject != "" {
-		value, err := createScript.eval(ctx, r, r.keys(ref), []any{ms, ref.ID, record, limit.Sessions, r.bounds.makeRoom})
-		if err != nil {
-			return err
+		refuse := 0
+		if limit.Sessions > 0 && limit.WhenFull == RefuseNew {
+			refuse = 1
 		}
-		reply, _ := value.(string)
+		args := []any{ms, ref.ID, record, limit.Sessions, r.bounds.makeRoom, refuse}
+		reply := again
+		for reply == again {
+			value, err := createScript.eval(ctx, r, r.keys(ref), args)
+			if err != nil {
+				return err
+			}
+			reply, _ = value.(string)
+		}
 		gone, ok := strings.CutPrefix(reply, "ok")
 		if !ok {
-			return ErrConflict
+			return verdictError(reply)
 		}
-		for id := range strings.FieldsSeq(gone) {
-			r.recent.add(r.key(Ref{ID: id, Subject: ref.Subject}))
-		}
+		r.evicted(ref.Subject, gone)
 		return nil
 	}
 	key := r.key(ref)
@@ -290,6 +315,17 @@ func (r *redisStore) insert(ctx context.Context, ref Ref, record []byte, ms int6
 		err = ErrConflict
 	}
 	return err
+}
+
+// again is what a script replies that has removed as many entries of expired sessions as
+// it may in one step, and has not come to an end.
+const again = "again"
+
+// evicted notes the sessions that gave way, whose IDs a script has replied.
+func (r *redisStore) evicted(subject, ids string) {
+	for id := range strings.FieldsSeq(ids) {
+		r.recent.add(r.key(Ref{ID: id, Subject: subject}))
+	}
 }
 
 func (r *redisStore) Replace(ctx context.Context, ref Ref, old, record []byte, ttl time.Duration) error {
@@ -353,7 +389,7 @@ func (r *redisStore) Rotate(ctx context.Context, from, to Ref, old, record []byt
 	ms, graceMS := ttl.Milliseconds(), grace.Milliseconds()
 	keys := append(r.keys(from), r.key(to))
 	defer r.recent.writing(r.key(to))()
-	pointer := string([]byte{pointerMark}) + from.ID + to.ID
+	pointer := pointerValue.start(from.ID, to.ID)
 	if from.Subject != "" {
 		return rotateScript.apply(ctx, r, keys, ms, from.ID, old, record, pointer, graceMS, to.ID)
 	}
@@ -374,19 +410,22 @@ func (r *redisStore) Rotate(ctx context.Context, from, to Ref, old, record []byt
 	return err
 }
 
-// Check implements [Store].
 func (r *redisStore) Check(ctx context.Context, ref Ref) (time.Duration, error) {
-	return 0, errors.ErrUnsupported
-}
-
-// Count implements [Store].
-func (r *redisStore) Count(ctx context.Context, subject string) (int, error) {
-	return 0, errors.ErrUnsupported
-}
-
-// Renew implements [Store].
-func (r *redisStore) Renew(ctx context.Context, from, to Ref, old, record []byte, ttl time.Duration, limit Limit) error {
-	return errors.ErrUnsupported
+	reply, err := checkScript.run(ctx, r, r.keys(ref), ref.ID)
+	if err != nil {
+		return 0, err
+	}
+	if reply == "" || reply[0] == noRecord {
+		if _, err := r.follow(ctx, ref, []byte(reply)); err != nil {
+			return 0, err
+		}
+		return r.Check(ctx, ref) // it has become a record meanwhile
+	}
+	ms, err := strconv.ParseInt(reply, 10, 64)
+	if err != nil {
+		return 0, unavailable(errForeignReply)
+	}
+	return time.Duration(max(0, ms)) * time.Millisecond, nil
 }
 
 // scriptBounds bound what one script does: while it runs, Redis does nothing else.
@@ -394,6 +433,9 @@ type scriptBounds struct {
 	// makeRoom is how many sessions a Create with a limit looks at, and how many it
 	// deletes at most.
 	makeRoom int
+
+	// count is how many sessions a page of Count has.
+	count int
 
 	// A page of List has at most list sessions. It ends earlier, once its records have
 	// listBytes together.
@@ -403,7 +445,7 @@ type scriptBounds struct {
 	revoke int
 }
 
-var defaultBounds = scriptBounds{makeRoom: 1000, list: 250, listBytes: 1 << 20, revoke: 5000}
+var defaultBounds = scriptBounds{makeRoom: 1000, count: 1000, list: 250, listBytes: 1 << 20, revoke: 5000}
 
 func (r *redisStore) List(ctx context.Context, subject string) ([]Entry, error) {
 	if subject == "" {
@@ -433,6 +475,31 @@ func (r *redisStore) List(ctx context.Context, subject string) ([]Entry, error) 
 	}
 	slices.Reverse(entries)
 	return entries, nil
+}
+
+func (r *redisStore) Count(ctx context.Context, subject string) (int, error) {
+	if subject == "" {
+		return 0, ended(ctx)
+	}
+	total := 0
+	for below := "+inf"; below != ""; {
+		var reply []any
+		_, err := r.attempt(ctx, reading, func() error {
+			value, err := countScript.eval(ctx, r, []string{r.index(subject)}, []any{below, r.bounds.count})
+			reply, _ = value.([]any)
+			return err
+		})
+		if err != nil {
+			return 0, err
+		}
+		if len(reply) != 2 {
+			return 0, unavailable(errForeignReply)
+		}
+		below, _ = reply[0].(string)
+		n, _ := reply[1].(int64)
+		total += int(n)
+	}
+	return total, nil
 }
 
 func (r *redisStore) DeleteSubject(ctx context.Context, subject string, except []string) (int, error) {

@@ -144,7 +144,7 @@ func (m *meter) forge(t *testing.T, keyspace string, from, to echosession.Ref) {
 	t.Helper()
 	key, _ := echosession.RedisKeys(keyspace, from)
 	ends := time.Now().Add(time.Hour).UnixMilli()
-	if err := m.admin.Set(t.Context(), key, fmt.Sprint(pointerMark, from.ID, to.ID, ends), time.Hour).Err(); err != nil {
+	if err := m.admin.Set(t.Context(), key, fmt.Sprint("\xc1", from.ID, to.ID, ends), time.Hour).Err(); err != nil {
 		t.Fatal(err)
 	}
 }

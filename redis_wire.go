@@ -144,7 +144,7 @@ func (r *redisStore) attempt(ctx context.Context, p purpose, run func() error) (
 	var why error // of an attempt that failed before time was up
 	for n := 1; ; n++ {
 		err = run()
-		if err == nil || errors.Is(err, ErrConflict) {
+		if err == nil || decided(err) {
 			return lost, err
 		}
 		if errors.Is(err, ErrIndeterminate) {
@@ -169,6 +169,11 @@ func (r *redisStore) attempt(ctx context.Context, p purpose, run func() error) (
 		return lost, indeterminate(err)
 	}
 	return lost, unavailable(err)
+}
+
+// decided reports whether err is the store's own answer: no attempt could bring another.
+func decided(err error) bool {
+	return errors.Is(err, ErrConflict) || errors.Is(err, ErrTooManySessions)
 }
 
 // because adds to an error that says little but that time is up why an earlier attempt

@@ -417,12 +417,16 @@ func newWiretap(t testing.TB, addrs ...string) *wiretap {
 	if err != nil || len(files) == 0 {
 		t.Fatal("no scripts: ", err)
 	}
+	prelude, err := os.ReadFile("../../lua/prelude.lua")
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, file := range files {
 		source, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
 		}
-		sum := sha1.Sum(source)
+		sum := sha1.Sum(slices.Concat(prelude, source))
 		w.scripts[hex.EncodeToString(sum[:])] = filepath.Base(file)
 	}
 	return w
