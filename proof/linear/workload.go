@@ -126,7 +126,7 @@ func (w Workload) Run(ctx context.Context) *Outcome {
 	}
 	wg.Wait()
 	w.lookAtAll(ctx, o)
-	o.settle()
+	o.settle(w.Faultless)
 	if w.StaleOpen {
 		o.checkOpens(w.Grace)
 	}
@@ -623,9 +623,9 @@ func (c *client) revoke(ctx context.Context, subject string) {
 }
 
 // settle makes operations on each session of what was done with all of them.
-func (o *Outcome) settle() {
+func (o *Outcome) settle(faultless bool) {
 	for _, n := range o.renewals {
-		o.addRenewal(n)
+		o.addRenewal(n, faultless)
 	}
 	created, found := o.assign()
 	for s, began := range created {
@@ -651,7 +651,7 @@ func (o *Outcome) settle() {
 }
 
 // addRenewal adds a Renew in the steps that others can see.
-func (o *Outcome) addRenewal(n renewal) {
+func (o *Outcome) addRenewal(n renewal, faultless bool) {
 	if n.oneStep {
 		o.add(n.client, n.call, n.returned, n.in, n.out)
 		return
@@ -661,9 +661,13 @@ func (o *Outcome) addRenewal(n renewal) {
 	revoked := slices.ContainsFunc(o.revokes, func(r revoke) bool { return r.meets(n) })
 	if n.out.Result == Gone && revoked {
 		// The session that was about to begin may have been revoked, whether the old one
-		// had ended by then or not.
+		// had ended by then or not. Where the reply to its begin was lost, it may even have
+		// begun.
 		n.out.Result = Unknown
 		o.add(n.client, n.call, n.returned, end, n.out)
+		if !faultless {
+			o.add(n.client, n.call, n.returned, begin, n.out)
+		}
 		return
 	}
 	o.add(n.client, n.call, n.returned, end, n.out)
