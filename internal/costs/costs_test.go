@@ -122,6 +122,9 @@ var operations = []operation{
 	{name: "`Get`, rotated token", run: func(r *rig) error {
 		return r.get(r.rotated(), nil)
 	}},
+	{name: "`Get`, renewed token", run: func(r *rig) error {
+		return r.get(r.renewed(), echosession.ErrRenewed)
+	}},
 	{name: "`Get`, second in a request", run: func(r *rig) error {
 		h := r.handler(func(c echo.Context) error {
 			first, err := r.m.Get(c)
