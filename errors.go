@@ -251,8 +251,8 @@ func causeOf(err error) string {
 		{ErrNotReplicated, "too few replicas"},
 		{syscall.ECONNREFUSED, "connection refused"},
 		{syscall.ECONNRESET, "connection closed"},
-		{context.DeadlineExceeded, "timeout"},
-		{os.ErrDeadlineExceeded, "timeout"},
+		{context.DeadlineExceeded, timedOut},
+		{os.ErrDeadlineExceeded, timedOut},
 		{context.Canceled, "canceled"},
 		{io.EOF, "connection closed"},
 		{io.ErrUnexpectedEOF, "connection closed"},
@@ -281,6 +281,7 @@ type namedError struct {
 func (e namedError) Unwrap() error { return e.error }
 
 const (
+	timedOut         = "timeout"
 	noPermission     = "no permission: "
 	notAuthenticated = "not authenticated: "
 	refused          = "refused: "
@@ -296,7 +297,7 @@ var advices = []struct{ cause, advice string }{
 	{"too few replicas", "check that as many replicas as WaitReplicas are connected to the primary"},
 	{"connection refused", "check that Redis runs, and the client's Addr"},
 	{"connection closed", "check the client's Addr, and whether the server expects TLS"},
-	{"timeout", "check the client's Addr, the network and StoreTimeout: nothing answers in time"},
+	{timedOut, "check the client's Addr, the network and StoreTimeout: nothing answers in time"},
 	{"network: ", "check the network and the client's Addr"},
 	{noPermission, "grant the user the commands and the keys that SECURITY.md lists"},
 	{notAuthenticated, "check the user name and the password of the client"},

@@ -64,7 +64,8 @@ func isProgram(code string) bool { return strings.HasPrefix(code, "package main\
 func walkExamples(t *testing.T, fn func(path, text string)) {
 	t.Helper()
 	walkFiles(t, ".go", func(path, text string) {
-		if strings.HasSuffix(path, "example_test.go") || strings.HasPrefix(path, "examples"+string(filepath.Separator)) {
+		isTest := strings.HasPrefix(filepath.Base(path), "example_") || strings.HasSuffix(path, "_example_test.go")
+		if isTest || strings.HasPrefix(path, "examples"+string(filepath.Separator)) {
 			fn(path, text)
 		}
 	})
@@ -412,6 +413,9 @@ func TestReadmeConfigurationTable(t *testing.T) {
 			if names[i] == "MaxRecordSize" {
 				want = fmt.Sprintf("%d KiB", v.Int()/1024)
 			}
+			if v.Type() == reflect.TypeFor[echosession.WhenFull]() {
+				want = v.Interface().(echosession.WhenFull).String()
+			}
 		case reflect.Int64:
 			want = time.Duration(v.Int()).String()
 			want = regexp.MustCompile(`([hm])0[ms].*$|^0s$`).ReplaceAllStringFunc(want, func(s string) string { return s[:1] })
@@ -461,7 +465,10 @@ func TestReadmeErrorsTable(t *testing.T) {
 		"ErrAmbiguousToken":   echosession.ErrAmbiguousToken,
 		"ErrInvalidToken":     echosession.ErrInvalidToken,
 		"ErrSessionGone":      echosession.ErrSessionGone,
+		"ErrRenewed":          echosession.ErrRenewed,
 		"ErrCorrupt":          echosession.ErrCorrupt,
+		"ErrNotAuthenticated": echosession.ErrNotAuthenticated,
+		"ErrTooManySessions":  echosession.ErrTooManySessions,
 		"ErrCrossOrigin":      echosession.ErrCrossOrigin,
 		"ErrNoSession":        echosession.ErrNoSession,
 		"ErrNotFresh":         echosession.ErrNotFresh,

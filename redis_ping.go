@@ -20,19 +20,8 @@ func (r *redisStore) Ping(ctx context.Context) error {
 		ref.Subject = ref.ID
 	}
 	key := r.key(ref)
-	for _, args := range [][]any{
-		{"get", key},
-		{"getex", key, "px", 1000},
-		{"set", key, "", "px", 1000, "xx"},
-	} {
-		_, err := r.attempt(ctx, reading, func() error {
-			err := r.process(ctx, redis.NewCmd(ctx, args...))
-			if errors.Is(err, redis.Nil) {
-				return nil
-			}
-			return err
-		})
-		if err != nil {
+	for _, args := range [][]any{{"get", key}, {"getex", key, "px", 1000}, {"set", key, "", "px", 1000, "xx"}} {
+		if err := r.try(ctx, args...); err != nil {
 			return pingFailed(err)
 		}
 	}
@@ -55,6 +44,18 @@ func (r *redisStore) Ping(ctx context.Context) error {
 		err = failedInScript(failures)
 	}
 	return pingFailed(err)
+}
+
+// try runs a command for the sake of its error.
+func (r *redisStore) try(ctx context.Context, args ...any) error {
+	_, err := r.attempt(ctx, reading, func() error {
+		err := r.process(ctx, once{redis.NewCmd(ctx, args...)}) // go-redis, when it tries again, forgets the cause
+		if errors.Is(err, redis.Nil) {
+			return nil
+		}
+		return err
+	})
+	return err
 }
 
 // failedInScript makes an error of the reply of ping.lua.
