@@ -72,6 +72,11 @@ func (s *site) logins(e *echo.Echo, does func(func(context.Context, *session) er
 		}
 		return c.String(http.StatusOK, token)
 	})
+	e.GET("/frame", func(c echo.Context) error {
+		return c.HTML(http.StatusOK, `<!doctype html><title>a frame</title><script>
+			onmessage = m => fetch(m.data.path, {method: m.data.method}).then(r => r.text()).then(text => parent.postMessage(text, "*"));
+		</script>`)
+	})
 	s.lateRoutes(e, add)
 }
 
@@ -108,6 +113,18 @@ func (s *site) lateRoutes(e *echo.Echo, add func(context.Context, *session) erro
 			return c.NoContent(http.StatusOK)
 		})
 	}
+}
+
+// inFrame is a script that lets a frame of the site, in a page of another one, send a
+// request, and waits for the answer's text.
+func (s *site) inFrame(method, path string) string {
+	return fmt.Sprintf(`new Promise(done => {
+		const frame = document.createElement("iframe");
+		onmessage = m => done(m.data);
+		frame.onload = () => frame.contentWindow.postMessage({method: %q, path: %q}, "*");
+		frame.src = %q;
+		document.body.append(frame);
+	})`, method, path, s.url(victim, "/frame"))
 }
 
 // count is how much is in the cart that the page shows.
@@ -356,13 +373,10 @@ func TestTokenOnly(t *testing.T) {
 			b.visit(victim, "/")
 			b.own("/signin")
 			login := b.jar()
-			for _, from := range []string{evil, sibling, trusted} {
+			for _, from := range []string{evil, sibling} {
 				for how, send := range ways {
 					if !slices.Contains([]string{"form", "fetch", "fetch with CORS", "sandboxed frame"}, how) {
 						continue // they do not POST
-					}
-					if from == trusted && mode != "" {
-						continue
 					}
 					before := len(s.records(t))
 					b.visit(from, "/")
@@ -384,6 +398,68 @@ func TestTokenOnly(t *testing.T) {
 			if !strings.Contains(got, ">app<") || b.jar() != login {
 				t.Errorf("with the token a page gets %s, and the cookies are\n%s", got, b.jar())
 			}
+
+			// With the cookie, the page of a trusted origin has a session: it ends as ever.
+			before := len(s.records(t))
+			b.visit(trusted, "/")
+			b.eval(fetch("POST", s.url(victim, "/token"), nil, "no-cors"))
+			if n := len(s.records(t)); n != before || b.jar() != login {
+				t.Errorf("from a trusted origin: there were %d sessions and are %d, and the cookies are\n%s", before, n, b.jar())
+			}
+			if b.visit(victim, "/"); b.name() == "ada" {
+				t.Error("the session of the cookie lives on")
+			}
 		})
 	}
+}
+
+// TestPartitioned: in a frame, a partitioned cookie belongs to the site around it. The
+// same frame in another site, and the site itself, know nothing of it.
+func TestPartitioned(t *testing.T) {
+	browser := newBrowser(t)
+	const other = "other.example"
+	s := newSite(t, echosession.Cookie{SameSite: http.SameSiteNoneMode, Partitioned: true})
+	b := newTab(t, browser, s)
+	knows := func(host string) bool {
+		if b.visit(host, "/"); host == victim {
+			return b.name() == "ada"
+		}
+		return strings.Contains(b.eval(s.inFrame("GET", "/")), ">ada<")
+	}
+	b.visit(evil, "/")
+	if got := b.eval(s.inFrame("POST", "/signin")); !strings.Contains(got, ">ada<") {
+		t.Fatalf("the login in the frame: %s", got)
+	}
+	key := b.session().PartitionKey
+	if key == nil || key.TopLevelSite != "https://"+evil || !key.HasCrossSiteAncestor {
+		t.Errorf("the partition is %+v", key)
+	}
+	if !knows(evil) {
+		t.Error("the frame has lost its session")
+	}
+	for _, host := range []string{other, victim} {
+		if knows(host) {
+			t.Errorf("the login is known in %s", host)
+		}
+	}
+	b.visit(evil, "/")
+	if got := b.eval(s.inFrame("POST", "/rotate")); !strings.Contains(got, ">ada<") || len(b.cookies()) != 1 {
+		t.Errorf("rotated in the frame: %s, and the cookies are\n%s", got, b.jar())
+	}
+	if b.eval(s.inFrame("POST", "/logout")); b.jar() != "" {
+		t.Errorf("after a logout in the frame the cookies are\n%s", b.jar())
+	}
+
+	t.Run("without Partitioned", func(t *testing.T) {
+		s := newSite(t, echosession.Cookie{SameSite: http.SameSiteNoneMode})
+		b := newTab(t, browser, s)
+		b.visit(evil, "/")
+		b.eval(s.inFrame("POST", "/signin"))
+		// A browser that refuses cookies of third parties, as this one does, stores none.
+		for _, c := range b.cookies() {
+			if c.PartitionKey != nil {
+				t.Errorf("%+v", c)
+			}
+		}
+	})
 }
