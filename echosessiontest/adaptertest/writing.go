@@ -174,7 +174,7 @@ func (s suite[C, M]) testLateUse(t *testing.T) {
 	}
 	useOther := func(w http.ResponseWriter, r *http.Request, _ *echosession.Session[User]) error {
 		other := <-left
-		_, created := other.Create(r.Context(), User{"eve"})
+		_, created := other.Create(r.Context(), User{Name: "eve"})
 		_, rotated := other.Rotate(r.Context())
 		destroyed := other.Destroy(r.Context())
 		left <- other
@@ -185,7 +185,7 @@ func (s suite[C, M]) testLateUse(t *testing.T) {
 	site.check(s.serveUsers(site, useOther), exchange{"within another request", "POST /x\nAuthorization: Bearer {bob}",
 		ok("ada; " + requestOver + "; " + requestOver + "; " + requestOver)})
 	sess := <-left
-	if _, err := sess.Create(t.Context(), User{"eve"}); !errors.Is(err, echosession.ErrRequestOver) {
+	if _, err := sess.Create(t.Context(), User{Name: "eve"}); !errors.Is(err, echosession.ErrRequestOver) {
 		t.Errorf("Create outside of a request: %v", err)
 	}
 	err := sess.Update(t.Context(), func(u *User) error { u.Name = "Ada"; return nil })
