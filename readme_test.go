@@ -64,7 +64,8 @@ func isProgram(code string) bool { return strings.HasPrefix(code, "package main\
 func walkExamples(t *testing.T, fn func(path, text string)) {
 	t.Helper()
 	walkFiles(t, ".go", func(path, text string) {
-		if strings.HasSuffix(path, "example_test.go") || strings.HasPrefix(path, "examples"+string(filepath.Separator)) {
+		isTest := strings.HasPrefix(filepath.Base(path), "example_") || strings.HasSuffix(path, "_example_test.go")
+		if isTest || strings.HasPrefix(path, "examples"+string(filepath.Separator)) {
 			fn(path, text)
 		}
 	})
@@ -212,6 +213,7 @@ func TestExamplesNameThings(t *testing.T) {
 		"sessions.List":              {"list"},
 		"sess.Create":                {"token"},
 		"sess.Rotate":                {"token"},
+		"sess.Renew":                 {"token"},
 		"echo.New":                   {"e"},
 		"echosession.NewMemoryStore": {"store"},
 	}
