@@ -51,7 +51,7 @@ const (
 	maxCreates = 3
 
 	// maxConflicts bounds the attempts of a write that meets other writers.
-	maxConflicts = 64
+	maxConflicts = 256
 
 	// maxRotations bounds the chain of rotated sessions that is followed.
 	maxRotations = 32

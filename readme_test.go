@@ -414,6 +414,9 @@ func TestReadmeConfigurationTable(t *testing.T) {
 			if names[i] == "MaxRecordSize" {
 				want = fmt.Sprintf("%d KiB", v.Int()/1024)
 			}
+			if v.Type() == reflect.TypeFor[echosession.WhenFull]() {
+				want = v.Interface().(echosession.WhenFull).String()
+			}
 		case reflect.Int64:
 			want = time.Duration(v.Int()).String()
 			want = regexp.MustCompile(`([hm])0[ms].*$|^0s$`).ReplaceAllStringFunc(want, func(s string) string { return s[:1] })
@@ -463,7 +466,10 @@ func TestReadmeErrorsTable(t *testing.T) {
 		"ErrAmbiguousToken":   echosession.ErrAmbiguousToken,
 		"ErrInvalidToken":     echosession.ErrInvalidToken,
 		"ErrSessionGone":      echosession.ErrSessionGone,
+		"ErrRenewed":          echosession.ErrRenewed,
 		"ErrCorrupt":          echosession.ErrCorrupt,
+		"ErrNotAuthenticated": echosession.ErrNotAuthenticated,
+		"ErrTooManySessions":  echosession.ErrTooManySessions,
 		"ErrCrossOrigin":      echosession.ErrCrossOrigin,
 		"ErrNoSession":        echosession.ErrNoSession,
 		"ErrNotFresh":         echosession.ErrNotFresh,

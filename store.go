@@ -52,6 +52,14 @@ const (
 	RefuseNew
 )
 
+// String returns the name of the constant.
+func (w WhenFull) String() string {
+	if w == RefuseNew {
+		return "RefuseNew"
+	}
+	return "EvictOldest"
+}
+
 // A Store keeps records. It knows refs, bytes and lifetimes: never the user's
 // type, Echo, cookies or tokens. [NewMemoryStore] and [NewRedisStore] return the
 // two stores of this package; package storetest is the conformance suite for any

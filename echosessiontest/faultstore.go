@@ -9,8 +9,8 @@ import (
 	"github.com/echosession/echosession"
 )
 
-// A FaultStore passes calls on to another store, or fails them. Make one with
-// [NewFaultStore]. It is safe for concurrent use.
+// A FaultStore passes calls on to another store, or fails them when the test says so:
+// for the test of an outage. [Harness.Store] is one. It is safe for concurrent use.
 type FaultStore struct {
 	store echosession.Store
 
@@ -21,7 +21,8 @@ type FaultStore struct {
 
 const forever = -1
 
-// NewFaultStore returns a store that passes every call on to store.
+// NewFaultStore returns a store that passes every call on to store: for tests without
+// a [Harness], for example with a store of your own.
 func NewFaultStore(store echosession.Store) *FaultStore {
 	return &FaultStore{store: store}
 }

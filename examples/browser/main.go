@@ -28,26 +28,23 @@ type session = echosession.Session[Visitor]
 func main() {
 	secret := make([]byte, 32)
 	rand.Read(secret)
-	e, err := newSite(echosession.NewMemoryStore(), secret)
+	e, err := newSite(echosession.Config{Store: echosession.NewMemoryStore(), Secret: secret})
 	if err != nil {
 		log.Fatal(err)
 	}
 	log.Fatal(e.Start("127.0.0.1:8080"))
 }
 
-func newSite(store echosession.Store, secret []byte) (*echo.Echo, error) {
-	sessions, err := echosession.New[Visitor](echosession.Config{
-		Store:  store,
-		Secret: secret,
-		// This is for development: the site speaks plain HTTP. In production, leave
-		// Insecure out.
-		Cookie:      &echosession.Cookie{Insecure: true},
-		TokenLookup: "cookie",
-		// List only other origins whose pages send requests with the cookie. With
-		// SameSite=Lax they are those of the same site. The site's own origin is
-		// always trusted.
-		TrustedOrigins: []string{"https://app.example.com"},
-	})
+func newSite(cfg echosession.Config) (*echo.Echo, error) {
+	// This is for development: the site speaks plain HTTP. In production, leave
+	// Insecure out.
+	cfg.Cookie = &echosession.Cookie{Insecure: true}
+	cfg.TokenLookup = "cookie"
+	// List only other origins whose pages send requests with the cookie. With
+	// SameSite=Lax they are those of the same site. The site's own origin is
+	// always trusted.
+	cfg.TrustedOrigins = []string{"https://app.example.com"}
+	sessions, err := echosession.New[Visitor](cfg)
 	if err != nil {
 		return nil, err
 	}
