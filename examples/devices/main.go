@@ -18,6 +18,13 @@ import (
 type Login struct{ Admin bool }
 type session = echosession.Session[Login]
 
+// device is what a user sees of a session.
+type device struct {
+	ID, Device               string
+	Created, LogIn, LastUsed time.Time
+	Current                  bool
+}
+
 func main() {
 	secret := make([]byte, 32)
 	rand.Read(secret)
@@ -58,11 +65,6 @@ func newService(cfg echosession.Config) (*echo.Echo, error) {
 	// answer every unknown path of the service, with 401 instead of 404.
 	private := sessions.Require()
 	e.GET("/devices", sessions.With(func(c echo.Context, sess *session) error {
-		type device struct {
-			ID, Device               string
-			Created, LogIn, LastUsed time.Time
-			Current                  bool
-		}
 		devices := []device{}
 		list, err := sessions.List(c.Request().Context(), sess.Subject())
 		if err != nil {
