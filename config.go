@@ -143,7 +143,7 @@ func (c *compiler) useStore() {
 	case cfg.Client == nil:
 		c.bad("Client", "set Client to a go-redis client, or Store to NewMemoryStore()")
 	default:
-		store, err := NewRedisStore(cfg.Client, RedisOptions{Keyspace: cfg.Keyspace, WaitReplicas: cfg.WaitReplicas})
+		store, err := NewRedisStore(cfg.Client, RedisOptions{Keyspace: cfg.Keyspace, WaitReplicas: cfg.WaitReplicas, SubjectIndex: cfg.SubjectIndex})
 		c.engine.store = store
 		c.errs = append(c.errs, err)
 	}

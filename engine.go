@@ -58,7 +58,7 @@ const (
 )
 
 // errForeignRecord is a store's answer that belongs to another question.
-var errForeignRecord = namedError{errors.New("the store answered with another session's record"), "reply of another command"}
+var errForeignRecord = namedError{error: errors.New("the store answered with another session's record"), name: "reply of another command"}
 
 var errTooManyRotations = errors.New("too many rotations in a row")
 

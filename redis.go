@@ -46,6 +46,10 @@ type RedisOptions struct {
 
 	// WaitReplicas is [Config.WaitReplicas]. Default 0.
 	WaitReplicas int
+
+	// SubjectIndex makes Ping try the commands of the index too. The refs say themselves
+	// whether they are indexed.
+	SubjectIndex bool
 }
 
 // NewRedisStore returns the [Store] that a [Manager] makes from [Config.Client].
@@ -67,7 +71,7 @@ func NewRedisStore(client RedisClient, opts RedisOptions) (Store, error) {
 	if _, rest, ok := strings.Cut(opts.Keyspace, "{"); ok && strings.HasPrefix(rest, "}") {
 		return nil, &ConfigError{"Keyspace", "with {} it scatters the sessions of a subject over the slots of a Cluster; put a name between the braces or drop them"}
 	}
-	r := &redisStore{client: client, keyspace: opts.Keyspace, waitReplicas: opts.WaitReplicas, bounds: defaultBounds}
+	r := &redisStore{client: client, keyspace: opts.Keyspace, waitReplicas: opts.WaitReplicas, subjectIndex: opts.SubjectIndex, bounds: defaultBounds}
 	if v := reflect.ValueOf(client); !v.IsValid() || v.Kind() == reflect.Pointer && v.IsNil() {
 		return nil, &ConfigError{"Client", "it is nil; hand in one from redis.NewClient"}
 	}
@@ -134,6 +138,7 @@ type redisStore struct {
 	tags       atomic.Uint64
 
 	waitReplicas int
+	subjectIndex bool
 	bounds       scriptBounds
 }
 
@@ -192,15 +197,20 @@ func (r *redisStore) Load(ctx context.Context, ref Ref, ttl time.Duration) (valu
 	return r.follow(ctx, ref, value)
 }
 
-// get reads a key. A client may be built to read from replicas or from a
-// client-side cache: just after a write of this process get goes past both.
 func (r *redisStore) get(ctx context.Context, key string) ([]byte, error) {
+	return r.read(ctx, r.getter(key), key)
+}
+
+// getter returns the command that reads a key. A client may be built to read from
+// replicas or from a client-side cache: just after a write of this process the command
+// goes past both.
+func (r *redisStore) getter(key string) string {
 	if r.recent.has(key) {
 		// GETEX without options changes nothing. But it is never answered from a
 		// cache, and always runs on the primary.
-		return r.read(ctx, "getex", key)
+		return "getex"
 	}
-	return r.read(ctx, "get", key)
+	return "get"
 }
 
 // read runs a command that replies with the value of a key.

@@ -153,8 +153,8 @@ func (f *fakeRedis) run(args []string) (any, error) {
 			return nil, fakeReply("ERR syntax error")
 		}
 		return s, nil
-	case "set": // SET key value PX ms NX
-		if _, taken := f.get(args[1]); taken {
+	case "set": // SET key value PX ms NX or XX
+		if _, taken := f.get(args[1]); taken == (args[5] == "nx") {
 			return nil, nil
 		}
 		f.set(args[1], args[2], args[4])
@@ -415,6 +415,8 @@ func (f *fakeRedis) script(source string, args []string) (any, error) {
 	switch name {
 	case "list":
 		return append([]any{tag}, c.list()...), nil
+	case "ping":
+		return []any{tag}, nil
 	case "count":
 		return append([]any{tag}, c.count()...), nil
 	}

@@ -79,7 +79,7 @@ func (p *pendingRenewal) prepare(ctx context.Context, from Ref, limit Limit) err
 		if errors.Is(err, ErrIndeterminate) {
 			_, _ = p.withdraw(ctx)
 			// from is unchanged, whether the pending value is stored or not.
-			return unavailable(namedError{errors.New("the new session could not be prepared"), causeOf(err)})
+			return unavailable(namedError{error: errors.New("the new session could not be prepared"), name: causeOf(err)})
 		}
 		if err != nil {
 			return err
@@ -127,7 +127,7 @@ func (p *pendingRenewal) giveUp(ctx context.Context, refused error) error {
 	case !errors.Is(refused, ErrConflict):
 		return refused
 	case err != nil:
-		return unavailable(namedError{errors.New("the pending session could not be withdrawn"), causeOf(err)})
+		return unavailable(namedError{error: errors.New("the pending session could not be withdrawn"), name: causeOf(err)})
 	case !there:
 		return ErrNotFound
 	}

@@ -94,7 +94,7 @@ func (r *redisStore) fetch(ctx context.Context, keys []string) ([]Entry, error) 
 	)
 	for _, key := range keys {
 		if r.isSessionKey(key) {
-			p := pending{redis.NewStringCmd(ctx, "get", key), redis.NewIntCmd(ctx, "pttl", key)}
+			p := pending{redis.NewStringCmd(ctx, r.getter(key), key), redis.NewIntCmd(ctx, "pttl", key)}
 			batch = append(batch, p)
 			cmds = append(cmds, p.value, p.ttl)
 		}

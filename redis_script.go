@@ -53,6 +53,8 @@ var (
 	completeSource string
 	//go:embed lua/withdraw.lua
 	withdrawSource string
+	//go:embed lua/ping.lua
+	pingSource string
 
 	loadScript     = newScript(loadSource, reading)
 	pointerScript  = newScript(pointerSource, reading)
@@ -68,6 +70,7 @@ var (
 	prepareScript  = newScript(prepareSource, changing)
 	completeScript = newScript(completeSource, changing)
 	withdrawScript = newScript(withdrawSource, changing)
+	pingScript     = newScript(pingSource, reading)
 )
 
 // eval runs the script once, and returns its reply without the tag.

@@ -36,6 +36,14 @@ func TestRedisStoreConforms(t *testing.T) {
 			return newRedisStore(t, newFakeRedis(t), newKeyspace())
 		})
 	})
+	t.Run("fake with a clock", func(t *testing.T) {
+		t.Parallel()
+		storetest.RunWithClock(t, func(t *testing.T) (echosession.Store, func(time.Duration)) {
+			clock, fake := newClock(), newFakeRedis(t)
+			fake.now = clock.Now
+			return newRedisStore(t, fake, newKeyspace()), clock.Advance
+		})
+	})
 	t.Run("redis behind a slow cache", func(t *testing.T) {
 		t.Parallel()
 		server := redistest.Shared(t)

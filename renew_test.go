@@ -542,7 +542,9 @@ func TestRenewAtTheLimit(t *testing.T) {
 // requests meet.
 func TestNoGuestsCookieOverTheLogins(t *testing.T) {
 	makers := map[string]func(context.Context, *echosession.Session[User]) error{
-		"UpdateOrCreate": func(ctx context.Context, sess *echosession.Session[User]) error { return sess.UpdateOrCreate(ctx, count) },
+		"UpdateOrCreate": func(ctx context.Context, sess *echosession.Session[User]) error {
+			return sess.UpdateOrCreate(ctx, count)
+		},
 		"Create where there is none": func(ctx context.Context, sess *echosession.Session[User]) error {
 			if sess.Exists() {
 				if err := sess.Update(ctx, count); err == nil || !errors.Is(err, echosession.ErrRenewed) {

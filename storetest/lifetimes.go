@@ -3,6 +3,8 @@ package storetest
 import (
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/echosession/echosession"
 )
 
@@ -27,6 +29,10 @@ var restarts = []struct {
 		to, next := t.ref(), record()
 		return to, next, t.store.Rotate(t.Context(), ref, to, rec, next, ttl, long)
 	}},
+	{"Renew", func(t *trial, ref echosession.Ref, rec []byte, ttl time.Duration) (echosession.Ref, []byte, error) {
+		to, next := t.ref(), record()
+		return to, next, t.store.Renew(t.Context(), ref, to, rec, next, ttl, echosession.Limit{})
+	}},
 }
 
 var lifetimeCases = []testCase{
@@ -45,7 +51,7 @@ var lifetimeCases = []testCase{
 	},
 	{
 		name:       "use restarts a lifetime",
-		rule:       "Load with a lifetime, Touch, Replace and Rotate restart the lifetime of the record with the one given, whether that is longer or shorter.",
+		rule:       "Load with a lifetime, Touch, Replace, Rotate and Renew restart the lifetime of the record with the one given, whether that is longer or shorter.",
 		anySubject: true,
 		run: func(t *trial) {
 			for _, use := range restarts {
@@ -77,6 +83,10 @@ var lifetimeCases = []testCase{
 				to := t.ref()
 				t.wantRefused("Rotate", t.store.Rotate(t.Context(), ref, to, rec, record(), ttl, long))
 				t.absent(to)
+				for _, to := range []echosession.Ref{to, t.refOf(uuid.NewString()), t.refOf("")} {
+					t.wantRefused("Renew", t.store.Renew(t.Context(), ref, to, rec, record(), ttl, echosession.Limit{}))
+					t.absent(to)
+				}
 				if ttl != 0 {
 					_, err := t.store.Load(t.Context(), ref, ttl)
 					t.wantRefused("Load", err)

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/echosession/echosession"
 )
 
@@ -37,7 +39,7 @@ var scanCases = []testCase{
 	},
 	{
 		name: "scan visits nothing but records",
-		rule: "Scan visits no record that was deleted, has expired or was rotated away, and no entry of the store's own.",
+		rule: "Scan visits no record that was deleted, has expired, was rotated away or renewed, and no entry of the store's own.",
 		run: func(t *trial) {
 			gone := make(map[string]bool)
 			live := make(map[string]bool)
@@ -53,6 +55,16 @@ var scanCases = []testCase{
 				to, next := t.refOf(subject), record()
 				t.wantErr("Rotate", t.store.Rotate(t.Context(), ref, to, rec, next, long, long), nil)
 				gone[string(rec)], live[string(next)] = true, true
+				ref = t.refOf(subject)
+
+				for _, subject := range []string{subject, uuid.NewString()} {
+					rec := record()
+					t.createAs(ref, rec, long, echosession.Limit{})
+					to, next := t.refOf(subject), record()
+					t.wantErr("Renew", t.store.Renew(t.Context(), ref, to, rec, next, long, echosession.Limit{}), nil)
+					gone[string(rec)], live[string(next)] = true, true
+					ref = t.refOf(ref.Subject)
+				}
 
 				// Nothing asks for it when it has expired, only for a later one.
 				rec = record()
@@ -75,7 +87,7 @@ var scanCases = []testCase{
 				delete(live, string(entry.Record))
 			}
 			if len(live) > 0 {
-				t.Errorf("Scan did not visit %d of 2 successors", len(live))
+				t.Errorf("Scan did not visit %d of 6 successors", len(live))
 			}
 		},
 	},

@@ -1284,6 +1284,445 @@ var faults = []struct {
 			}
 		},
 	},
+	{
+		fault:  "renew keeps a short lifetime",
+		breaks: "renew moves a session",
+		install: func(f *faulty) {
+			f.renew = func(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl time.Duration, limit echosession.Limit) error {
+				return f.sound.Renew(ctx, from, to, old, record, min(ttl, time.Minute), limit)
+			}
+		},
+	},
+	{
+		fault:  "renew leaves the old session in its subject",
+		breaks: "renew moves a session",
+		install: func(f *faulty) {
+			var left []echosession.Entry
+			f.renew = func(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl time.Duration, limit echosession.Limit) error {
+				left = append(left, echosession.Entry{Record: bytes.Clone(old), TTL: ttl})
+				return f.sound.Renew(ctx, from, to, old, record, ttl, limit)
+			}
+			f.list = func(ctx context.Context, subject string) ([]echosession.Entry, error) {
+				list, err := f.sound.List(ctx, subject)
+				return append(list, left...), err
+			}
+		},
+	},
+	{
+		fault:  "renew into another subject forgets the index",
+		breaks: "renew moves a session",
+		install: func(f *faulty) {
+			f.count = func(ctx context.Context, subject string) (int, error) {
+				return len(f.known(subject)), nil
+			}
+			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) error {
+				f.remember(ref)
+				return f.sound.Create(ctx, ref, record, ttl, limit)
+			}
+		},
+	},
+	{
+		fault:  "a renewed ref is taken for none",
+		breaks: "a renewed ref says so",
+		install: func(f *faulty) {
+			f.load = func(ctx context.Context, ref echosession.Ref, ttl time.Duration) ([]byte, error) {
+				record, err := f.sound.Load(ctx, ref, ttl)
+				if errors.Is(err, echosession.ErrRenewed) {
+					err = echosession.ErrNotFound
+				}
+				return record, err
+			}
+		},
+	},
+	{
+		fault:  "renew leads on as rotate does",
+		breaks: "a renewed ref says so",
+		install: func(f *faulty) {
+			f.renew = func(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl time.Duration, limit echosession.Limit) error {
+				if from.Subject == to.Subject {
+					return f.sound.Rotate(ctx, from, to, old, record, ttl, ttl)
+				}
+				return f.sound.Renew(ctx, from, to, old, record, ttl, limit)
+			}
+		},
+	},
+	{
+		fault:  "delete of a renewed ref succeeds",
+		breaks: "a renewed ref says so",
+		install: func(f *faulty) {
+			f.delete = func(ctx context.Context, ref echosession.Ref) error {
+				err := f.sound.Delete(ctx, ref)
+				if errors.Is(err, echosession.ErrRenewed) {
+					return nil
+				}
+				return err
+			}
+		},
+	},
+	{
+		fault:  "delete of a renewed ref ends the login",
+		breaks: "a renewed ref says so",
+		install: func(f *faulty) {
+			renewed := renewedRefs(f)
+			f.delete = func(ctx context.Context, ref echosession.Ref) error {
+				if to, ok := renewed[ref]; ok {
+					f.sound.Delete(ctx, to)
+				}
+				return f.sound.Delete(ctx, ref)
+			}
+		},
+	},
+	{
+		fault:  "the mark of a renewal stays",
+		breaks: "a renewed ref is forgotten",
+		install: func(f *faulty) {
+			renewed := renewedRefs(f)
+			f.load = func(ctx context.Context, ref echosession.Ref, ttl time.Duration) ([]byte, error) {
+				if _, ok := renewed[ref]; ok {
+					return nil, echosession.ErrRenewed
+				}
+				return f.sound.Load(ctx, ref, ttl)
+			}
+		},
+	},
+	{
+		fault:  "a use prolongs the mark of a renewal",
+		breaks: "a renewed ref is forgotten",
+		install: func(f *faulty) {
+			ends := make(map[echosession.Ref]time.Time)
+			f.load = func(ctx context.Context, ref echosession.Ref, ttl time.Duration) ([]byte, error) {
+				record, err := f.sound.Load(ctx, ref, ttl)
+				if errors.Is(err, echosession.ErrRenewed) && ttl > 0 {
+					ends[ref] = f.now().Add(ttl)
+				}
+				if f.now().Before(ends[ref]) {
+					err = echosession.ErrRenewed
+				}
+				return record, err
+			}
+		},
+	},
+	{
+		fault:  "renew does not compare",
+		breaks: "renew compares",
+		install: func(f *faulty) {
+			f.renew = func(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl time.Duration, limit echosession.Limit) error {
+				current, err := f.sound.Load(ctx, from, 0)
+				if err != nil {
+					return f.sound.Renew(ctx, from, to, old, record, ttl, limit)
+				}
+				return f.sound.Renew(ctx, from, to, current, record, ttl, limit)
+			}
+		},
+	},
+	{
+		fault:  "a refused renew leaves its new session",
+		breaks: "renew compares",
+		install: func(f *faulty) {
+			f.renew = func(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl time.Duration, limit echosession.Limit) error {
+				err := f.sound.Renew(ctx, from, to, old, record, ttl, limit)
+				if errors.Is(err, echosession.ErrConflict) && from.Subject != to.Subject {
+					f.sound.Create(ctx, to, record, ttl, limit)
+				}
+				return err
+			}
+		},
+	},
+	{
+		fault:  "renew creates where there is none",
+		breaks: "renew of none",
+		install: func(f *faulty) {
+			f.renew = func(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl time.Duration, limit echosession.Limit) error {
+				err := f.sound.Renew(ctx, from, to, old, record, ttl, limit)
+				if errors.Is(err, echosession.ErrNotFound) {
+					f.sound.Create(ctx, to, record, ttl, limit)
+				}
+				return err
+			}
+		},
+	},
+	{
+		fault:  "renew overwrites",
+		breaks: "renew leaves a taken ref",
+		install: func(f *faulty) {
+			f.renew = func(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl time.Duration, limit echosession.Limit) error {
+				f.sound.Delete(ctx, to)
+				return f.sound.Renew(ctx, from, to, old, record, ttl, limit)
+			}
+		},
+	},
+	{
+		fault:  "a pointer leads into the login",
+		breaks: "no pointer leads into a login",
+		install: func(f *faulty) {
+			renewed := renewedRefs(f)
+			f.load = func(ctx context.Context, ref echosession.Ref, ttl time.Duration) ([]byte, error) {
+				record, err := f.sound.Load(ctx, ref, ttl)
+				var rotated *echosession.RotatedError
+				if errors.As(err, &rotated) {
+					last := echosession.Ref{ID: rotated.To, Subject: ref.Subject}
+					if to, ok := renewed[last]; ok && to.Subject == ref.Subject {
+						err = &echosession.RotatedError{To: to.ID}
+					}
+				}
+				return record, err
+			}
+		},
+	},
+	{
+		fault:  "delete through a pointer removes the pointer of a renewed session",
+		breaks: "no pointer leads into a login",
+		install: func(f *faulty) {
+			gone := make(map[echosession.Ref]bool)
+			f.delete = func(ctx context.Context, ref echosession.Ref) error {
+				_, err := f.sound.Load(ctx, ref, 0)
+				gone[ref] = isRotated(err)
+				return f.sound.Delete(ctx, ref)
+			}
+			f.load = func(ctx context.Context, ref echosession.Ref, ttl time.Duration) ([]byte, error) {
+				if gone[ref] {
+					return nil, echosession.ErrNotFound
+				}
+				return f.sound.Load(ctx, ref, ttl)
+			}
+		},
+	},
+	{
+		fault:  "an exception follows a renewal",
+		breaks: "an exception does not follow a renewal",
+		install: func(f *faulty) {
+			renewed := renewedRefs(f)
+			f.deleteSubject = func(ctx context.Context, subject string, except []string) (int, error) {
+				for _, id := range except {
+					except = append(except, renewed[echosession.Ref{ID: id, Subject: subject}].ID)
+				}
+				return f.sound.DeleteSubject(ctx, subject, except)
+			}
+		},
+	},
+	{
+		fault:  "a renewed session is the newest",
+		breaks: "a renewed session has its place",
+		install: func(f *faulty) {
+			f.renew = func(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl time.Duration, limit echosession.Limit) error {
+				between := echosession.Ref{ID: to.ID + " on its way"}
+				if err := f.sound.Renew(ctx, from, between, old, record, ttl, limit); err != nil {
+					return err
+				}
+				return f.sound.Renew(ctx, between, to, record, record, ttl, limit)
+			}
+		},
+	},
+	{
+		fault:  "a renewal knows no limit",
+		breaks: "a limit holds for renewals",
+		install: func(f *faulty) {
+			f.renew = func(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl time.Duration, limit echosession.Limit) error {
+				return f.sound.Renew(ctx, from, to, old, record, ttl, echosession.Limit{})
+			}
+		},
+	},
+	{
+		fault:  "a renewal in the same subject counts as one more",
+		breaks: "a limit holds for renewals",
+		install: func(f *faulty) {
+			f.renew = func(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl time.Duration, limit echosession.Limit) error {
+				if list, _ := f.sound.List(ctx, to.Subject); limit.WhenFull == echosession.RefuseNew && len(list) >= limit.Sessions {
+					return echosession.ErrTooManySessions
+				}
+				return f.sound.Renew(ctx, from, to, old, record, ttl, limit)
+			}
+		},
+	},
+	{
+		fault:  "a full subject makes room",
+		breaks: "a full subject refuses sessions",
+		install: func(f *faulty) {
+			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) error {
+				limit.WhenFull = echosession.EvictOldest
+				return f.sound.Create(ctx, ref, record, ttl, limit)
+			}
+		},
+	},
+	{
+		fault:  "a refused renewal ends the session",
+		breaks: "a full subject refuses sessions",
+		install: func(f *faulty) {
+			f.renew = func(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl time.Duration, limit echosession.Limit) error {
+				err := f.sound.Renew(ctx, from, to, old, record, ttl, limit)
+				if errors.Is(err, echosession.ErrTooManySessions) {
+					f.sound.Delete(ctx, from)
+				}
+				return err
+			}
+		},
+	},
+	{
+		fault:  "what was created takes a place for ever",
+		breaks: "no limit is reached early",
+		install: func(f *faulty) {
+			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) error {
+				if limit.WhenFull == echosession.RefuseNew && len(f.known(ref.Subject)) >= limit.Sessions {
+					return echosession.ErrTooManySessions
+				}
+				f.remember(ref)
+				return f.sound.Create(ctx, ref, record, ttl, limit)
+			}
+		},
+	},
+	{
+		fault:  "check tells no lifetimes",
+		breaks: "check tells the lifetime",
+		install: func(f *faulty) {
+			f.check = func(ctx context.Context, ref echosession.Ref) (time.Duration, error) {
+				_, err := f.sound.Check(ctx, ref)
+				return 0, err
+			}
+		},
+	},
+	{
+		fault:  "check does not know what was rotated",
+		breaks: "check tells the lifetime",
+		install: func(f *faulty) {
+			f.check = func(ctx context.Context, ref echosession.Ref) (time.Duration, error) {
+				left, err := f.sound.Check(ctx, ref)
+				if isRotated(err) {
+					err = echosession.ErrNotFound
+				}
+				return left, err
+			}
+		},
+	},
+	{
+		fault:  "check is a use",
+		breaks: "check restarts nothing",
+		install: func(f *faulty) {
+			f.check = func(ctx context.Context, ref echosession.Ref) (time.Duration, error) {
+				_, err := f.sound.Load(ctx, ref, time.Hour)
+				return time.Hour, err
+			}
+		},
+	},
+	{
+		fault:  "check asks a cache",
+		breaks: "check goes past caches",
+		install: func(f *faulty) {
+			cache := make(map[echosession.Ref]bool)
+			f.load = func(ctx context.Context, ref echosession.Ref, ttl time.Duration) ([]byte, error) {
+				record, err := f.sound.Load(ctx, ref, ttl)
+				cache[ref] = err == nil
+				return record, err
+			}
+			f.check = func(ctx context.Context, ref echosession.Ref) (time.Duration, error) {
+				if cache[ref] {
+					return time.Hour, nil
+				}
+				return f.sound.Check(ctx, ref)
+			}
+		},
+	},
+	{
+		fault:  "count counts what was renewed away",
+		breaks: "count is what can be listed",
+		install: func(f *faulty) {
+			renewed := renewedRefs(f)
+			f.count = func(ctx context.Context, subject string) (int, error) {
+				n, err := f.sound.Count(ctx, subject)
+				for from, to := range renewed {
+					if from.Subject == subject && to.Subject != subject {
+						n++
+					}
+				}
+				return n, err
+			}
+		},
+	},
+	{
+		fault:  "count counts no more than are listed by page",
+		breaks: "list returns a bounded number",
+		install: func(f *faulty) {
+			f.count = func(ctx context.Context, subject string) (int, error) {
+				list, err := f.sound.List(ctx, subject)
+				return len(list), err
+			}
+		},
+	},
+	{
+		fault:  "renew does not see an update",
+		breaks: "no update is lost by a renewal",
+		install: func(f *faulty) {
+			f.renew = func(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl time.Duration, limit echosession.Limit) error {
+				current, err := f.sound.Load(ctx, from, 0)
+				if err == nil && !bytes.HasPrefix(current, old) {
+					return echosession.ErrConflict
+				}
+				window()
+				if current, err = f.sound.Load(ctx, from, 0); err != nil {
+					return err
+				}
+				return f.sound.Renew(ctx, from, to, current, record, ttl, limit)
+			}
+		},
+	},
+	{
+		fault:   "renew takes two steps",
+		breaks:  "a session is renewed once",
+		install: renewInSteps,
+	},
+	{
+		fault:   "renew does not see a delete",
+		breaks:  "delete and renew agree",
+		install: renewInSteps,
+	},
+	{
+		fault:   "renew does not see a revocation",
+		breaks:  "revocation and renew agree",
+		install: renewInSteps,
+	},
+	{
+		fault:  "whether there is room is decided before",
+		breaks: "a full subject refuses at every moment",
+		install: func(f *faulty) {
+			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) error {
+				if n, err := f.sound.Count(ctx, ref.Subject); err != nil || limit.Sessions > 0 && n >= limit.Sessions {
+					return cmp.Or(err, echosession.ErrTooManySessions)
+				}
+				window()
+				return f.sound.Create(ctx, ref, record, ttl, echosession.Limit{})
+			}
+		},
+	},
+}
+
+// renewedRefs notes what is renewed, and under which ref.
+func renewedRefs(f *faulty) map[echosession.Ref]echosession.Ref {
+	renewed := make(map[echosession.Ref]echosession.Ref)
+	f.renew = func(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl time.Duration, limit echosession.Limit) error {
+		err := f.sound.Renew(ctx, from, to, old, record, ttl, limit)
+		if err == nil {
+			renewed[from] = to
+		}
+		return err
+	}
+	return renewed
+}
+
+// renewInSteps makes Renew look first and store then.
+func renewInSteps(f *faulty) {
+	f.renew = func(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl time.Duration, limit echosession.Limit) error {
+		current, err := f.sound.Load(ctx, from, 0)
+		if err != nil {
+			return err
+		}
+		if !bytes.HasPrefix(current, old) {
+			return echosession.ErrConflict
+		}
+		window()
+		if err := f.sound.Renew(ctx, from, to, old, record, ttl, limit); err != nil {
+			return f.sound.Create(ctx, to, record, ttl, limit)
+		}
+		return nil
+	}
 }
 
 // cacheLoads makes Load answer from a cache. Create, Replace, Rotate and Delete remove

@@ -75,6 +75,7 @@ var subjectCases = []testCase{
 				records = append(records, rec)
 			}
 			t.lists(t.subject, records[3:]...)
+			t.counts(t.subject, len(records))
 			t.deletes(len(records), t.subject)
 		},
 	},
@@ -285,6 +286,8 @@ var subjectCases = []testCase{
 			for i, subject := range subjects {
 				t.holds(refs[i], records[i])
 				t.lists(subject, records[i])
+				t.counts(subject, 1)
+				t.hasLeft(refs[i], long)
 			}
 			for i, subject := range subjects {
 				t.deletes(1, subject)
@@ -326,6 +329,7 @@ var subjectCases = []testCase{
 			t.lists("")
 			t.deletes(0, "")
 			t.deletes(0, "", refs[0].ID)
+			t.counts("", 0)
 			for i, ref := range refs {
 				t.holds(ref, records[i])
 			}
