@@ -20,7 +20,7 @@ type session = echosession.Session[Login]
 
 // device is what a user sees of a session.
 type device struct {
-	ID, Device               string
+	ID, Device, Actor        string // Actor is who is logged in as the user, if it is somebody else
 	Created, LogIn, LastUsed time.Time
 	Current                  bool
 }
@@ -71,7 +71,9 @@ func newService(cfg echosession.Config) (*echo.Echo, error) {
 			return err
 		}
 		for _, s := range list {
-			devices = append(devices, device{s.ID(), s.Device(), s.CreatedAt(), s.AuthenticatedAt(), s.LastUsedAt(), s.ID() == sess.ID()})
+			devices = append(devices, device{
+				s.ID(), s.Device(), s.Actor(), s.CreatedAt(), s.AuthenticatedAt(), s.LastUsedAt(), s.ID() == sess.ID(),
+			})
 		}
 		return c.JSON(http.StatusOK, devices)
 	}), private)
