@@ -185,6 +185,7 @@ var answerForms = []answerForm{
 	{ErrAmbiguousToken, http.StatusBadRequest, "more than one token in the request", "invalid_request"},
 	{ErrCrossOrigin, http.StatusForbidden, "cross-origin request refused", noChallenge},
 	{ErrTooManySessions, http.StatusForbidden, "too many sessions", noChallenge},
+	{ErrConflict, http.StatusConflict, "the session was changed by another request", noChallenge},
 	{ErrInvalidToken, http.StatusUnauthorized, sessionEnded, "invalid_token"},
 	{ErrSessionGone, http.StatusUnauthorized, sessionEnded, "invalid_token"},
 	{ErrConflict, http.StatusConflict, "the session was changed by another request", noChallenge}, // before ErrRenewed: see renewedMeanwhile
