@@ -160,7 +160,7 @@ func (c *compiler) useKeys() {
 	keys := cfg.Keys
 	if len(keys) > 0 {
 		if len(cfg.Secret) > 0 {
-			c.bad("Keys", "set Keys or Secret, not both")
+			c.bad("Keys", "set Keys or Secret, not both: with Keys, the secret is the Key of the first of Keys")
 		}
 		if cfg.Algorithm != "" {
 			c.bad("Algorithm", "it goes with Secret; each of Keys names its own")

@@ -66,6 +66,15 @@ func TestNewRefuses(t *testing.T) {
 		"Algorithm with Keys": {func(c *config) {
 			c.Secret, c.Algorithm, c.Keys = nil, "HS256", []echosession.SigningKey{secretKey("a")}
 		}, "Algorithm", "Keys names its own"},
+		"a legacy key first": {func(c *config) {
+			c.Secret, c.Keys = nil, []echosession.SigningKey{{Algorithm: "HS256", Key: legacySecret, VerifyOnly: true, Legacy: true}, secretKey("")}
+		}, "Keys[0]", "put the key that signs before it"},
+		"a legacy key that may sign": {func(c *config) {
+			c.Secret, c.Keys = nil, []echosession.SigningKey{secretKey(""), {Algorithm: "HS256", Key: legacySecret, Legacy: true}}
+		}, "Keys[1]", "VerifyOnly: true"},
+		"a legacy key and Secret": {func(c *config) {
+			c.Keys = []echosession.SigningKey{{Algorithm: "HS256", Key: legacySecret, VerifyOnly: true, Legacy: true}}
+		}, "Keys", "the secret is the Key of the first of Keys"},
 		"Keys and Secret": {func(c *config) { c.Keys = []echosession.SigningKey{secretKey("a")} }, "Keys", "not both"},
 		"duplicate key IDs": {func(c *config) {
 			c.Secret, c.Keys = nil, []echosession.SigningKey{secretKey("a"), secretKey("a")}
