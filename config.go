@@ -254,4 +254,7 @@ func (c *compiler) useRecords(t reflect.Type) {
 		c.errs = append(c.errs, &m)
 	}
 	c.engine.serializer = s
+	if cfg.Import != nil {
+		c.engine.importer = &importer{cfg.Import, t, cfg.MaxRecordSize}
+	}
 }

@@ -379,6 +379,7 @@ func TestDefaults(t *testing.T) {
 		{"MaxSessions", "Default 0: any number.", cfg.MaxSessions, 0},
 		{"RotateGrace", "Default 10 seconds.", cfg.RotateGrace, 10 * time.Second},
 		{"AllowPlaintext", "Default false.", cfg.AllowPlaintext, false},
+		{"Import", "Default nil: what is not a record is ErrCorrupt.", cfg.Import == nil, true},
 		{"MaxRecordSize", "Default 64 KiB.", cfg.MaxRecordSize, 64 << 10},
 		{"StoreTimeout", "Default 1 second.", cfg.StoreTimeout, time.Second},
 		{"WaitReplicas", "Default 0: writes do not wait.", cfg.WaitReplicas, 0},

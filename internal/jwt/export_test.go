@@ -8,6 +8,15 @@ func (t *Keyring) Open(token string) (payload string, err error) {
 	return payload, err
 }
 
+// CanSign says of each key whether it could sign.
+func (t *Keyring) CanSign() []bool {
+	can := make([]bool, len(t.keys))
+	for i := range t.keys {
+		can[i] = t.keys[i].sign != nil
+	}
+	return can
+}
+
 // TakeAnyType makes the keys verify tokens of any typ: published vectors have others.
 func (t *Keyring) TakeAnyType() {
 	for i := range t.keys {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"maps"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -271,6 +272,9 @@ func TestVerifyOnly(t *testing.T) {
 			key.VerifyOnly = true
 			tokens := newTokens(t, jwt.Config{Keys: []jwt.SigningKey{{ID: "new", Algorithm: "HS256", Key: tokenSecret}, key}, WithKid: true})
 			checkVerify(t, tokens, token, true)
+			if can := tokens.CanSign(); !slices.Equal(can, []bool{true, false}) {
+				t.Errorf("the keys can sign: %v", can)
+			}
 			issued, _, err := tokens.Issue(jwt.Params{ID: tokenID, Now: tokenNow.Add(time.Second)})
 			if err != nil {
 				t.Fatal(err)
