@@ -202,21 +202,24 @@ var newSecret = []byte("the new secret, of more than 32 bytes")
 // successor is the Manager that replaces the Node process.
 func (p *predecessor) successor(t *testing.T, change ...func(*echosession.Config)) *echosession.Manager[User] {
 	t.Helper()
+	rdb, secret, nodeSecret := p.rdb, newSecret, []byte(p.secret)
 	cfg := echosession.Config{
-		Client: p.rdb, Keyspace: p.keyspace, Import: json.Unmarshal,
+		Client: rdb,
 		Keys: []echosession.SigningKey{
-			{ID: "new", Algorithm: "HS256", Key: newSecret},
-			{Algorithm: p.alg, Key: []byte(p.secret), VerifyOnly: true, Legacy: true},
+			{ID: "2026-11", Algorithm: "HS256", Key: secret},
+			{Algorithm: "HS256", Key: nodeSecret, VerifyOnly: true, Legacy: true},
 		},
+		Import: json.Unmarshal,
 	}
+	cfg.Keys[1].Algorithm, cfg.Keyspace = p.alg, p.keyspace
 	for _, fn := range change {
 		fn(&cfg)
 	}
-	m, err := echosession.New[User](cfg)
+	sessions, err := echosession.New[User](cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return m
+	return sessions
 }
 
 func (p *predecessor) stored(t *testing.T, id string) string {
@@ -375,11 +378,11 @@ func TestNodeReadsOurs(t *testing.T) {
 		}
 	}
 	// Nor does an instance that knows nothing of the predecessor take its tokens.
-	alone, err := echosession.New[User](echosession.Config{Client: node.rdb, Keyspace: node.keyspace, Secret: newSecret})
+	sessions, err := echosession.New[User](echosession.Config{Client: node.rdb, Keyspace: node.keyspace, Secret: newSecret})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if sess, err := alone.Open(t.Context(), imported); err != nil || !errors.Is(sess.Reason(), echosession.ErrInvalidToken) {
+	if sess, err := sessions.Open(t.Context(), imported); err != nil || !errors.Is(sess.Reason(), echosession.ErrInvalidToken) {
 		t.Error(sess.Reason(), err)
 	}
 }
@@ -452,14 +455,14 @@ func TestVectors(t *testing.T) {
 		if kept[i].Name != v.Name || kept[i].Secret != v.Secret || kept[i].Algorithm != v.Algorithm {
 			t.Errorf("%q was made, and %q is kept", v.Name, kept[i].Name)
 		}
-		m, err := echosession.New[User](echosession.Config{Store: echosession.NewMemoryStore(), Import: json.Unmarshal, Keys: []echosession.SigningKey{
+		sessions, err := echosession.New[User](echosession.Config{Store: echosession.NewMemoryStore(), Import: json.Unmarshal, Keys: []echosession.SigningKey{
 			{Algorithm: "HS256", Key: newSecret}, {Algorithm: v.Algorithm, Key: []byte(v.Secret), VerifyOnly: true, Legacy: true},
 		}})
 		if err != nil {
 			t.Fatal(err)
 		}
 		// The token is good; nothing is stored.
-		if sess, err := m.Open(t.Context(), v.Token); err != nil || !errors.Is(sess.Reason(), echosession.ErrSessionGone) {
+		if sess, err := sessions.Open(t.Context(), v.Token); err != nil || !errors.Is(sess.Reason(), echosession.ErrSessionGone) {
 			t.Errorf("%s: %v, %v", v.Name, sess.Reason(), err)
 		}
 	}
