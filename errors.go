@@ -153,6 +153,19 @@ func indeterminate(cause error) error {
 	return &storeError{ErrIndeterminate, cause}
 }
 
+// corrupt returns ErrCorrupt and why.
+func corrupt(why string) error { return fmt.Errorf("%w: %s", ErrCorrupt, why) }
+
+// corruptError is ErrCorrupt where a function of the program could not read a record. Its
+// text leaves out the cause, which may quote the data; [errors.Is] and [errors.As] find it.
+type corruptError struct {
+	why   string
+	cause error
+}
+
+func (e *corruptError) Error() string   { return corrupt(e.why).Error() }
+func (e *corruptError) Unwrap() []error { return []error{ErrCorrupt, e.cause} }
+
 // notFreshError is ErrNotFresh with the age that was demanded.
 type notFreshError struct{ maxAge time.Duration }
 

@@ -23,16 +23,6 @@ type importer struct {
 // claims, and the token itself. Nobody who reads the store shall find a token in it.
 var droppedMembers = []string{"claims", "jwt"}
 
-// importError is an ErrCorrupt whose text leaves out the cause, which may quote the
-// data. [errors.Is] and [errors.As] find it.
-type importError struct {
-	why   string
-	cause error
-}
-
-func (e *importError) Error() string   { return ErrCorrupt.Error() + ": " + e.why }
-func (e *importError) Unwrap() []error { return []error{ErrCorrupt, e.cause} }
-
 // imports reports whether what is stored for l is to be imported. A session that was
 // found without its token is not: who holds no token shall not cause a write.
 func (e *engine) imports(l *live, stored []byte) bool {
@@ -85,7 +75,7 @@ func (e *engine) imported(l *live, stored []byte) ([]byte, error) {
 	h.authenticatedAt = h.createdAt
 	record, err := e.serializer.encode(h, v, nil)
 	if err != nil {
-		return nil, &importError{"what Import made of it cannot be stored", err}
+		return nil, &corruptError{"what Import made of it cannot be stored", err}
 	}
 	return record, nil
 }
@@ -101,12 +91,12 @@ func (i *importer) run(stored []byte) (v any, err error) {
 			if !ok {
 				cause = fmt.Errorf("panic: %v", r)
 			}
-			v, err = nil, &importError{"Import panicked", cause}
+			v, err = nil, &corruptError{"Import panicked", cause}
 		}
 	}()
 	v = reflect.New(i.t).Interface()
 	if err := i.decode(withoutMembers(stored, droppedMembers), v); err != nil {
-		return nil, &importError{"Import refused it", err}
+		return nil, &corruptError{"Import refused it", err}
 	}
 	return v, nil
 }
