@@ -57,17 +57,18 @@ var (
 	// session stands behind the handle. The [Session.Reason] is wrapped beside it.
 	ErrNoSession = errors.New("echosession: no live session")
 
-	// ErrNotFresh is returned by [Require] with [Fresh] when the session was created
-	// too long ago (RFC 9470).
+	// ErrNotFresh is returned by [Require] with [Fresh] when the last login is too long
+	// ago, or nobody has logged in (RFC 9470).
 	ErrNotFresh = errors.New("echosession: the login is too long ago")
 
 	// ErrNotAuthenticated is returned by [Require] with [Authenticated] for a session in
 	// which nobody has logged in: a guest's, see [Session.UpdateOrCreate].
 	ErrNotAuthenticated = errors.New("echosession: nobody has logged in to the session")
 
-	// ErrConflict is returned by [Session.Update] and [Session.Rotate] when other
-	// writers came first at every attempt, and by a [Store] that holds another record
-	// than the one to be replaced.
+	// ErrConflict is returned by [Session.Update], [Session.Renew] and [Session.Rotate]
+	// when other writers came first at every attempt, by [Session.UpdateOrCreate] after
+	// [ErrRenewed], and by a [Store] that holds another record than the one to be
+	// replaced.
 	ErrConflict = errors.New("echosession: the session was changed by another writer")
 
 	// ErrTooManySessions is returned where a session would be one more than
