@@ -34,6 +34,7 @@ type load struct {
 	mu       sync.Mutex
 	answers  map[string]int // by kind
 	wrong    []string
+	renewed  int
 	lost     int // sessions that were gone, and updates that were undone, when that could happen
 	outages  []time.Duration
 	recovers time.Duration // from fixed on to the last failure
@@ -169,6 +170,18 @@ func (l *load) use(owner string) {
 			token = "" // whatever became of it
 			continue
 		}
+		if rand.N(20) == 0 {
+			next, err := l.login(ctx, sess, owner)
+			healthy(err)
+			switch {
+			case err == nil:
+				token = next
+				acked++
+			case errors.Is(err, echosession.ErrIndeterminate), errors.Is(err, echosession.ErrSessionGone):
+				token = ""
+			}
+			continue
+		}
 		err = sess.Update(ctx, func(h *Holder) error { h.Count++; return nil })
 		l.note("Update", err)
 		healthy(err)
@@ -181,6 +194,27 @@ func (l *load) use(owner string) {
 			token = ""
 		}
 	}
+}
+
+// login renews a session, under the same subject or, as a rule in another slot, under
+// another one. It counts as an update.
+func (l *load) login(ctx context.Context, sess *echosession.Session[Holder], owner string) (token string, err error) {
+	subject := owner + " by another name"
+	if sess.Subject() == subject || rand.N(2) == 0 {
+		subject = owner
+	}
+	count := sess.Data().Count
+	token, err = sess.Renew(ctx, func(h *Holder) error {
+		*h = Holder{Owner: owner, Count: count + 1}
+		return nil
+	}, echosession.WithSubject(subject))
+	l.note("Renew", err)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err == nil {
+		l.renewed++
+	}
+	return token, err
 }
 
 // inOrder says that the servers are in order again.
@@ -210,6 +244,9 @@ func (l *load) end(t *testing.T) {
 	}
 	if l.recovers > 4*time.Second {
 		t.Errorf("clients needed %v to recover", l.recovers)
+	}
+	if l.renewed < 5 {
+		t.Errorf("only %d sessions were renewed", l.renewed)
 	}
 	if l.answers["ok"] < total/10 {
 		t.Errorf("the load hardly did anything: %v", l.answers)
