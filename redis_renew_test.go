@@ -32,6 +32,7 @@ type renewScene struct {
 	mu      sync.Mutex
 	sent    []string
 	at      map[string]accident // by a script's name and how often it was sent before
+	dead    bool                // nothing is sent any more
 }
 
 // An accident is what happens to one script.
@@ -40,6 +41,7 @@ type accident struct {
 	drop   bool // it does not reach Redis
 	lose   bool // its reply is lost
 	after  func(s *renewScene)
+	last   bool // the process dies when it has the reply
 }
 
 // newRenewScene stores a session with the record "old".
@@ -81,9 +83,15 @@ func (s *renewScene) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 			return next(ctx, cmd)
 		}
 		s.mu.Lock()
+		if s.dead {
+			s.mu.Unlock()
+			cmd.SetErr(io.ErrUnexpectedEOF)
+			return io.ErrUnexpectedEOF
+		}
 		name := s.scripts[fmt.Sprint(cmd.Args()[1])]
 		a := s.at[fmt.Sprintf("%s %d", name, strings.Count(strings.Join(s.sent, " "), name))]
 		s.sent = append(s.sent, name)
+		s.dead = a.last
 		s.mu.Unlock()
 		if a.before != nil {
 			a.before(s)
@@ -288,12 +296,8 @@ func TestRenewThatBreaksOff(t *testing.T) {
 			}
 			t.Run(fmt.Sprintf("after %s, %q", after, subjects), func(t *testing.T) {
 				t.Parallel()
-				ctx, cancel := context.WithCancel(t.Context())
-				s := newRenewScene(t, redistest.Shared(t), subjects, map[string]accident{
-					after + " 0": {after: func(*renewScene) { cancel() }},
-				})
-				err := s.store.Renew(ctx, s.from, s.to, []byte("old"), []byte("new"), time.Hour, echosession.Limit{})
-				if want := after == "prepare"; err != nil && errors.Is(err, echosession.ErrIndeterminate) == want {
+				s := newRenewScene(t, redistest.Shared(t), subjects, map[string]accident{after + " 0": {last: true}})
+				if err := s.renew(echosession.Limit{}); (err != nil) != (after == "prepare" || after == "renew" && subjects != oneSubject) {
 					t.Errorf("%v", err)
 				}
 				if last := s.sent[len(s.sent)-1]; last != after {
@@ -318,6 +322,34 @@ func TestRenewThatBreaksOff(t *testing.T) {
 					}
 				}
 				redistest.AssertNoKeyWithoutTTL(t, s.admin, s.keyspace)
+			})
+		}
+	}
+}
+
+// A caller that goes away before the decision leaves no pending session, which would take
+// a place.
+func TestACallerThatGoesAwayTakesNoPlace(t *testing.T) {
+	for _, subjects := range [][2]string{twoSubjects, toNone, fromNone, noSubject} {
+		for _, lost := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%q, the reply is lost: %v", subjects, lost), func(t *testing.T) {
+				ctx, cancel := context.WithCancel(t.Context())
+				s := newRenewScene(t, redistest.Shared(t), subjects, map[string]accident{
+					"prepare 0": {after: func(*renewScene) { cancel() }, lose: lost},
+				})
+				full := echosession.Limit{Sessions: 1, WhenFull: echosession.RefuseNew}
+				err := s.store.Renew(ctx, s.from, s.to, []byte("old"), []byte("new"), time.Hour, full)
+				if !errors.Is(err, echosession.ErrStoreUnavailable) || errors.Is(err, echosession.ErrIndeterminate) {
+					t.Errorf("%v, want ErrStoreUnavailable", err)
+				}
+				key, _ := echosession.RedisKeys(s.keyspace, s.to)
+				if n := s.admin.Exists(t.Context(), key).Val(); n != 0 {
+					t.Error("the pending session is there")
+				}
+				if got := s.state(); got != "old, none" {
+					t.Errorf("from and to: %s", got)
+				}
+				s.must(s.direct.Create(t.Context(), newRef(subjects[1]), []byte("r"), time.Hour, full))
 			})
 		}
 	}
