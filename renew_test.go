@@ -262,6 +262,7 @@ func TestWhatARenewHandsOn(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			eachClockedStore(t, func(t *testing.T, cfg echosession.Config, clock *clock) {
+				cfg.AbsoluteTimeout = 1000 * time.Hour // a session without an idle timeout lives until then
 				m := newManager[User](t, cfg)
 				start := clock.Now()
 				var token string
@@ -542,7 +543,9 @@ func TestRenewAtTheLimit(t *testing.T) {
 // requests meet.
 func TestNoGuestsCookieOverTheLogins(t *testing.T) {
 	makers := map[string]func(context.Context, *echosession.Session[User]) error{
-		"UpdateOrCreate": func(ctx context.Context, sess *echosession.Session[User]) error { return sess.UpdateOrCreate(ctx, count) },
+		"UpdateOrCreate": func(ctx context.Context, sess *echosession.Session[User]) error {
+			return sess.UpdateOrCreate(ctx, count)
+		},
 		"Create where there is none": func(ctx context.Context, sess *echosession.Session[User]) error {
 			if sess.Exists() {
 				if err := sess.Update(ctx, count); err == nil || !errors.Is(err, echosession.ErrRenewed) {

@@ -255,6 +255,16 @@ func (r *rig) rotated() string {
 	return old
 }
 
+// renewed returns the old token of a session that was renewed.
+func (r *rig) renewed() string {
+	token := r.opened()
+	sess, err := r.back.Open(r.ctx, token)
+	r.must(err)
+	_, err = sess.Renew(r.ctx, countUp)
+	r.must(err)
+	return token
+}
+
 func (r *rig) openUnmeasured(token string, times int) {
 	for range times {
 		sess, err := r.m.Open(r.ctx, token)
