@@ -163,23 +163,18 @@ func (l *load) use(owner string) {
 			}
 			acked, maybe = data.Count, 0
 		}
-		if rand.N(100) == 0 {
+		switch n := rand.N(100); {
+		case n == 0:
 			err := sess.Destroy(ctx)
 			l.note("Destroy", err)
 			healthy(err)
 			token = "" // whatever became of it
 			continue
-		}
-		if rand.N(20) == 0 {
-			next, err := l.login(ctx, sess, owner)
-			healthy(err)
-			switch {
-			case err == nil:
-				token = next
+		case n <= 5:
+			if token, err = l.login(ctx, sess, owner); err == nil {
 				acked++
-			case errors.Is(err, echosession.ErrIndeterminate), errors.Is(err, echosession.ErrSessionGone):
-				token = ""
 			}
+			healthy(err)
 			continue
 		}
 		err = sess.Update(ctx, func(h *Holder) error { h.Count++; return nil })
@@ -197,7 +192,7 @@ func (l *load) use(owner string) {
 }
 
 // login renews a session, under the same subject or, as a rule in another slot, under
-// another one. It counts as an update.
+// another one. It counts as an update. It returns the token to go on with, "" for none.
 func (l *load) login(ctx context.Context, sess *echosession.Session[Holder], owner string) (token string, err error) {
 	subject := owner + " by another name"
 	if sess.Subject() == subject || rand.N(2) == 0 {
@@ -209,12 +204,16 @@ func (l *load) login(ctx context.Context, sess *echosession.Session[Holder], own
 		return nil
 	}, echosession.WithSubject(subject))
 	l.note("Renew", err)
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if err == nil {
+	switch {
+	case err == nil:
+		l.mu.Lock()
+		defer l.mu.Unlock()
 		l.renewed++
+		return token, nil
+	case errors.Is(err, echosession.ErrIndeterminate), errors.Is(err, echosession.ErrSessionGone):
+		return "", err
 	}
-	return token, err
+	return sess.Token(), err
 }
 
 // inOrder says that the servers are in order again.
