@@ -61,6 +61,35 @@ func newServer(t *testing.T, client echosession.RedisClient, maxAge time.Duratio
 		}
 		return c.JSON(http.StatusOK, sess)
 	}, m.Require())
+	e.POST("/guest", func(c echo.Context) error {
+		sess, err := m.Get(c)
+		if err != nil {
+			return err
+		}
+		err = sess.UpdateOrCreate(c.Request().Context(), func(a *Account) error {
+			a.Owner = c.QueryParam("owner")
+			a.Count++
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		return c.String(http.StatusCreated, sess.Token())
+	})
+	e.PATCH("/session", func(c echo.Context) error {
+		sess, err := m.Get(c)
+		if err != nil {
+			return err
+		}
+		token, err := sess.Renew(c.Request().Context(), func(a *Account) error {
+			a.Count++
+			return nil
+		}, echosession.WithSubject(sess.Data().Owner))
+		if err != nil {
+			return err
+		}
+		return c.String(http.StatusOK, token)
+	}, m.Require())
 	e.DELETE("/session", func(c echo.Context) error {
 		sess, err := m.Get(c)
 		if err != nil {
