@@ -185,9 +185,9 @@ var answerForms = []answerForm{
 	{ErrAmbiguousToken, http.StatusBadRequest, "more than one token in the request", "invalid_request"},
 	{ErrCrossOrigin, http.StatusForbidden, "cross-origin request refused", noChallenge},
 	{ErrTooManySessions, http.StatusForbidden, "too many sessions", noChallenge},
+	{ErrConflict, http.StatusConflict, "the session was changed by another request", noChallenge}, // before ErrRenewed: see renewedMeanwhile
 	{ErrInvalidToken, http.StatusUnauthorized, sessionEnded, "invalid_token"},
 	{ErrSessionGone, http.StatusUnauthorized, sessionEnded, "invalid_token"},
-	{ErrConflict, http.StatusConflict, "the session was changed by another request", noChallenge}, // before ErrRenewed: see renewedMeanwhile
 	{ErrRenewed, http.StatusUnauthorized, sessionEnded, "invalid_token"},
 	{ErrCorrupt, http.StatusUnauthorized, sessionEnded, "invalid_token"},
 	{ErrNotFresh, http.StatusUnauthorized, "a more recent login is required", "insufficient_user_authentication"},

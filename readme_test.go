@@ -59,13 +59,15 @@ func goBlocks(t *testing.T, document string) []string {
 
 func isProgram(code string) bool { return strings.HasPrefix(code, "package main\n") }
 
-// walkExamples calls fn for each file with Examples, and each file of the programs
-// in examples/.
+// walkExamples calls fn for each file with Examples, each file of the programs in
+// examples/, and what proof/migrate/ and proof/node/ run against other libraries.
 func walkExamples(t *testing.T, fn func(path, text string)) {
 	t.Helper()
 	walkFiles(t, ".go", func(path, text string) {
 		isTest := strings.HasPrefix(filepath.Base(path), "example_") || strings.HasSuffix(path, "_example_test.go")
-		if isTest || strings.HasPrefix(path, "examples"+string(filepath.Separator)) {
+		if isTest || slices.ContainsFunc([]string{"examples/", "proof/migrate/", "proof/node/"}, func(folder string) bool {
+			return strings.HasPrefix(filepath.ToSlash(path), folder)
+		}) {
 			fn(path, text)
 		}
 	})
@@ -195,6 +197,19 @@ func TestReadmeProgramIsRun(t *testing.T) {
 	}
 }
 
+// Each task of a login's life takes 15 lines of code at most.
+func TestTasksAreShort(t *testing.T) {
+	blocks := goBlocks(t, filepath.Join("docs", "sessions.md"))
+	for _, code := range blocks {
+		if lines := strings.Count(code, "\n"); lines > 15 {
+			t.Errorf("%d lines:\n%s", lines, code)
+		}
+	}
+	if len(blocks) < 15 {
+		t.Errorf("only %d tasks were found", len(blocks))
+	}
+}
+
 // One thing has one name in all examples and documents: what a call returns is
 // kept under one of the names here.
 func TestExamplesNameThings(t *testing.T) {
@@ -213,6 +228,7 @@ func TestExamplesNameThings(t *testing.T) {
 		"sessions.List":              {"list"},
 		"sess.Create":                {"token"},
 		"sess.Rotate":                {"token"},
+		"sess.Renew":                 {"token"},
 		"echo.New":                   {"e"},
 		"echosession.NewMemoryStore": {"store"},
 	}
