@@ -188,6 +188,7 @@ var answerForms = []answerForm{
 	{ErrConflict, http.StatusConflict, "the session was changed by another request", noChallenge},
 	{ErrInvalidToken, http.StatusUnauthorized, sessionEnded, "invalid_token"},
 	{ErrSessionGone, http.StatusUnauthorized, sessionEnded, "invalid_token"},
+	{ErrConflict, http.StatusConflict, "the session was changed by another request", noChallenge}, // before ErrRenewed: see renewedMeanwhile
 	{ErrRenewed, http.StatusUnauthorized, sessionEnded, "invalid_token"},
 	{ErrCorrupt, http.StatusUnauthorized, sessionEnded, "invalid_token"},
 	{ErrNotFresh, http.StatusUnauthorized, "a more recent login is required", "insufficient_user_authentication"},

@@ -9,12 +9,14 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/labstack/echo/v4"
 
 	"github.com/echosession/echosession"
+	"github.com/echosession/echosession/echosessiontest"
 )
 
 // Nothing is created for a guest who leaves the zero value as it is.
@@ -650,5 +652,30 @@ func TestWith(t *testing.T) {
 	e.GET("/", h) // without the middleware
 	if err := h(e.NewContext(s.request(t, "GET", "/", ""), nil)); !errors.Is(err, echosession.ErrNotInstalled) {
 		t.Errorf("without the middleware: %v", err)
+	}
+}
+
+// A store that is no Pinger is asked for a session that does not exist, and what it says
+// of its own stays out of the error's text.
+func TestPingOfAStoreOfOnesOwn(t *testing.T) {
+	faults := echosessiontest.NewFaultStore(echosession.NewMemoryStore())
+	m := newManager[User](t, echosession.Config{Store: faults, Secret: testSecret})
+	if err := m.Ping(t.Context()); err != nil {
+		t.Error(err)
+	}
+	words := errors.New("password hunter2 refused")
+	for _, tt := range []struct {
+		fault error
+		says  string
+	}{
+		{words, "unknown"},
+		{fmt.Errorf("%w: %w", echosession.ErrStoreUnavailable, syscall.ECONNREFUSED), "connection refused"},
+	} {
+		faults.FailNext(1, tt.fault)
+		err := m.Ping(t.Context())
+		if !errors.Is(err, echosession.ErrStoreUnavailable) || !errors.Is(err, tt.fault) ||
+			!strings.HasSuffix(err.Error(), tt.says) || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%v, want one that says %q", err, tt.says)
+		}
 	}
 }
