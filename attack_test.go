@@ -78,6 +78,12 @@ func alteredTokens(t *testing.T, good string) map[string]string {
 		"alg twice, once escaped":         header(`"\u0061lg":"none"`),
 		"typ of an access token":          change(typ, `"typ":"at+jwt"`),
 		"typ null":                        change(typ, `"typ":null`),
+		"typ jwt":                         change(typ, `"typ":"jwt"`),
+		"typ JWT and a kid":               change(typ, `"typ":"JWT","kid":"old"`),
+		"a legacy secret":                 hs256(head, claims, legacySecret),
+		"a legacy secret and its kid":     hs256(head[:len(head)-1]+`,"kid":"old"}`, claims, legacySecret),
+		"a legacy secret, typ JWT, a kid": hs256(`{"alg":"HS256","typ":"JWT","kid":"old"}`, claims, legacySecret),
+		"a legacy secret, another alg":    hs256(`{"alg":"HS512","typ":"JWT"}`, claims, legacySecret),
 		"kid empty":                       header(`"kid":""`),
 		"kid a number":                    header(`"kid":1`),
 		"kid of SQL":                      header(`"kid":"' OR 1=1 --"`),
@@ -171,12 +177,26 @@ func tokenPlaces(t *testing.T) map[string]func(token string) *http.Request {
 	}
 }
 
+// legacySecret is that of a legacy key.
+var legacySecret = []byte("keyboard cat")
+
 // TestAttackTokens sends every hostile token in every place. None of them opens a
-// session or costs a command, and all get the same answer.
+// session or costs a command, and all get the same answer. A legacy key opens the door
+// to none of them.
 func TestAttackTokens(t *testing.T) {
+	t.Run("Secret", func(t *testing.T) { attackTokens(t, echosession.Config{Secret: testSecret}) })
+	t.Run("a legacy key", func(t *testing.T) {
+		attackTokens(t, echosession.Config{Keys: []echosession.SigningKey{
+			{Algorithm: "HS256", Key: testSecret},
+			{ID: "old", Algorithm: "HS256", Key: legacySecret, VerifyOnly: true, Legacy: true},
+		}})
+	})
+}
+
+func attackTokens(t *testing.T, cfg echosession.Config) {
 	fake := newFakeRedis(t)
 	m := newManager[User](t, echosession.Config{
-		Client: fake, Secret: testSecret, Cookie: &echosession.Cookie{},
+		Client: fake, Secret: cfg.Secret, Keys: cfg.Keys, Cookie: &echosession.Cookie{},
 		TokenLookup: "header:Authorization:Bearer ,header:X-Access-Token,query:accessToken,param:token,cookie:__Host-session,body:accessToken",
 	})
 	e := echo.New()

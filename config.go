@@ -168,7 +168,7 @@ func (c *compiler) useKeys() {
 	keys := cfg.Keys
 	if len(keys) > 0 {
 		if len(cfg.Secret) > 0 {
-			c.bad("Keys", "set Keys or Secret, not both")
+			c.bad("Keys", "set Keys or Secret, not both: with Keys, the secret is the Key of the first of Keys")
 		}
 		if cfg.Algorithm != "" {
 			c.bad("Algorithm", "it goes with Secret; each of Keys names its own")
@@ -262,4 +262,7 @@ func (c *compiler) useRecords(t reflect.Type) {
 		c.errs = append(c.errs, &m)
 	}
 	c.engine.serializer = s
+	if cfg.Import != nil {
+		c.engine.importer = &importer{cfg.Import, t, cfg.MaxRecordSize}
+	}
 }

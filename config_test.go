@@ -66,6 +66,15 @@ func TestNewRefuses(t *testing.T) {
 		"Algorithm with Keys": {func(c *config) {
 			c.Secret, c.Algorithm, c.Keys = nil, "HS256", []echosession.SigningKey{secretKey("a")}
 		}, "Algorithm", "Keys names its own"},
+		"a legacy key first": {func(c *config) {
+			c.Secret, c.Keys = nil, []echosession.SigningKey{{Algorithm: "HS256", Key: legacySecret, VerifyOnly: true, Legacy: true}, secretKey("")}
+		}, "Keys[0]", "put the key that signs before it"},
+		"a legacy key that may sign": {func(c *config) {
+			c.Secret, c.Keys = nil, []echosession.SigningKey{secretKey(""), {Algorithm: "HS256", Key: legacySecret, Legacy: true}}
+		}, "Keys[1]", "VerifyOnly: true"},
+		"a legacy key and Secret": {func(c *config) {
+			c.Keys = []echosession.SigningKey{{Algorithm: "HS256", Key: legacySecret, VerifyOnly: true, Legacy: true}}
+		}, "Keys", "the secret is the Key of the first of Keys"},
 		"Keys and Secret": {func(c *config) { c.Keys = []echosession.SigningKey{secretKey("a")} }, "Keys", "not both"},
 		"duplicate key IDs": {func(c *config) {
 			c.Secret, c.Keys = nil, []echosession.SigningKey{secretKey("a"), secretKey("a")}
@@ -375,6 +384,7 @@ func TestDefaults(t *testing.T) {
 		{"MaxSessions", "Default 0: any number.", cfg.MaxSessions, 0},
 		{"RotateGrace", "Default 10 seconds.", cfg.RotateGrace, 10 * time.Second},
 		{"AllowPlaintext", "Default false.", cfg.AllowPlaintext, false},
+		{"Import", "Default nil: what is not a record is ErrCorrupt.", cfg.Import == nil, true},
 		{"MaxRecordSize", "Default 64 KiB.", cfg.MaxRecordSize, 64 << 10},
 		{"StoreTimeout", "Default 1 second.", cfg.StoreTimeout, time.Second},
 		{"WaitReplicas", "Default 0: writes do not wait.", cfg.WaitReplicas, 0},

@@ -56,7 +56,7 @@ import (
 //   - where tokens are in a request: RequestKey, RequestArg, TokenLookup, Skipper
 //   - cookies: Cookie, TrustedOrigins
 //   - subjects: SubjectIndex, MaxSessions, WhenFull
-//   - records and sealing: Codec, MaxRecordSize, EncryptionKeys, AllowPlaintext
+//   - records and sealing: Codec, MaxRecordSize, EncryptionKeys, AllowPlaintext, Import
 //   - errors, logs and tests: ErrorHandler, Logger, Now
 type Config struct {
 	// Where sessions are kept.
@@ -236,6 +236,29 @@ type Config struct {
 	// anyone out. Take it out when the last plain record has expired: until then,
 	// whoever can write to the store can forge a session's data. Default false.
 	AllowPlaintext bool
+
+	// Import reads what another library has stored under the key of a session, so that
+	// its users stay logged in: docs/migrate.md shows how. stored is what the store
+	// holds, and v is a *T. json.Unmarshal is one for records in JSON. It must be safe
+	// for concurrent use, and keep neither of them.
+	//
+	// It is called when a request whose token is valid finds something that does not
+	// begin as a record does. What Import makes of it takes the place of what was
+	// stored, in the form of Codec and EncryptionKeys, unless another request changed or
+	// deleted it meanwhile. The subject, the idle timeout and the deadline are those of
+	// the token; CreatedAt is its iat. AbsoluteTimeout does not concern the session. If
+	// stored is a JSON object, its members claims and jwt are left out: the Node
+	// predecessor keeps the bearer token there.
+	//
+	// An error or a panic of Import is [ErrCorrupt], with the cause for errors.Is, and
+	// what was stored stays. The log does not have the cause.
+	//
+	// [Manager.List] and [Manager.All] import nothing. With SubjectIndex, what another
+	// library has stored is found for tokens without sub alone. While Import is set,
+	// whoever can write to the store can forge a session's data, as with AllowPlaintext:
+	// take it out when the last old session has ended. Default nil: what is not a
+	// record is ErrCorrupt.
+	Import func(stored []byte, v any) error
 
 	// Errors, logs and tests.
 

@@ -23,6 +23,7 @@ type engine struct {
 	tokens     *jwt.Keyring
 	verified   *jwt.Cache
 	serializer *serializer
+	importer   *importer // nil: what is not a record is corrupt
 	reports    *reporter
 	lookup     *lookup
 	origins    *originGuard
@@ -173,6 +174,12 @@ func (e *engine) read(ctx context.Context, l *live, touch bool, v any) error {
 		}
 		if err != nil {
 			return e.failed("load", err)
+		}
+		if e.imports(l, record) {
+			if err := e.importStored(ctx, l, record, ttl); err != nil {
+				return err
+			}
+			continue
 		}
 		header, err := e.serializer.decode(l.ref.ID, record, v)
 		if err == nil && header.subject != l.header.subject {

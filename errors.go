@@ -153,6 +153,19 @@ func indeterminate(cause error) error {
 	return &storeError{ErrIndeterminate, cause}
 }
 
+// corrupt returns ErrCorrupt and why.
+func corrupt(why string) error { return fmt.Errorf("%w: %s", ErrCorrupt, why) }
+
+// corruptError is ErrCorrupt where a function of the program could not read a record. Its
+// text leaves out the cause, which may quote the data; [errors.Is] and [errors.As] find it.
+type corruptError struct {
+	why   string
+	cause error
+}
+
+func (e *corruptError) Error() string   { return corrupt(e.why).Error() }
+func (e *corruptError) Unwrap() []error { return []error{ErrCorrupt, e.cause} }
+
 // notFreshError is ErrNotFresh with the age that was demanded.
 type notFreshError struct{ maxAge time.Duration }
 
@@ -185,10 +198,9 @@ var answerForms = []answerForm{
 	{ErrAmbiguousToken, http.StatusBadRequest, "more than one token in the request", "invalid_request"},
 	{ErrCrossOrigin, http.StatusForbidden, "cross-origin request refused", noChallenge},
 	{ErrTooManySessions, http.StatusForbidden, "too many sessions", noChallenge},
-	{ErrConflict, http.StatusConflict, "the session was changed by another request", noChallenge},
+	{ErrConflict, http.StatusConflict, "the session was changed by another request", noChallenge}, // before ErrRenewed: see renewedMeanwhile
 	{ErrInvalidToken, http.StatusUnauthorized, sessionEnded, "invalid_token"},
 	{ErrSessionGone, http.StatusUnauthorized, sessionEnded, "invalid_token"},
-	{ErrConflict, http.StatusConflict, "the session was changed by another request", noChallenge}, // before ErrRenewed: see renewedMeanwhile
 	{ErrRenewed, http.StatusUnauthorized, sessionEnded, "invalid_token"},
 	{ErrCorrupt, http.StatusUnauthorized, sessionEnded, "invalid_token"},
 	{ErrNotFresh, http.StatusUnauthorized, "a more recent login is required", "insufficient_user_authentication"},

@@ -108,6 +108,96 @@ func TestWhereNoGuestIsMade(t *testing.T) {
 	})
 }
 
+// CrossOriginVerified is for logins: a guest's cookie is planted by no other site.
+func TestNoSitePlantsAGuest(t *testing.T) {
+	eachStore(t, func(t *testing.T, cfg echosession.Config) {
+		cfg.Cookie = &echosession.Cookie{}
+		m := newManager[User](t, cfg)
+		s := newServer(t, m.Middleware())
+		route(s, m, "/", func(c echo.Context, sess *echosession.Session[User]) error {
+			return sess.UpdateOrCreate(c.Request().Context(), count, echosession.CrossOriginVerified())
+		})
+		a := s.do(t, s.request(t, "POST", "/", "", "Origin", "https://evil.example", "Sec-Fetch-Site", "cross-site"))
+		if a.StatusCode != http.StatusForbidden || a.Header["Set-Cookie"] != nil {
+			t.Errorf("%d %s, Set-Cookie %q", a.StatusCode, a.body, a.Header["Set-Cookie"])
+		}
+		for range m.All(t.Context()) {
+			t.Error("a session was created")
+		}
+	})
+}
+
+// A session that ended after Get, revoked or renewed by another request, gives way to
+// a login, but not to a guest.
+func TestNoGuestInThePlaceOfASessionThatEnded(t *testing.T) {
+	eachStore(t, func(t *testing.T, cfg echosession.Config) {
+		cfg.Cookie, cfg.SubjectIndex = &echosession.Cookie{}, true
+		m := newManager[User](t, cfg)
+		s := newServer(t, m.Middleware())
+		ends := map[string]func(ctx context.Context, token string) error{
+			"revoked": func(ctx context.Context, _ string) error { _, err := m.RevokeSubject(ctx, "ada"); return err },
+			"renewed": func(ctx context.Context, token string) error {
+				_, err := open(t, m, token).Renew(ctx, keep, echosession.WithSubject("bob"))
+				return err
+			},
+		}
+		for name, end := range ends {
+			for _, found := range []bool{true, false} { // whether the handle learns of it before Create
+				route(s, m, fmt.Sprint("/", name, found), func(c echo.Context, sess *echosession.Session[User]) error {
+					ctx := c.Request().Context()
+					if err := end(ctx, sess.Token()); err != nil {
+						t.Error(err)
+					}
+					if found {
+						if err := sess.Update(ctx, count); !errors.Is(err, echosession.ErrSessionGone) && !errors.Is(err, echosession.ErrRenewed) {
+							t.Errorf("Update: %v", err)
+						}
+					}
+					var opts []echosession.CreateOption
+					if subject := c.QueryParam("subject"); subject != "" {
+						opts = append(opts, echosession.WithSubject(subject))
+					}
+					_, err := sess.Create(ctx, User{}, opts...)
+					return err
+				})
+				for subject, want := range map[string]int{"": http.StatusUnauthorized, "eve": http.StatusOK} {
+					if name == "revoked" && !found && subject == "" {
+						continue // a session that is absent at its end may have been destroyed by this very Create
+					}
+					created, err := m.Create(t.Context(), User{}, echosession.WithSubject("ada"))
+					if err != nil {
+						t.Fatal(err)
+					}
+					before := records(m)
+					path := fmt.Sprint("/", name, found, "?subject=", subject)
+					a := s.do(t, s.request(t, "POST", path, "", "Cookie", "__Host-session="+created.Token()))
+					cookies := 0
+					if want == http.StatusOK {
+						cookies = 1
+					}
+					if a.StatusCode != want || len(a.Header["Set-Cookie"]) != cookies {
+						t.Errorf("%s: %d %s, Set-Cookie %q", path, a.StatusCode, a.body, a.Header["Set-Cookie"])
+					}
+					left := before + cookies
+					if name == "revoked" {
+						left--
+					}
+					if got := records(m); got != left {
+						t.Errorf("%s: %d records, want %d", path, got, left)
+					}
+				}
+			}
+		}
+	})
+}
+
+func records(m *echosession.Manager[User]) (n int) {
+	for range m.All(context.Background()) {
+		n++
+	}
+	return n
+}
+
 // A guest whose session ends within the request is not replaced; after a logout in the
 // same request a new guest may be made, for a message to show.
 func TestUpdateOrCreateAfterAnEnd(t *testing.T) {

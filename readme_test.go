@@ -59,13 +59,15 @@ func goBlocks(t *testing.T, document string) []string {
 
 func isProgram(code string) bool { return strings.HasPrefix(code, "package main\n") }
 
-// walkExamples calls fn for each file with Examples, and each file of the programs
-// in examples/.
+// walkExamples calls fn for each file with Examples, each file of the programs in
+// examples/, and what proof/migrate/ and proof/node/ run against other libraries.
 func walkExamples(t *testing.T, fn func(path, text string)) {
 	t.Helper()
 	walkFiles(t, ".go", func(path, text string) {
 		isTest := strings.HasPrefix(filepath.Base(path), "example_") || strings.HasSuffix(path, "_example_test.go")
-		if isTest || strings.HasPrefix(path, "examples"+string(filepath.Separator)) {
+		if isTest || slices.ContainsFunc([]string{"examples/", "proof/migrate/", "proof/node/"}, func(folder string) bool {
+			return strings.HasPrefix(filepath.ToSlash(path), folder)
+		}) {
 			fn(path, text)
 		}
 	})

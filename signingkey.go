@@ -5,7 +5,7 @@ package echosession
 type SigningKey struct {
 	// ID names the key in the header of the tokens that it signs (kid, RFC 7515
 	// §4.1.4) and is compared byte for byte. It is public, and has at most 100 bytes.
-	// With several keys each needs an ID of its own.
+	// With several keys each needs an ID of its own, except those with Legacy.
 	ID string
 
 	// Algorithm is the one algorithm (RFC 7518 §3.1, RFC 8037 §3.1) of this key. It is
@@ -34,6 +34,27 @@ type SigningKey struct {
 	// it. Of the two ECDSA signatures that can be made of one, only that with the lower
 	// s is made and accepted.
 	Key any
+
+	// VerifyOnly makes a key that could sign verify only. The first of [Config.Keys]
+	// signs, so it cannot have VerifyOnly. Default false.
+	VerifyOnly bool
+
+	// Legacy makes the key verify the tokens of the Node predecessor (npm
+	// jwt-redis-session), and no others: those with the typ JWT or without typ, and
+	// without kid. It needs VerifyOnly and one of HS256, HS384, HS512. It needs no ID,
+	// and no kid selects it. With it a secret of any length is accepted, except an empty
+	// one. It goes with [Config.Import]. Default false.
+	//
+	// It gives up two things, so take the key out as soon as the last old session has
+	// ended: docs/migrate.md says when that is.
+	//
+	//   - A secret that is short or was thought up by a person can be guessed from one
+	//     token, without asking the service. Whoever has guessed it can put other claims
+	//     and another subject into the token of a session of their own. Rotate carries
+	//     these claims on.
+	//   - The typ JWT does not say what a token is for (RFC 8725 §3.12). Any token that
+	//     was signed with the same secret is a session's if its jti is a session's ID.
+	Legacy bool
 }
 
 // Claims are the members of a token's payload by name (RFC 7519 §4). Numbers are

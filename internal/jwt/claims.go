@@ -246,8 +246,9 @@ func (v *Token) IssuedAt() time.Time {
 }
 
 // parsePayload reads the claims that the package knows. It does not look at the
-// clock.
-func (t *Keyring) parsePayload(payload string) (*Token, error) {
+// clock. A legacy token has none of the package's private claims, and its sub may be a
+// whole number, as in {sub: user.id}.
+func (t *Keyring) parsePayload(payload string, legacy bool) (*Token, error) {
 	v := &Token{exp: never, nbf: always, iat: always, payload: payload}
 	issued, intended := t.issuer == "", len(t.audience) == 0
 	err := scanJSONObject(payload, func(name, value string) error {
@@ -258,6 +259,9 @@ func (t *Keyring) parsePayload(payload string) (*Token, error) {
 			ok = ok && isSessionID(v.ID)
 		case "sub":
 			v.Subject, ok = jsonString(value)
+			if legacy && isWhole(value) {
+				v.Subject, ok = value, true
+			}
 		case "iat":
 			v.iat, ok = jsonTime(value)
 		case "nbf":
@@ -266,7 +270,9 @@ func (t *Keyring) parsePayload(payload string) (*Token, error) {
 			v.exp, ok = jsonTime(value)
 			ok = ok && v.exp != never // or it would count as none
 		case idleClaim:
-			v.Idle, ok = jsonIdle(value)
+			if !legacy {
+				v.Idle, ok = jsonIdle(value)
+			}
 		case "iss":
 			if t.issuer != "" {
 				var issuer string
@@ -296,6 +302,13 @@ func (t *Keyring) parsePayload(payload string) (*Token, error) {
 		return nil, invalidToken("payload: no aud")
 	}
 	return v, nil
+}
+
+// isWhole reports whether the value of a member is a whole number in its plain form, so
+// that no two texts mean one number.
+func isWhole(value string) bool {
+	n, err := strconv.ParseInt(value, 10, 64)
+	return err == nil && strconv.FormatInt(n, 10) == value
 }
 
 // errClaim names one of the package's own claims.

@@ -3,7 +3,19 @@ package jwt
 // What the tests of tokens reach in the package.
 
 // Open is the part of Verify that precedes the claims.
-func (t *Keyring) Open(token string) (payload string, err error) { return t.open(token) }
+func (t *Keyring) Open(token string) (payload string, err error) {
+	payload, _, err = t.open(token)
+	return payload, err
+}
+
+// CanSign says of each key whether it could sign.
+func (t *Keyring) CanSign() []bool {
+	can := make([]bool, len(t.keys))
+	for i := range t.keys {
+		can[i] = t.keys[i].sign != nil
+	}
+	return can
+}
 
 // TakeAnyType makes the keys verify tokens of any typ: published vectors have others.
 func (t *Keyring) TakeAnyType() {

@@ -20,9 +20,11 @@ import (
 // SigningKey is a key and the one algorithm that it is used with. Its fields are
 // those of echosession.SigningKey, which documents them.
 type SigningKey struct {
-	ID        string
-	Algorithm string
-	Key       any
+	ID         string
+	Algorithm  string
+	Key        any
+	VerifyOnly bool
+	Legacy     bool
 }
 
 // maxKeyIDLen keeps every header that is issued within maxHeaderLen, whatever

@@ -97,12 +97,14 @@ type Keyring struct {
 // key is a SigningKey made ready.
 type key struct {
 	alg      string
-	kid      string // "" when headers carry none
+	kid      string // "" when headers carry none, and then no kid selects the key
 	sign     any    // nil: verifies only
 	verify   any
 	signer   jws.Signer
 	verifier jws.Verifier
-	header   string // the first segment of the tokens that this key signs
+	header   string // the first segment of the tokens that are signed with this key
+	typ      string // in that header
+	legacy   bool
 
 	// takes says whether a header may have this typ; "" is none.
 	takes func(typ string) bool
@@ -111,6 +113,14 @@ type key struct {
 // sessionType is the typ of the tokens of sessions (RFC 8725 §3.11). A token that the
 // same key signed for another purpose has another one.
 const sessionType = "session+jwt"
+
+// legacyType is the typ of the tokens of the Node predecessor. It says nothing about
+// what a token is for.
+const legacyType = "JWT"
+
+// isLegacyType is true for no typ that isSessionType takes: a token fits a legacy key or
+// another key, and never both.
+func isLegacyType(typ string) bool { return typ == "" || typ == legacyType }
 
 // isSessionType compares as RFC 7515 §4.1.9 and RFC 2045 §5.1 say: typ is a media type,
 // in upper or lower case, and "application/" may be left out. A parameter would make
@@ -137,6 +147,12 @@ func New(cfg Config) (*Keyring, []Mistake) {
 	if len(cfg.Keys) == 0 {
 		wrong("Secret", `set Secret to 32 random bytes ("openssl rand -base64 32" makes them), or Keys`)
 	}
+	named := 0 // keys that a kid must tell apart
+	for _, sk := range cfg.Keys {
+		if !sk.Legacy {
+			named++
+		}
+	}
 	for i, sk := range cfg.Keys {
 		field := "Secret"
 		if cfg.WithKid {
@@ -144,7 +160,7 @@ func New(cfg Config) (*Keyring, []Mistake) {
 		}
 		k, errs := newKey(sk, cfg.WithKid)
 		if len(errs) == 0 && i == 0 {
-			if err := k.try(); err != nil {
+			if err := k.try(sk.VerifyOnly); err != nil {
 				errs = append(errs, err)
 			}
 		}
@@ -156,7 +172,7 @@ func New(cfg Config) (*Keyring, []Mistake) {
 				wrong(field, "it is the key of Config.Keys[%d] under another Algorithm: a key has one (RFC 8725 §3.1)", j)
 			}
 		}
-		if cfg.WithKid && sk.ID == "" && len(cfg.Keys) > 1 {
+		if cfg.WithKid && sk.ID == "" && !sk.Legacy && named > 1 {
 			wrong(field, "the ID is missing: with several keys each needs one")
 		}
 		if j := slices.IndexFunc(cfg.Keys[:i], func(other SigningKey) bool { return other.ID == sk.ID }); j >= 0 && sk.ID != "" {
@@ -183,14 +199,10 @@ func New(cfg Config) (*Keyring, []Mistake) {
 
 // newKey makes a SigningKey ready, or returns everything that is wrong with it.
 func newKey(sk SigningKey, withKid bool) (k key, errs []error) {
-	k.alg, k.takes = sk.Algorithm, isSessionType
-	header := struct {
-		Alg string `json:"alg"`
-		Kid string `json:"kid,omitempty"`
-		Typ string `json:"typ"`
-	}{Alg: sk.Algorithm, Typ: sessionType}
+	k.alg, k.legacy = sk.Algorithm, sk.Legacy
+	k.typ, k.takes = sessionType, isSessionType
 	if withKid {
-		k.kid, header.Kid = sk.ID, sk.ID
+		k.kid = sk.ID
 		if len(sk.ID) > maxKeyIDLen {
 			errs = append(errs, fmt.Errorf("the ID has %d bytes: it must have at most %d", len(sk.ID), maxKeyIDLen))
 		}
@@ -198,36 +210,65 @@ func newKey(sk SigningKey, withKid bool) (k key, errs []error) {
 			errs = append(errs, errors.New("the ID is not valid UTF-8"))
 		}
 	}
+	if sk.Legacy {
+		k.typ, k.takes, k.kid = legacyType, isLegacyType, ""
+		if !sk.VerifyOnly {
+			errs = append(errs, errors.New("a Legacy key needs VerifyOnly: true: it never signs"))
+		}
+	}
 	alg, err := algorithmByName(sk.Algorithm)
 	if err != nil {
 		return k, append(errs, err)
 	}
+	if sk.Legacy {
+		if alg.secretLen == 0 {
+			return k, append(errs, fmt.Errorf("the Algorithm of a Legacy key is HS256, HS384 or HS512, and not %s", sk.Algorithm))
+		}
+		alg.secretLen = 1
+	}
 	if k.sign, k.verify, err = alg.importKey(sk.Key); err != nil {
 		errs = append(errs, err)
 	}
-	if k.signer, err = jws.NewSigner(jwa.SignatureAlgorithm(sk.Algorithm)); err != nil {
+	if sk.VerifyOnly {
+		k.sign = nil
+	}
+	if err := k.useAlgorithm(alg); err != nil {
 		errs = append(errs, err)
 	}
+	header, err := json.Marshal(struct {
+		Alg string `json:"alg"`
+		Kid string `json:"kid,omitempty"`
+		Typ string `json:"typ"`
+	}{k.alg, k.kid, k.typ})
+	if err != nil {
+		errs = append(errs, err)
+	}
+	k.header = base64url.EncodeToString(header)
+	return k, errs
+}
+
+// useAlgorithm finds what signs and what verifies.
+func (k *key) useAlgorithm(alg algorithm) error {
+	var unsigned, unverified error
+	k.signer, unsigned = jws.NewSigner(jwa.SignatureAlgorithm(k.alg))
 	if alg.pss != 0 {
 		k.verifier = pssVerifier(alg.pss)
-	} else if k.verifier, err = jws.NewVerifier(jwa.SignatureAlgorithm(sk.Algorithm)); err != nil {
-		errs = append(errs, err)
+	} else {
+		k.verifier, unverified = jws.NewVerifier(jwa.SignatureAlgorithm(k.alg))
 	}
 	if alg.curve != nil {
 		order := orderOf(alg.curve)
 		k.signer, k.verifier = lowSigner{k.signer, order}, lowVerifier{k.verifier, order}
 	}
-	encoded, err := json.Marshal(header)
-	if err != nil {
-		errs = append(errs, err)
-	}
-	k.header = base64url.EncodeToString(encoded)
-	return k, errs
+	return errors.Join(unsigned, unverified)
 }
 
 // try signs something, so that a handle of another key, or one that cannot do the
 // algorithm, is found before the first login.
-func (k *key) try() error {
+func (k *key) try(verifyOnly bool) error {
+	if verifyOnly {
+		return errors.New("the first key signs, and this one has VerifyOnly: put the key that signs before it")
+	}
 	if k.sign == nil {
 		return errors.New("the first key signs: it must be a secret or a private key, not a public key")
 	}
@@ -261,32 +302,32 @@ func invalidToken(reason string) error {
 // its claims, in this order. Errors match [ErrInvalid] and hold no byte of the
 // token.
 func (t *Keyring) Verify(token string) (*Token, error) {
-	payload, err := t.open(token)
+	payload, k, err := t.open(token)
 	if err != nil {
 		return nil, err
 	}
-	return t.parsePayload(payload)
+	return t.parsePayload(payload, k.legacy)
 }
 
-// open returns the payload of a JWS in compact form (RFC 7515 §7.1) whose signature
-// verifies. jwx's own parsers accept more than this form, so jwx sees nothing but the
+// open returns the payload of a JWS in compact form (RFC 7515 §7.1), and the key that
+// verifies its signature. jwx's own parsers accept more than this form, so jwx sees nothing but the
 // signature and what was signed.
-func (t *Keyring) open(token string) (payload string, err error) {
+func (t *Keyring) open(token string) (payload string, by *key, err error) {
 	if len(token) > maxTokenLen {
-		return "", invalidToken("too long")
+		return "", nil, invalidToken("too long")
 	}
 	header, rest, _ := strings.Cut(token, ".")
 	body, signature, _ := strings.Cut(rest, ".")
 	if header == "" || body == "" || signature == "" {
-		return "", invalidToken("not three segments")
+		return "", nil, invalidToken("not three segments")
 	}
 	if strings.IndexByte(token, '\r') >= 0 || strings.IndexByte(token, '\n') >= 0 {
-		return "", invalidToken("not base64url")
+		return "", nil, invalidToken("not base64url")
 	}
 
 	h, err := t.readHeader(header)
 	if err != nil {
-		return "", err
+		return "", nil, err
 	}
 
 	// One buffer for the token and behind it the signature's bytes.
@@ -294,12 +335,12 @@ func (t *Keyring) open(token string) (payload string, err error) {
 	copy(buf, token)
 	signed, sig := buf[:len(header)+1+len(body)], buf[len(token):]
 	if _, err := base64url.Decode(sig, buf[len(signed)+1:len(token)]); err != nil {
-		return "", invalidToken("signature: not base64url")
+		return "", nil, invalidToken("signature: not base64url")
 	}
 	var scratch [1024]byte
 	decoded, err := base64url.AppendDecode(scratch[:0], signed[len(header)+1:])
 	if err != nil {
-		return "", invalidToken("payload: not base64url")
+		return "", nil, invalidToken("payload: not base64url")
 	}
 
 	fits := false
@@ -310,13 +351,13 @@ func (t *Keyring) open(token string) (payload string, err error) {
 		}
 		fits = true
 		if k.verifier.Verify(signed, sig, k.verify) == nil {
-			return string(decoded), nil
+			return string(decoded), k, nil
 		}
 	}
 	if !fits {
-		return "", invalidToken("no key for its alg, kid and typ")
+		return "", nil, invalidToken("no key for its alg, kid and typ")
 	}
-	return "", invalidToken("the signature does not verify")
+	return "", nil, invalidToken("the signature does not verify")
 }
 
 // A joseHeader is what chooses the key. A member that is absent is "".
@@ -327,7 +368,7 @@ type joseHeader struct{ alg, kid, typ string }
 func (t *Keyring) readHeader(segment string) (h joseHeader, err error) {
 	for i := range t.keys {
 		if k := &t.keys[i]; k.header == segment {
-			return joseHeader{k.alg, k.kid, sessionType}, nil
+			return joseHeader{k.alg, k.kid, k.typ}, nil
 		}
 	}
 	if len(segment) > maxHeaderLen {
@@ -437,7 +478,7 @@ func (t *Keyring) Issue(p Params) (token string, v *Token, err error) {
 		return "", nil, errTokenLen(n)
 	}
 	// What cannot be verified is not issued.
-	if v, err = t.parsePayload(string(payload)); err != nil {
+	if v, err = t.parsePayload(string(payload), false); err != nil {
 		return "", nil, fmt.Errorf("echosession: the claims make no token: %w", err)
 	}
 	signed := make([]byte, 0, maxTokenLen/8)

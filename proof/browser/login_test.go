@@ -87,7 +87,7 @@ func (s *site) lateRoutes(e *echo.Echo, add func(context.Context, *session) erro
 		s.late <- done
 		<-done
 	}
-	// A handler that gives a guest a session wherever there is none.
+	// A handler that gives a guest a session wherever it finds none.
 	stubborn := func(ctx context.Context, sess *session) error {
 		err := sess.Update(ctx, func(u *User) error { u.Count++; return nil })
 		if err != nil {

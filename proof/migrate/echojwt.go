@@ -1,0 +1,66 @@
+package migrate
+
+import (
+	"encoding/json"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+	"github.com/labstack/echo/v4"
+	"github.com/redis/go-redis/v9"
+)
+
+// oldClaims are the claims of the tokens of echo-jwt.
+type oldClaims struct {
+	jwt.RegisteredClaims
+	Name string `json:"name"`
+}
+
+// exchanging is the middleware for tokens of echo-jwt in the cookie "token".
+func (k *carrier) exchanging(rdb *redis.Client, oldSecret []byte) echo.MiddlewareFunc {
+	idOf, carryOver := k.idOf, k.carryOver
+
+	// A token is exchanged once. The mark lives as long as the token: after a logout, the
+	// token does not log in again.
+	exchange := redis.NewScript(`
+		if redis.call("SET", KEYS[1], "exchanged", "NX", "PX", ARGV[1]) then
+			redis.call("SET", KEYS[2], ARGV[2], "PX", ARGV[1])
+		end
+		return 1`)
+
+	// Before the middleware of echosession.
+	carry := func(next echo.HandlerFunc) echo.HandlerFunc {
+		return func(c echo.Context) error {
+			cookie, err := c.Cookie("token")
+			if _, ours := c.Cookie("__Host-session"); ours == nil || err != nil {
+				return next(c)
+			}
+			var claims oldClaims
+			_, err = jwt.ParseWithClaims(cookie.Value, &claims, func(*jwt.Token) (any, error) { return oldSecret, nil },
+				jwt.WithValidMethods([]string{"HS256"}), jwt.WithExpirationRequired())
+			if err != nil {
+				return next(c)
+			}
+			data, err := json.Marshal(User{Name: claims.Name})
+			if err != nil {
+				return err
+			}
+			// Without its signature: one signature can be written in several ways.
+			id := idOf(cookie.Value[:strings.LastIndexByte(cookie.Value, '.')])
+			left := (time.Until(claims.ExpiresAt.Time) + time.Hour).Milliseconds() // clocks differ
+			keys := []string{"exchanged:" + id, "sess:" + id}
+			if err := exchange.Run(c.Request().Context(), rdb, keys, left, data).Err(); err != nil {
+				return echo.NewHTTPError(http.StatusServiceUnavailable).SetInternal(err)
+			}
+			if err := carryOver(c, id, claims.Subject); err != nil {
+				return err
+			}
+			return next(c)
+		}
+	}
+	return carry
+}
+
+// importJSON reads what carry has stored.
+func importJSON() func(stored []byte, v any) error { return json.Unmarshal }
