@@ -33,6 +33,7 @@ type request interface {
 	get(key string) string
 	put(key, value string)
 	pop(key string) string
+	logout()
 	login()    // a new ID, with the data of before
 	remember() // for 30 days
 	save() (credential string, ok bool)
@@ -58,6 +59,7 @@ func TestWhatOthersDo(t *testing.T) {
 		oldStays   bool // the old credential finds the session after the login
 		oldIsBack  bool // and after a write of a request that was under way
 		refused    bool // that write is refused
+		logoutOver bool // a write of a request that was under way brings nothing back after a logout
 		popsTwice  bool // two requests at once get one flash message
 		remembered bool // the cookie outlives the next save, too
 	}
@@ -69,7 +71,7 @@ func TestWhatOthersDo(t *testing.T) {
 		{"gorilla", newGorilla(t, server.addr), facts{keepsGuest: true, oldStays: true, oldIsBack: true, popsTwice: true}},
 		{"scs", newSCS(server.addr), facts{keepsGuest: true, oldIsBack: true, popsTwice: true, remembered: true}},
 		{"fiber", newFiber(server.addr), facts{keepsGuest: true, oldIsBack: true, popsTwice: true}},
-		{"echosession", newEchosession(t, server.addr), facts{keepsGuest: true, refused: true, remembered: true}},
+		{"echosession", newEchosession(t, server.addr), facts{keepsGuest: true, refused: true, logoutOver: true, remembered: true}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var got facts
@@ -86,6 +88,12 @@ func TestWhatOthersDo(t *testing.T) {
 			_, ok := underWay.save()
 			got.refused = !ok
 			got.oldIsBack = tt.begin(t, old).get("cart") == "pear"
+
+			underWay, logout := tt.begin(t, user), tt.begin(t, user)
+			logout.logout()
+			underWay.put("cart", "pear")
+			underWay.save()
+			got.logoutOver = tt.begin(t, user).get("cart") == ""
 
 			flash := tt.begin(t, "")
 			flash.put("flash", "hello")
@@ -163,6 +171,12 @@ func (g *gorillaRequest) pop(string) string {
 	}
 	return ""
 }
+func (g *gorillaRequest) logout() {
+	g.sess.Options.MaxAge = -1
+	if err := g.sess.Save(g.r, g.w); err != nil {
+		g.t.Fatal(err)
+	}
+}
 func (g *gorillaRequest) login()    { g.sess.ID = "" }
 func (g *gorillaRequest) remember() { g.sess.Options.MaxAge = int(month.Seconds()) }
 func (g *gorillaRequest) save() (string, bool) {
@@ -199,6 +213,11 @@ func (l scsLibrary) begin(t *testing.T, credential string) request {
 func (s *scsRequest) get(key string) string { return s.sm.GetString(s.ctx, key) }
 func (s *scsRequest) put(key, value string) { s.sm.Put(s.ctx, key, value) }
 func (s *scsRequest) pop(key string) string { return s.sm.PopString(s.ctx, key) }
+func (s *scsRequest) logout() {
+	if err := s.sm.Destroy(s.ctx); err != nil {
+		s.t.Fatal(err)
+	}
+}
 func (s *scsRequest) login() {
 	if err := s.sm.RenewToken(s.ctx); err != nil {
 		s.t.Fatal(err)
@@ -253,6 +272,11 @@ func (f *fiberRequest) pop(key string) string {
 	value := f.get(key)
 	f.sess.Delete(key)
 	return value
+}
+func (f *fiberRequest) logout() {
+	if err := f.sess.Destroy(); err != nil {
+		f.t.Fatal(err)
+	}
 }
 func (f *fiberRequest) login() {
 	if err := f.sess.Regenerate(); err != nil {
@@ -333,13 +357,18 @@ func (e *echosessionRequest) pop(key string) (value string) {
 	value, e.err = echosession.Take(e.r.Context(), e.sess, func(s *shop) *string { return s.field(key) })
 	return value
 }
+func (e *echosessionRequest) logout() {
+	if err := e.sess.Destroy(e.r.Context()); err != nil {
+		e.t.Fatal(err)
+	}
+}
 func (e *echosessionRequest) login()    { e.renew() }
 func (e *echosessionRequest) remember() { e.renew(echosession.Remember(month)) }
 func (e *echosessionRequest) renew(opts ...echosession.CreateOption) {
 	_, e.err = e.sess.Renew(e.r.Context(), func(*shop) error { return nil }, append(opts, echosession.WithSubject("ada"))...)
 }
 func (e *echosessionRequest) save() (string, bool) {
-	if e.err != nil && !errors.Is(e.err, echosession.ErrRenewed) {
+	if e.err != nil && !errors.Is(e.err, echosession.ErrRenewed) && !errors.Is(e.err, echosession.ErrSessionGone) {
 		e.t.Error(e.err)
 	}
 	return e.sess.Token(), e.err == nil
