@@ -62,10 +62,28 @@ func (h *handle) fromHere() error {
 func (h *handle) adoptNew(l *live) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	return h.adopt(l)
+}
+
+// adoptFirst is adoptNew where no session stands behind the handle. It reports whether
+// that was so.
+func (h *handle) adoptFirst(l *live) (bool, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.live != nil {
+		return false, nil
+	}
+	err := h.adopt(l)
+	return err == nil, err
+}
+
+// adopt is adoptNew with h.mu held.
+func (h *handle) adopt(l *live) error {
 	if h.bound && h.exchange == nil {
 		return ErrRequestOver
 	}
-	h.live, h.value, h.reason, h.ended = l, nil, nil, false
+	h.live, h.value, h.reason = l, nil, nil
+	h.had, h.ended = true, false
 	if l.inCookie {
 		h.setCookie()
 	}
@@ -76,7 +94,7 @@ func (h *handle) adoptNew(l *live) error {
 // the idle timeout has passed since this process last did, or at once. h.mu is held.
 func (h *handle) renewCookie(atOnce bool) {
 	cookie, l := h.engine.cfg.Cookie, h.live
-	if cookie == nil || !cookie.Persistent || l == nil || !l.inCookie || h.exchange == nil || h.exchange.Committed() {
+	if cookie == nil || l == nil || !h.engine.persistent(l) || !l.inCookie || h.exchange == nil || h.exchange.Committed() {
 		return
 	}
 	if l.ref != l.via {
@@ -91,6 +109,9 @@ func (h *handle) renewCookie(atOnce bool) {
 	l.tok.LastCookie.Store(h.engine.cfg.Now().UnixNano())
 	h.setCookie()
 }
+
+// persistent reports whether the cookie of a session outlives the browser.
+func (e *engine) persistent(l *live) bool { return e.cfg.Cookie.Persistent || l.header.remembered }
 
 // cookieDue reports whether a tenth of the idle timeout has passed since this
 // process knows that the client got the cookie.
@@ -112,7 +133,7 @@ func (e *engine) cookieDue(l *live) bool {
 
 // setCookie puts the live session's token into the answer. h.mu is held.
 func (h *handle) setCookie() {
-	h.engine.cfg.Cookie.set(h.exchange.Header(), h.live.token, h.engine.left(h.live))
+	h.engine.cfg.Cookie.set(h.exchange.Header(), h.live.token, h.engine.persistent(h.live), h.engine.left(h.live))
 	h.tellCaches(private)
 }
 

@@ -76,7 +76,7 @@ func (cfg Config) compile(t reflect.Type) (Config, *engine, error) {
 		MaxAge:       c.cfg.MaxAge, AbsoluteTimeout: c.cfg.AbsoluteTimeout,
 		TouchInterval: c.cfg.TouchInterval, RotateGrace: c.cfg.RotateGrace,
 		RequestKey: c.cfg.RequestKey, Cookie: c.cfg.Cookie,
-		SubjectIndex: c.cfg.SubjectIndex, MaxSessions: c.cfg.MaxSessions,
+		SubjectIndex: c.cfg.SubjectIndex, Limit: Limit{c.cfg.MaxSessions, c.cfg.WhenFull},
 		Now: c.cfg.Now,
 	}
 	return c.cfg, c.engine, errors.Join(c.errs...)
@@ -143,7 +143,7 @@ func (c *compiler) useStore() {
 	case cfg.Client == nil:
 		c.bad("Client", "set Client to a go-redis client, or Store to NewMemoryStore()")
 	default:
-		store, err := NewRedisStore(cfg.Client, RedisOptions{Keyspace: cfg.Keyspace, WaitReplicas: cfg.WaitReplicas})
+		store, err := NewRedisStore(cfg.Client, RedisOptions{Keyspace: cfg.Keyspace, WaitReplicas: cfg.WaitReplicas, SubjectIndex: cfg.SubjectIndex})
 		c.engine.store = store
 		c.errs = append(c.errs, err)
 	}
@@ -152,6 +152,14 @@ func (c *compiler) useStore() {
 	}
 	if cfg.MaxSessions > 0 && !cfg.SubjectIndex {
 		c.bad("MaxSessions", "it needs SubjectIndex: true")
+	}
+	switch {
+	case cfg.WhenFull != EvictOldest && cfg.WhenFull != RefuseNew:
+		c.bad("WhenFull", "%d; it is EvictOldest or RefuseNew", cfg.WhenFull)
+	case cfg.WhenFull == RefuseNew && cfg.MaxSessions == 0:
+		c.bad("WhenFull", "RefuseNew needs MaxSessions")
+	case cfg.WhenFull == RefuseNew && cfg.MaxSessions > MaxListed:
+		c.bad("WhenFull", "RefuseNew counts at most %d sessions; lower MaxSessions (%d)", MaxListed, cfg.MaxSessions)
 	}
 }
 
@@ -222,11 +230,11 @@ func (c *compiler) useLookup() {
 	if cfg.TokenLookup == "" {
 		field = "RequestArg"
 	}
-	lookup, err := newLookup(cmp.Or(cfg.TokenLookup, defaultLookup(cfg.RequestArg, cfg.Cookie)))
+	lookup, err := newLookup(cmp.Or(cfg.TokenLookup, defaultLookup(cfg.RequestArg, cfg.Cookie)), cfg.Cookie)
 	c.wrong(field, err)
 	c.engine.lookup = lookup
 	if cfg.Cookie != nil && err == nil && !lookup.reads(cfg.Cookie.Name) {
-		c.bad("TokenLookup", "it does not read the cookie that Cookie sets; add cookie:%s", cfg.Cookie.Name)
+		c.bad("TokenLookup", "it does not read the cookie that Cookie sets; add the word cookie")
 	}
 
 	if len(cfg.TrustedOrigins) > 0 && err == nil && !lookup.reads("") {

@@ -141,7 +141,12 @@ func TestNewRefuses(t *testing.T) {
 		"long encryption key":                 {func(c *config) { c.EncryptionKeys = [][]byte{testSecret[:33]} }, "EncryptionKeys", "exactly 32"},
 		"an encryption key twice":             {func(c *config) { c.EncryptionKeys = [][]byte{key32, key32} }, "EncryptionKeys", "the same"},
 		"AllowPlaintext without a key":        {func(c *config) { c.AllowPlaintext = true }, "AllowPlaintext", "EncryptionKeys"},
-		"unknown lookup source":               {func(c *config) { c.TokenLookup = "session:x" }, "TokenLookup", "use header, query"},
+		"the word cookie without a cookie":    {func(c *config) { c.TokenLookup = "bearer,cookie" }, "TokenLookup", "set it or name one"},
+		"a partitioned cookie over HTTP":      {func(c *config) { c.Cookie = &echosession.Cookie{Insecure: true, Partitioned: true} }, "Cookie", "drop Insecure or Partitioned"},
+		"a WhenFull that is none":             {func(c *config) { c.SubjectIndex, c.MaxSessions, c.WhenFull = true, 3, 7 }, "WhenFull", "EvictOldest or RefuseNew"},
+		"a refusal without a limit":           {func(c *config) { c.WhenFull = echosession.RefuseNew }, "WhenFull", "needs MaxSessions"},
+		"a refusal with a limit too high":     {func(c *config) { c.SubjectIndex, c.MaxSessions, c.WhenFull = true, 1001, echosession.RefuseNew }, "WhenFull", "lower MaxSessions (1001)"},
+		"unknown lookup source":               {func(c *config) { c.TokenLookup = "session:x" }, "TokenLookup", "use bearer, cookie, header"},
 		"lookup without a name":               {func(c *config) { c.TokenLookup = "query:" }, "TokenLookup", "no name"},
 		"lookup with an impossible header":    {func(c *config) { c.TokenLookup = "header:a b" }, "TokenLookup", "header"},
 		"empty entry in the lookup":           {func(c *config) { c.TokenLookup = "query:a,,query:b" }, "TokenLookup", "unknown source"},
@@ -157,7 +162,7 @@ func TestNewRefuses(t *testing.T) {
 		"cookie name too long":                {func(c *config) { c.Cookie = &echosession.Cookie{Name: strings.Repeat("n", 4000)} }, "Cookie", "4096"},
 		"cookie name that is none":            {func(c *config) { c.Cookie = &echosession.Cookie{Name: "a b"} }, "Cookie", "Name"},
 		"cookie domain that is none":          {func(c *config) { c.Cookie = &echosession.Cookie{Name: "s", Domain: "a b"} }, "Cookie", "Domain"},
-		"lookup that leaves out the cookie":   {func(c *config) { c.Cookie, c.TokenLookup = &echosession.Cookie{}, "header:X-T" }, "TokenLookup", "cookie:__Host-session"},
+		"lookup that leaves out the cookie":   {func(c *config) { c.Cookie, c.TokenLookup = &echosession.Cookie{}, "header:X-T" }, "TokenLookup", "add the word cookie"},
 		"trusted origin without scheme":       {func(c *config) { c.Cookie, c.TrustedOrigins = &echosession.Cookie{}, []string{"a.example"} }, "TrustedOrigins", "a.example"},
 		"trusted origin with a path":          {func(c *config) { c.Cookie, c.TrustedOrigins = &echosession.Cookie{}, []string{"https://a.example/"} }, "TrustedOrigins", "path"},
 		"trusted origin where no cookie goes": {func(c *config) { c.TrustedOrigins = []string{"https://a.example"} }, "TrustedOrigins", "Cookie"},
@@ -398,7 +403,7 @@ func TestDefaults(t *testing.T) {
 			t.Errorf("%s is %v, not %v", tt.field, tt.got, tt.want)
 		}
 	}
-	const lookup = "header:Authorization:Bearer ,header:X-Access-Token,query:accessToken,body:accessToken"
+	const lookup = "bearer,header:X-Access-Token,query:accessToken,body:accessToken"
 	if got := echosession.DefaultTokenLookup("accessToken"); got != lookup {
 		t.Errorf("TokenLookup is %q, not %q", got, lookup)
 	}

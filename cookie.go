@@ -28,11 +28,17 @@ type Cookie struct {
 	// Default http.SameSiteLaxMode.
 	SameSite http.SameSite
 
-	// Persistent lets the cookie outlive the browser: it lives as long as the session
-	// does if nobody uses it, which is the idle timeout. [Get] sends it again when a
+	// Persistent lets the cookies of all sessions outlive the browser; [Remember] does it
+	// for one. Such a cookie lives as long as the session does if nobody uses it, which
+	// is the idle timeout. [Get] sends it again when a
 	// tenth of the idle timeout has passed, and [Session.Touch] at once. A token that
 	// was rotated away is never sent again. Default false.
 	Persistent bool
+
+	// Partitioned gives a page that runs in frames of other sites a cookie of its own for
+	// each site around it (CHIPS). Such a cookie reaches the frame only with
+	// http.SameSiteNoneMode, and needs a secure cookie. Default false.
+	Partitioned bool
 
 	// Insecure lets browsers send the cookie over plain HTTP. It is for development
 	// only. Default false.
@@ -71,6 +77,9 @@ func (c Cookie) compiled() (*Cookie, error) {
 	if c.Insecure && (host || strings.HasPrefix(prefix, "__secure-")) {
 		errs = append(errs, errors.New("the prefixes __Host- and __Secure- exclude Insecure; take another name in development"))
 	}
+	if c.Insecure && c.Partitioned {
+		errs = append(errs, errors.New("Partitioned needs a secure cookie; drop Insecure or Partitioned"))
+	}
 	if c.Insecure && c.SameSite == http.SameSiteNoneMode {
 		errs = append(errs, errors.New("SameSite=None needs a secure cookie; drop Insecure or take http.SameSiteLaxMode"))
 	}
@@ -82,10 +91,11 @@ func (c *Cookie) fits(token string) bool {
 	return c == nil || len(c.Name)+len(token) <= maxCookie
 }
 
-// set puts the cookie into the answer, for the time that the session has left.
-func (c *Cookie) set(h http.Header, token string, left time.Duration) {
+// set puts the cookie into the answer: until the browser is closed, or for the time
+// that the session has left.
+func (c *Cookie) set(h http.Header, token string, persistent bool, left time.Duration) {
 	maxAge := 0
-	if c.Persistent {
+	if persistent {
 		maxAge = max(1, int(left/time.Second))
 	}
 	c.write(h, token, maxAge)
@@ -100,14 +110,15 @@ func (c *Cookie) write(h http.Header, value string, maxAge int) {
 	// An answer names a cookie once (RFC 6265 §4.1.1): the last value counts.
 	c.drop(h)
 	cookie := &http.Cookie{
-		Name:     c.Name,
-		Value:    value,
-		Path:     c.Path,
-		Domain:   c.Domain,
-		MaxAge:   maxAge,
-		Secure:   !c.Insecure,
-		HttpOnly: true,
-		SameSite: c.SameSite,
+		Name:        c.Name,
+		Value:       value,
+		Path:        c.Path,
+		Domain:      c.Domain,
+		MaxAge:      maxAge,
+		Secure:      !c.Insecure,
+		HttpOnly:    true,
+		SameSite:    c.SameSite,
+		Partitioned: c.Partitioned,
 	}
 	h.Add("Set-Cookie", cookie.String())
 }
@@ -122,26 +133,4 @@ func (c *Cookie) drop(h http.Header) {
 		return
 	}
 	h["Set-Cookie"] = lines
-}
-
-// CrossOriginVerified makes [Session.Create] set the cookie in the answer to a
-// request of another site's page, which is otherwise refused with [ErrCrossOrigin].
-// It is for logins that come back as a cross-site POST: Sign in with Apple
-// (response_mode=form_post), SAML. Before it calls Create, the handler must have
-// checked the state, nonce or InResponseTo of the answer against a value that only
-// this browser has, such as a short-lived cookie with SameSite=None: otherwise any
-// site can log a visitor in to the attacker's account.
-//
-// Nothing of the session that arrived with the request is carried into the new one.
-// If its token came in the session cookie, that session ends.
-func CrossOriginVerified() CreateOption {
-	return func(p *createParams) { p.crossOriginVerified = true }
-}
-
-// TokenOnly makes [Session.Create] set no cookie: the client keeps the returned token
-// itself. It is for routes that apps and pages of other origins call. Such a request
-// is not checked, because nothing in a browser changes. A live session behind the
-// handle is destroyed as ever. [Manager.Create] makes a session beside it.
-func TokenOnly() CreateOption {
-	return func(p *createParams) { p.tokenOnly = true }
 }

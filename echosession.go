@@ -50,7 +50,7 @@ import (
 //   - lifetimes: MaxAge, AbsoluteTimeout, TouchInterval, RotateGrace
 //   - where tokens are in a request: RequestKey, RequestArg, TokenLookup, Skipper
 //   - cookies: Cookie, TrustedOrigins
-//   - subjects: SubjectIndex, MaxSessions
+//   - subjects: SubjectIndex, MaxSessions, WhenFull
 //   - records and sealing: Codec, MaxRecordSize, EncryptionKeys, AllowPlaintext, Import
 //   - errors, logs and tests: ErrorHandler, Logger, Now
 type Config struct {
@@ -150,11 +150,12 @@ type Config struct {
 	// "adminToken" is header X-Admin-Token.
 	RequestArg string
 
-	// TokenLookup says where to look for the token instead, in Echo's syntax: a
-	// list, separated by commas, of header:<name>, header:<name>:<prefix>,
-	// query:<name>, param:<name>, cookie:<name>, form:<name> and body:<name>. The
-	// last one is a field of a form or of a JSON object. Default: derived from
-	// RequestArg, with the cookie when Cookie is set.
+	// TokenLookup says where to look for the token instead: a list of words, separated
+	// by commas, as in "bearer,cookie". The word bearer is Authorization: Bearer, and
+	// cookie is the cookie of the field Cookie. The others are Echo's syntax:
+	// header:<name>, header:<name>:<prefix>, query:<name>, param:<name>,
+	// cookie:<name>, form:<name>, and body:<name>, which is a field of a form or of a
+	// JSON object. Default: derived from RequestArg, with the cookie when Cookie is set.
 	TokenLookup string
 
 	// Skipper leaves out requests for which it returns true: no session is
@@ -193,9 +194,16 @@ type Config struct {
 	SubjectIndex bool
 
 	// MaxSessions is how many sessions a subject can have: when one more is
-	// created, the oldest give way in the same step. It needs SubjectIndex.
-	// Default 0: any number.
+	// created, the oldest give way in the same step, or as WhenFull says. It needs
+	// SubjectIndex. Default 0: any number.
 	MaxSessions int
+
+	// WhenFull says what happens when a subject has MaxSessions sessions and one more
+	// is to be created: [EvictOldest], or [RefuseNew], where the new session is refused
+	// with [ErrTooManySessions]. RefuseNew needs MaxSessions of at most 1,000. A
+	// [Session.Renew] by the same subject is no new session; a [Session.Create] is, also
+	// where it takes the place of one. Default EvictOldest.
+	WhenFull WhenFull
 
 	// Records and sealing.
 
@@ -327,6 +335,19 @@ func Get[T any](c echo.Context, requestKey ...string) (*Session[T], error) {
 func (m *Manager[T]) Get(c echo.Context) (*Session[T], error) {
 	key := m.RequestKey()
 	return find[T](c.Get(key), key, m.engine)
+}
+
+// With makes a handler of a function that needs the session: it calls [Manager.Get],
+// and returns its error where there is one. The session need not be live: put
+// [Manager.Require] before routes where it must be.
+func (m *Manager[T]) With(h func(c echo.Context, sess *Session[T]) error) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		sess, err := m.Get(c)
+		if err != nil {
+			return err
+		}
+		return h(c, sess)
+	}
 }
 
 // Require is middleware for groups and routes that need a live session. A request

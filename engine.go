@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"time"
-	"unicode/utf8"
 
 	"github.com/google/uuid"
 
@@ -39,7 +38,7 @@ type settings struct {
 	RequestKey                 string
 	Cookie                     *Cookie
 	SubjectIndex               bool
-	MaxSessions                int
+	Limit                      Limit // of a subject's sessions
 	Now                        func() time.Time
 }
 
@@ -53,14 +52,14 @@ const (
 	maxCreates = 3
 
 	// maxConflicts bounds the attempts of a write that meets other writers.
-	maxConflicts = 64
+	maxConflicts = 256
 
 	// maxRotations bounds the chain of rotated sessions that is followed.
 	maxRotations = 32
 )
 
 // errForeignRecord is a store's answer that belongs to another question.
-var errForeignRecord = namedError{errors.New("the store answered with another session's record"), "reply of another command"}
+var errForeignRecord = namedError{error: errors.New("the store answered with another session's record"), name: "reply of another command"}
 
 var errTooManyRotations = errors.New("too many rotations in a row")
 
@@ -73,8 +72,9 @@ type live struct {
 	header    recordHeader
 	record    []byte
 	expiresAt time.Time
-	touched   bool // reading it restarted the idle timeout
-	inCookie  bool // the client has the token in a cookie
+	usedAt    time.Time // the last use, zero: not known
+	touched   bool      // reading it restarted the idle timeout
+	inCookie  bool      // the client has the token in a cookie
 }
 
 func (e *engine) ref(id, subject string) Ref {
@@ -105,7 +105,7 @@ func (e *engine) open(ctx context.Context, token string, v any) (*live, error) {
 	last := time.Unix(0, tok.LastTouch.Load())
 	touch := now.Sub(last) >= e.touchInterval(tok.Idle) || last.After(now)
 	if err := e.read(ctx, l, touch, v); err != nil {
-		if errors.Is(err, ErrSessionGone) {
+		if hasEnded(err) {
 			e.verified.Remove(token)
 		}
 		return nil, err
@@ -176,7 +176,7 @@ func (e *engine) read(ctx context.Context, l *live, touch bool, v any) error {
 			return e.failed("load", err)
 		}
 		if e.imports(l, record) {
-			if err := e.importStored(ctx, l, record, ttl); err != nil {
+			if err := e.importStored(ctx, l, record, touch, ttl); err != nil {
 				return err
 			}
 			continue
@@ -196,12 +196,11 @@ func (e *engine) read(ctx context.Context, l *live, touch bool, v any) error {
 		if err != nil {
 			return e.unreadable("load", err)
 		}
-		l.record, l.header, l.touched = record, header, touch
-		used := now
+		l.record, l.header, l.touched, l.usedAt = record, header, touch, now
 		if !touch {
-			used = time.Unix(0, l.tok.LastTouch.Load())
+			l.usedAt = time.Unix(0, l.tok.LastTouch.Load())
 		}
-		l.expiresAt = e.expiry(header, used)
+		l.expiresAt = e.expiry(header, l.usedAt)
 		return nil
 	}
 	return e.failed("load", unavailable(errTooManyRotations))
@@ -211,7 +210,7 @@ func (e *engine) read(ctx context.Context, l *live, touch bool, v any) error {
 // client's cookie, if there is one, is told so. Update and Reload restart it and
 // tell the cookie nothing, so the next open does it again.
 func (e *engine) used(l *live, now time.Time) {
-	l.expiresAt = e.expiry(l.header, now)
+	l.expiresAt, l.usedAt = e.expiry(l.header, now), now
 	if l.tok != nil {
 		l.tok.LastTouch.Store(now.UnixNano())
 	}
@@ -237,6 +236,10 @@ func (e *engine) failed(op string, err error) error {
 	case errors.Is(err, ErrStoreUnavailable):
 	case errors.Is(err, ErrNotFound):
 		return ErrSessionGone
+	case errors.Is(err, ErrRenewed):
+		return ErrRenewed
+	case errors.Is(err, ErrTooManySessions):
+		return ErrTooManySessions
 	case errors.Is(err, ErrConflict):
 		return &storeError{ErrConflict, err}
 	default:
@@ -263,55 +266,23 @@ func (e *engine) refused(op string, err error) error {
 	return err
 }
 
-// createParams are what the options of Create say.
-type createParams struct {
-	subject string
-	named   bool // subject was given
-	claims  Claims
-	maxAge  time.Duration
-	limited bool // maxAge was given
-
-	crossOriginVerified bool
-	tokenOnly           bool
+// hasEnded reports whether an error says that a session is no longer there.
+func hasEnded(err error) bool {
+	return errors.Is(err, ErrSessionGone) || errors.Is(err, ErrRenewed)
 }
 
 // create stores a new session with the data that v points to.
 func (e *engine) create(ctx context.Context, v any, p createParams) (*live, error) {
 	now := e.cfg.Now()
-	claims, subject, exp, err := e.tokens.SplitClaims(jwt.Claims(p.claims), now)
-	if err == nil && subject != "" && p.subject != "" && subject != p.subject {
-		err = fmt.Errorf("%w: sub differs from WithSubject; give one of them", ErrReservedClaim)
-	}
+	header, claims, err := e.begin("create", p, nil, now)
 	if err != nil {
-		return nil, e.refused("create", err)
-	}
-	subject = cmp.Or(p.subject, subject)
-	if _, claimed := p.claims["sub"]; (claimed || p.named) && subject == "" {
-		return nil, errors.New("echosession: the subject is empty: say whose session it is, or leave WithSubject out")
-	}
-	if len(subject) > maxSubject || !utf8.ValidString(subject) {
-		return nil, fmt.Errorf("echosession: a subject is valid UTF-8 of at most %d bytes", maxSubject)
-	}
-	var idle time.Duration
-	switch {
-	case p.limited && p.maxAge < time.Millisecond:
-		return nil, fmt.Errorf("echosession: WithMaxAge(%v): an idle timeout is at least a millisecond", p.maxAge)
-	case p.limited:
-		// The token says it in whole milliseconds.
-		idle = p.maxAge.Truncate(time.Millisecond)
-	case !exp.IsZero():
-		idle = jwt.NoIdle
-	}
-	if e.cfg.AbsoluteTimeout > 0 {
-		if end := now.Add(e.cfg.AbsoluteTimeout); exp.IsZero() || end.Before(exp) {
-			exp = end
-		}
+		return nil, err
 	}
 	// All attempts share the time of one.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), e.cfg.StoreTimeout)
 	defer cancel()
 	for attempt := 1; ; attempt++ {
-		l, again, err := e.insert(ctx, v, jwt.Params{Now: now, Subject: subject, Idle: idle, Exp: exp, Claims: claims})
+		l, again, err := e.insert(ctx, v, header, claims, now)
 		if err == nil {
 			e.used(l, now)
 			return l, nil
@@ -326,20 +297,18 @@ func (e *engine) create(ctx context.Context, v any, p createParams) (*live, erro
 // session is there. again says that it is not: it was never stored, or was revoked
 // meanwhile. Storing the same session again could undo a revocation, so the next
 // attempt takes another ID.
-func (e *engine) insert(ctx context.Context, v any, p jwt.Params) (l *live, again bool, err error) {
-	if l, err = e.issue(p); err != nil {
+func (e *engine) insert(ctx context.Context, v any, h recordHeader, claims jwt.Claims, now time.Time) (l *live, again bool, err error) {
+	if l, err = e.issue(h, claims, now); err != nil {
 		return nil, false, err
 	}
-	l.header.createdAt = p.Now.Truncate(time.Millisecond).UTC()
-	l.header.authenticatedAt = l.header.createdAt
 	if l.record, err = e.serializer.encode(l.header, v, nil); err != nil {
 		return nil, false, e.refused("create", err)
 	}
-	ttl, err := e.lifetime(l.header, p.Now)
+	ttl, err := e.lifetime(l.header, now)
 	if err != nil {
 		return nil, false, err
 	}
-	err = e.store.Create(ctx, l.ref, l.record, ttl, e.cfg.MaxSessions)
+	err = e.store.Create(ctx, l.ref, l.record, ttl, e.cfg.Limit)
 	if err == nil {
 		return l, false, nil
 	}
@@ -353,14 +322,16 @@ func (e *engine) insert(ctx context.Context, v any, p jwt.Params) (l *live, agai
 	return nil, again, e.failed("create", err)
 }
 
-// issue makes a new session ID and its token.
-func (e *engine) issue(p jwt.Params) (*live, error) {
+// issue makes a new session ID, and the token of a session with this header.
+func (e *engine) issue(h recordHeader, claims jwt.Claims, now time.Time) (*live, error) {
 	id, err := uuid.NewRandom()
 	if err != nil {
 		return nil, fmt.Errorf("echosession: no randomness for a session ID: %w", err)
 	}
-	p.ID = id.String()
-	token, good, err := e.tokens.Issue(p)
+	h.id = id.String()
+	token, good, err := e.tokens.Issue(jwt.Params{
+		ID: h.id, Now: now, Subject: h.subject, Idle: h.idle, Exp: h.deadline, Actor: h.actor, Claims: claims,
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -368,12 +339,9 @@ func (e *engine) issue(p jwt.Params) (*live, error) {
 		return nil, fmt.Errorf("%w: a token of %d bytes does not fit into a cookie; carry fewer claims", ErrTooLarge, len(token))
 	}
 	// As the token says it, rounded: that is what counts everywhere.
-	deadline, _ := good.ExpiresAt()
-	ref := e.ref(p.ID, p.Subject)
-	return &live{
-		ref: ref, via: ref, token: token, tok: e.verified.Add(token, good),
-		header: recordHeader{id: p.ID, idle: p.Idle, deadline: deadline, subject: p.Subject},
-	}, nil
+	h.deadline, _ = good.ExpiresAt()
+	ref := e.ref(h.id, h.subject)
+	return &live{ref: ref, via: ref, token: token, tok: e.verified.Add(token, good), header: h}, nil
 }
 
 // update changes the data with fn until no other writer came first. decoded is
@@ -381,13 +349,16 @@ func (e *engine) issue(p jwt.Params) (*live, error) {
 func (e *engine) update(ctx context.Context, l *live, decoded any, fresh func() any, fn func(any) error) (*live, error) {
 	if l.ref != l.via {
 		// Rotated by another request: its grace may be over.
-		again := *l
-		if err := e.read(context.WithoutCancel(ctx), &again, true, nil); err != nil {
+		again, err := e.again(ctx, l)
+		if err != nil {
 			return nil, err
 		}
-		l, decoded = &again, nil
+		l, decoded = again, nil
 	}
-	return e.replace(ctx, "update", l, func(old *live) (*live, error) {
+	put := func(ctx context.Context, old, next *live, ttl time.Duration) error {
+		return e.store.Replace(ctx, old.ref, revisionOf(old.record), next.record, ttl)
+	}
+	return e.replace(ctx, "update", l, put, func(old *live) (*live, error) {
 		v := decoded
 		if v == nil {
 			v = fresh()
@@ -409,10 +380,21 @@ func (e *engine) update(ctx context.Context, l *live, decoded any, fresh func() 
 	})
 }
 
-// replace puts what prepare makes of a session in its place: under the same ref,
-// or by a rotation under another one. When another writer came first, it reads the
-// session again and prepare makes another successor.
-func (e *engine) replace(ctx context.Context, op string, l *live, prepare func(old *live) (*live, error)) (*live, error) {
+// again reads the session again, whatever the client does meanwhile.
+func (e *engine) again(ctx context.Context, l *live) (*live, error) {
+	next := *l
+	if err := e.read(context.WithoutCancel(ctx), &next, true, nil); err != nil {
+		return nil, err
+	}
+	return &next, nil
+}
+
+// A putFunc tells the store to keep next, which lives for ttl, in the place of old.
+type putFunc func(ctx context.Context, old, next *live, ttl time.Duration) error
+
+// replace puts what prepare makes of a session in its place. When another writer came
+// first, it reads the session again and prepare makes another successor.
+func (e *engine) replace(ctx context.Context, op string, l *live, put putFunc, prepare func(old *live) (*live, error)) (*live, error) {
 	old := l
 	for attempt := range maxConflicts {
 		next, err := prepare(old)
@@ -424,25 +406,18 @@ func (e *engine) replace(ctx context.Context, op string, l *live, prepare func(o
 		if err != nil {
 			return nil, err
 		}
-		err = e.write(ctx, func(ctx context.Context) error {
-			if next.ref == old.ref {
-				return e.store.Replace(ctx, old.ref, revisionOf(old.record), next.record, ttl)
-			}
-			return e.store.Rotate(ctx, old.ref, next.ref, revisionOf(old.record), next.record, ttl, e.grace(ttl))
-		})
+		err = e.write(ctx, func(ctx context.Context) error { return put(ctx, old, next, ttl) })
 		if err == nil {
-			next.expiresAt = now.Add(ttl)
+			next.expiresAt, next.usedAt = now.Add(ttl), now
 			return next, nil
 		}
 		if !errors.Is(err, ErrConflict) {
 			return nil, e.failed(op, err)
 		}
 		time.Sleep(backoff(attempt))
-		again := *old
-		if err := e.read(context.WithoutCancel(ctx), &again, true, nil); err != nil {
+		if old, err = e.again(ctx, old); err != nil {
 			return nil, err
 		}
-		old = &again
 	}
 	return nil, fmt.Errorf("%w: %d attempts", ErrConflict, maxConflicts)
 }
@@ -500,13 +475,66 @@ func (e *engine) touch(ctx context.Context, l *live) (*live, error) {
 	return nil, e.failed("touch", unavailable(errTooManyRotations))
 }
 
+// check asks the store whether the session is still live, and restarts nothing.
+func (e *engine) check(ctx context.Context, l *live) (*live, error) {
+	next := *l
+	next.ref = next.via
+	for range maxRotations {
+		now := e.cfg.Now()
+		left, err := e.checkRef(ctx, next.ref)
+		if err == nil {
+			next.expiresAt = now.Add(left)
+			if used := e.lastUse(next.header, left, now); used.After(next.usedAt) {
+				next.usedAt = used
+			}
+			return &next, nil
+		}
+		rotated, ok := errors.AsType[*RotatedError](err)
+		if !ok {
+			return nil, e.failed("check", err)
+		}
+		next.ref.ID = rotated.To
+	}
+	return nil, e.failed("check", unavailable(errTooManyRotations))
+}
+
+func (e *engine) checkRef(ctx context.Context, ref Ref) (time.Duration, error) {
+	ctx, cancel := context.WithTimeout(ctx, e.cfg.StoreTimeout)
+	defer cancel()
+	return e.store.Check(ctx, ref)
+}
+
+// clipped is how near to its deadline the end of a lifetime must be to be taken for the
+// deadline itself. The clocks of this machine and of the store may differ.
+const clipped = 2 * time.Second
+
+// lastUse is when a session was last used of which a lifetime is left: that started with
+// the idle timeout. It is zero where the deadline ends the lifetime.
+func (e *engine) lastUse(h recordHeader, left time.Duration, now time.Time) time.Time {
+	idle := cmp.Or(h.idle, e.cfg.MaxAge)
+	if idle == jwt.NoIdle || !h.deadline.IsZero() && !now.Add(left+clipped).Before(h.deadline) {
+		return time.Time{}
+	}
+	used := now.Add(left - idle)
+	if used.Before(h.createdAt) {
+		return h.createdAt
+	}
+	if used.After(now) {
+		return now
+	}
+	return used
+}
+
 // rotate moves the session to a new ID and a new token.
 func (e *engine) rotate(ctx context.Context, l *live) (*live, error) {
 	if l.tok == nil {
 		return nil, fmt.Errorf("%w: a listed session has no token to rotate", ErrNoSession)
 	}
+	put := func(ctx context.Context, old, next *live, ttl time.Duration) error {
+		return e.store.Rotate(ctx, old.ref, next.ref, revisionOf(old.record), next.record, ttl, e.grace(ttl))
+	}
 	var now time.Time
-	next, err := e.replace(ctx, "rotate", l, func(old *live) (*live, error) {
+	next, err := e.replace(ctx, "rotate", l, put, func(old *live) (*live, error) {
 		if old.ref != old.via {
 			// The successor's token is on its way to the client. Rotating again would
 			// make that token invalid, and would let a stolen old token earn a new one.
@@ -516,25 +544,74 @@ func (e *engine) rotate(ctx context.Context, l *live) (*live, error) {
 		if _, err := e.lifetime(old.header, now); err != nil {
 			return nil, err
 		}
-		next, err := e.issue(jwt.Params{
-			Now: now, Subject: old.header.subject, Idle: old.header.idle, Exp: old.header.deadline,
-			Claims: e.tokens.CallersClaims(old.tok.Token),
-		})
+		next, err := e.issue(old.header, e.tokens.CallersClaims(old.tok.Token), now)
 		if err != nil {
 			return nil, err
 		}
+		next.header.deadline = old.header.deadline // as the record says it
 		if next.record, err = e.serializer.rewrite(old.record, next.ref.ID); err != nil {
 			return nil, e.unreadable("rotate", err)
 		}
-		// As the record says it.
-		next.header = old.header
-		next.header.id = next.ref.ID
 		return next, nil
 	})
 	if err == nil {
 		e.used(next, now)
 	}
 	return next, err
+}
+
+// renew moves the session through a login: to a new ID and a new token, with what fn
+// makes of the data. fresh makes a zero value for fn.
+func (e *engine) renew(ctx context.Context, l *live, p createParams, fresh func() any, fn func(any) error) (*live, error) {
+	if l.tok == nil {
+		return nil, fmt.Errorf("%w: a listed session has no token to renew", ErrNoSession)
+	}
+	if l.ref != l.via {
+		// Rotated by another request: its grace may be over.
+		again, err := e.again(ctx, l)
+		if err != nil {
+			return nil, err
+		}
+		l = again
+	}
+	put := func(ctx context.Context, old, next *live, ttl time.Duration) error {
+		return e.store.Renew(ctx, old.ref, next.ref, revisionOf(old.record), next.record, ttl, e.cfg.Limit)
+	}
+	var now time.Time
+	next, err := e.replace(ctx, "renew", l, put, func(old *live) (*live, error) {
+		now = e.cfg.Now()
+		if _, err := e.lifetime(old.header, now); err != nil {
+			return nil, err
+		}
+		header, claims, err := e.begin("renew", p, old, now)
+		if err != nil {
+			return nil, err
+		}
+		v, prev := fresh(), []byte(nil)
+		if carries(old.header, header.subject) {
+			prev = old.record
+			if _, err := e.serializer.decode(old.ref.ID, prev, v); err != nil {
+				return nil, e.unreadable("renew", err)
+			}
+		}
+		if err := fn(v); err != nil {
+			return nil, err
+		}
+		next, err := e.issue(header, claims, now)
+		if err != nil {
+			return nil, err
+		}
+		if next.record, err = e.serializer.encode(next.header, v, prev); err != nil {
+			return nil, e.refused("renew", err)
+		}
+		return next, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	e.used(next, now)
+	e.verified.Remove(l.token)
+	return next, nil
 }
 
 // destroy ends the session, by whichever of its IDs the token names.
@@ -585,6 +662,49 @@ func (e *engine) revoke(ctx context.Context, subject string, except []string) (n
 	return n, nil
 }
 
+func (e *engine) count(ctx context.Context, subject string) (int, error) {
+	ctx, cancel := context.WithTimeout(ctx, e.cfg.StoreTimeout)
+	defer cancel()
+	n, err := e.store.Count(ctx, subject)
+	if err != nil {
+		return 0, e.failed("count", err)
+	}
+	return n, nil
+}
+
+// revokeOne ends one session of a subject, and reports whether there was one.
+func (e *engine) revokeOne(ctx context.Context, subject, id string) (bool, error) {
+	if _, err := parseID(id); err != nil {
+		return false, nil // no session has such an ID
+	}
+	ref := e.ref(id, subject)
+	_, err := e.checkRef(ctx, ref)
+	if _, rotated := errors.AsType[*RotatedError](err); err == nil || rotated {
+		err = e.write(ctx, func(ctx context.Context) error { return e.store.Delete(ctx, ref) })
+	}
+	switch {
+	case err == nil:
+		return true, nil
+	case errors.Is(err, ErrNotFound), errors.Is(err, ErrRenewed):
+		return false, nil
+	}
+	return false, e.failed("revoke", err)
+}
+
+// ping asks the store whether it works.
+func (e *engine) ping(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, e.cfg.StoreTimeout)
+	defer cancel()
+	if p, ok := e.store.(Pinger); ok {
+		return p.Ping(ctx)
+	}
+	_, err := e.store.Load(ctx, Ref{ID: uuid.NewString()}, 0)
+	if err == nil || errors.Is(err, ErrNotFound) {
+		return nil
+	}
+	return fmt.Errorf("%w: %s", concealed(unavailable(err)), causeOf(err))
+}
+
 // adopt makes a live session of a stored record, and decodes its data into v.
 func (e *engine) adopt(entry Entry, v any) (*live, error) {
 	header, err := e.serializer.header(entry.Record)
@@ -594,6 +714,10 @@ func (e *engine) adopt(entry Entry, v any) (*live, error) {
 	if err != nil {
 		return nil, e.unreadable("list", err)
 	}
+	now := e.cfg.Now()
 	ref := e.ref(header.id, header.subject)
-	return &live{ref: ref, via: ref, header: header, record: entry.Record, expiresAt: e.cfg.Now().Add(entry.TTL)}, nil
+	return &live{
+		ref: ref, via: ref, header: header, record: entry.Record,
+		expiresAt: now.Add(entry.TTL), usedAt: e.lastUse(header, entry.TTL, now),
+	}, nil
 }

@@ -190,7 +190,7 @@ type failing struct {
 	err error
 }
 
-func (f *failing) Create(context.Context, echosession.Ref, []byte, time.Duration, int) error {
+func (f *failing) Create(context.Context, echosession.Ref, []byte, time.Duration, echosession.Limit) error {
 	return f.err
 }
 

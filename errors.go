@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -37,6 +38,11 @@ var (
 	// expired, was destroyed or revoked, or was rotated away.
 	ErrSessionGone = errors.New("echosession: the session is gone")
 
+	// ErrRenewed says that the token is good and that a login, or a gain of rights,
+	// moved its session to a new token meanwhile: see [Session.Renew]. For a minute
+	// it takes the place of [ErrSessionGone].
+	ErrRenewed = errors.New("echosession: the session was renewed under another token")
+
 	// ErrCorrupt says that the stored record cannot be read: it holds another
 	// struct, is damaged, or is sealed with a key that is not configured. The
 	// record stays where it is.
@@ -55,10 +61,18 @@ var (
 	// too long ago (RFC 9470).
 	ErrNotFresh = errors.New("echosession: the login is too long ago")
 
+	// ErrNotAuthenticated is returned by [Require] with [Authenticated] for a session in
+	// which nobody has logged in: a guest's, see [Session.UpdateOrCreate].
+	ErrNotAuthenticated = errors.New("echosession: nobody has logged in to the session")
+
 	// ErrConflict is returned by [Session.Update] and [Session.Rotate] when other
 	// writers came first at every attempt, and by a [Store] that holds another record
 	// than the one to be replaced.
 	ErrConflict = errors.New("echosession: the session was changed by another writer")
+
+	// ErrTooManySessions is returned where a session would be one more than
+	// [Config.MaxSessions], with [RefuseNew].
+	ErrTooManySessions = errors.New("echosession: the subject has as many sessions as it can have")
 
 	// ErrReservedClaim is returned when a caller passes a claim that the package
 	// owns.
@@ -170,10 +184,13 @@ var answerForms = []answerForm{
 	{ErrStoreUnavailable, http.StatusServiceUnavailable, "the service is temporarily unavailable", noChallenge},
 	{ErrAmbiguousToken, http.StatusBadRequest, "more than one token in the request", "invalid_request"},
 	{ErrCrossOrigin, http.StatusForbidden, "cross-origin request refused", noChallenge},
+	{ErrTooManySessions, http.StatusForbidden, "too many sessions", noChallenge},
 	{ErrInvalidToken, http.StatusUnauthorized, sessionEnded, "invalid_token"},
 	{ErrSessionGone, http.StatusUnauthorized, sessionEnded, "invalid_token"},
+	{ErrRenewed, http.StatusUnauthorized, sessionEnded, "invalid_token"},
 	{ErrCorrupt, http.StatusUnauthorized, sessionEnded, "invalid_token"},
 	{ErrNotFresh, http.StatusUnauthorized, "a more recent login is required", "insufficient_user_authentication"},
+	{ErrNotAuthenticated, http.StatusUnauthorized, loginNeeded, "insufficient_user_authentication"},
 	{ErrNoToken, http.StatusUnauthorized, loginNeeded, plainChallenge},
 	{ErrNoSession, http.StatusUnauthorized, loginNeeded, plainChallenge},
 	{ErrConflict, http.StatusConflict, "the session was changed by another request", noChallenge},
@@ -234,8 +251,8 @@ func causeOf(err error) string {
 		{ErrNotReplicated, "too few replicas"},
 		{syscall.ECONNREFUSED, "connection refused"},
 		{syscall.ECONNRESET, "connection closed"},
-		{context.DeadlineExceeded, "timeout"},
-		{os.ErrDeadlineExceeded, "timeout"},
+		{context.DeadlineExceeded, timedOut},
+		{os.ErrDeadlineExceeded, timedOut},
 		{context.Canceled, "canceled"},
 		{io.EOF, "connection closed"},
 		{io.ErrUnexpectedEOF, "connection closed"},
@@ -257,7 +274,51 @@ func causeOf(err error) string {
 // holds no secret.
 type namedError struct {
 	error
-	name string
+	name     string
+	commands string // those that failed, if known
 }
 
 func (e namedError) Unwrap() error { return e.error }
+
+const (
+	timedOut         = "timeout"
+	noPermission     = "no permission: "
+	notAuthenticated = "not authenticated: "
+	refused          = "refused: "
+	wrongDatabase    = "wrong database"
+	unknownCommand   = "unknown command"
+	noCluster        = "not a Cluster"
+)
+
+// advices say what to do about a cause. The first that the name begins with counts.
+var advices = []struct{ cause, advice string }{
+	{"unknown host", "check the host name in the client's Addr"},
+	{"host name not resolved", "check the name server and the host name in the client's Addr"},
+	{"too few replicas", "check that as many replicas as WaitReplicas are connected to the primary"},
+	{"connection refused", "check that Redis runs, and the client's Addr"},
+	{"connection closed", "check the client's Addr, and whether the server expects TLS"},
+	{timedOut, "check the client's Addr, the network and StoreTimeout: nothing answers in time"},
+	{"network: ", "check the network and the client's Addr"},
+	{noPermission, "grant the user the commands and the keys that SECURITY.md lists"},
+	{notAuthenticated, "check the user name and the password of the client"},
+	{wrongDatabase, "the server does not have the client's DB: a Cluster has database 0 alone"},
+	{unknownCommand, "it takes Redis 6.2 or newer, with no command renamed"},
+	{noCluster, "use redis.NewClient: the server does not belong to a Cluster"},
+	{refused + "MOVED", "use redis.NewClusterClient: the server belongs to a Cluster"},
+	{refused + "LOADING", "wait: Redis is loading its data"},
+	{refused + "READONLY", "use the address of the primary: this is a replica"},
+	{refused + "MASTERDOWN", "use the address of the primary: this is a replica without one"},
+	{refused + "CLUSTERDOWN", "check the Cluster: not all of its slots are served"},
+	{refused + "OOM", "Redis is full: raise maxmemory"},
+	{refused + "MISCONF", "Redis cannot save its data to disk"},
+}
+
+// adviceFor says what to do about a failure with this name, or "".
+func adviceFor(name string) string {
+	for _, a := range advices {
+		if strings.HasPrefix(name, a.cause) {
+			return a.advice
+		}
+	}
+	return ""
+}

@@ -254,7 +254,7 @@ func overwrite(t testing.TB, store echosession.Store, id string, record []byte) 
 	if err := store.Delete(t.Context(), ref); err != nil {
 		t.Fatal(err)
 	}
-	if err := store.Create(t.Context(), ref, record, time.Hour, 0); err != nil {
+	if err := store.Create(t.Context(), ref, record, time.Hour, echosession.Limit{}); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -312,7 +312,7 @@ func (talkative) Load(context.Context, echosession.Ref, time.Duration) ([]byte, 
 	return nil, fmt.Errorf("%w: %s", echosession.ErrStoreUnavailable, backendWords)
 }
 
-func (talkative) Create(context.Context, echosession.Ref, []byte, time.Duration, int) error {
+func (talkative) Create(context.Context, echosession.Ref, []byte, time.Duration, echosession.Limit) error {
 	return fmt.Errorf("%w: %s", echosession.ErrIndeterminate, backendWords)
 }
 

@@ -2,12 +2,11 @@ package echosession
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"sync"
-	"time"
 )
 
 // A handle is the half of a [Session] that needs no T: which live session stands
@@ -22,6 +21,7 @@ type handle struct {
 	place    place    // where its token is
 	refused  string   // the token that came in a cookie from another origin
 	verified bool     // the caller has checked where the request came from
+	had      bool     // there was a live session behind the handle
 	ended    bool     // the session was found to be gone after the first Get
 	caching  caching  // what caches are told of the answer
 	hooked   bool     // and again just before the header
@@ -70,7 +70,7 @@ func (h *handle) open(ctx context.Context, token string, value any) error {
 	l, err := h.engine.open(ctx, token, value)
 	switch {
 	case err == nil:
-		h.live, h.value, h.reason = l, value, nil
+		h.live, h.value, h.reason, h.had = l, value, nil, true
 	case errors.Is(err, ErrStoreUnavailable):
 		return err
 	default:
@@ -126,32 +126,8 @@ func (h *handle) take(l *live) any {
 	return value
 }
 
-// A requirement is what the options of Require say.
-type requirement struct {
-	requestKey string
-	fresh      time.Duration // the greatest age, or 0
-	only       *engine       // whose sessions, or nil
-}
-
-// meets is [Session.Meets].
-func (h *handle) meets(r requirement) error {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.live == nil {
-		return cmp.Or(h.reason, ErrNoSession) // never nil without a session
-	}
-	if r.fresh > 0 && h.engine.cfg.Now().Sub(h.live.header.createdAt) > r.fresh {
-		return &notFreshError{r.fresh}
-	}
-	return nil
-}
-
 // create is [Session.Create]. value is a *T.
-func (h *handle) create(ctx context.Context, value any, opts []CreateOption) (token string, err error) {
-	var p createParams
-	for _, opt := range opts {
-		opt(&p)
-	}
+func (h *handle) create(ctx context.Context, value any, p createParams) (token string, err error) {
 	cookie, err := h.mayCreate(p)
 	if err != nil {
 		return "", err
@@ -165,8 +141,10 @@ func (h *handle) create(ctx context.Context, value any, opts []CreateOption) (to
 		return "", err
 	}
 	if old != nil {
-		if err := h.engine.destroy(ctx, old); err != nil {
+		// One that was renewed meanwhile has ended too: see mayCreate.
+		if err := h.engine.destroy(ctx, old); err != nil && !(errors.Is(err, ErrRenewed) && p.namesSubject()) {
 			h.engine.discard(ctx, l)
+			h.foundOut(old, err)
 			return "", err
 		}
 	}
@@ -186,7 +164,68 @@ func (h *handle) mayCreate(p createParams) (cookie bool, err error) {
 	if h.exchange != nil && p.crossOriginVerified {
 		h.verified = true
 	}
-	return cookie, h.answerable(cookie)
+	if err := h.answerable(cookie); err != nil {
+		return false, err
+	}
+	if cookie && !p.namesSubject() && (h.ended || errors.Is(h.reason, ErrRenewed)) {
+		// Another request has logged in, and its cookie may be on the way to the browser: a
+		// guest's must not take its place.
+		return false, fmt.Errorf("echosession: no cookie for a session without a subject in the place of one that ended: %w", h.reason)
+	}
+	return cookie, nil
+}
+
+// mayMakeGuest returns why UpdateOrCreate must not create a session, whatever fn makes.
+func (h *handle) mayMakeGuest() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, reason := range []error{ErrAmbiguousToken, ErrCrossOrigin, ErrCorrupt} {
+		if errors.Is(h.reason, reason) {
+			return fmt.Errorf("%w: %w", ErrNoSession, h.reason)
+		}
+	}
+	switch {
+	case errors.Is(h.reason, ErrRenewed):
+		return renewedMeanwhile(h.reason)
+	case h.ended:
+		return fmt.Errorf("%w: %w", ErrNoSession, h.reason)
+	}
+	return nil
+}
+
+// renewedMeanwhile is answered with 409: the client has a newer token by now, or is about
+// to get it.
+func renewedMeanwhile(err error) error { return fmt.Errorf("%w: %w", ErrConflict, err) }
+
+// makeGuest creates a session in which nobody has authenticated, unless another goroutine
+// has meanwhile put a session behind the handle.
+func (h *handle) makeGuest(ctx context.Context, value any, p createParams) (made bool, err error) {
+	p.guest, p.crossOriginVerified = true, false
+	cookie, err := h.mayCreate(p)
+	if err != nil {
+		return false, err
+	}
+	if cookie && h.cameFromElsewhere() {
+		return false, ErrCrossOrigin
+	}
+	l, err := h.engine.create(ctx, value, p)
+	if err != nil {
+		return false, err
+	}
+	l.inCookie = cookie
+	if made, err = h.adoptFirst(l); !made {
+		h.engine.discard(ctx, l)
+	}
+	return made, err
+}
+
+// cameFromElsewhere reports whether a browser held the cookie back because another site
+// led it here, so that the missing cookie says nothing.
+func (h *handle) cameFromElsewhere() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.exchange != nil && h.place == nowhere && h.engine.cfg.Cookie.SameSite == http.SameSiteStrictMode &&
+		h.exchange.Request().Header.Get("Sec-Fetch-Site") == "cross-site"
 }
 
 // arriving returns the session that a new one takes the place of, or nil. That may
@@ -204,6 +243,14 @@ func (h *handle) arriving(ctx context.Context, p createParams) (*live, error) {
 		return nil, err
 	}
 	return l, nil
+}
+
+// check is [Session.Check].
+func (h *handle) check(ctx context.Context) error {
+	return h.change(func(l *live) (*live, any, error) {
+		next, err := h.engine.check(ctx, l)
+		return next, nil, err
+	})
 }
 
 // touch is [Session.Touch].
@@ -227,10 +274,10 @@ func (h *handle) rotate(ctx context.Context) (token string, err error) {
 		return "", err
 	}
 	l, err := h.engine.rotate(ctx, old)
-	if errors.Is(err, ErrSessionGone) {
-		h.end(old)
-	}
 	if err != nil {
+		if hasEnded(err) {
+			h.end(old)
+		}
 		return "", err
 	}
 	l.inCookie = cookie
@@ -238,6 +285,57 @@ func (h *handle) rotate(ctx context.Context) (token string, err error) {
 		return "", err
 	}
 	return l.token, nil
+}
+
+// renew is [Session.Renew]. fresh makes a *T for fn.
+func (h *handle) renew(ctx context.Context, p createParams, fresh func() any, fn func(any) error) (token string, err error) {
+	old, cookie, err := h.mayRenew(p)
+	if err != nil {
+		return "", err
+	}
+	if old == nil {
+		if _, err := h.mayCreate(p); err != nil {
+			return "", err
+		}
+		value := fresh()
+		if err := fn(value); err != nil {
+			return "", err
+		}
+		return h.create(ctx, value, p)
+	}
+	l, err := h.engine.renew(ctx, old, p, fresh, fn)
+	if err != nil {
+		h.foundOut(old, err)
+		return "", err
+	}
+	l.inCookie = cookie
+	if err := h.adoptNew(l); err != nil {
+		h.engine.discard(ctx, l)
+		return "", err
+	}
+	return l.token, nil
+}
+
+// mayRenew returns what Renew goes on from, or nil where it creates a session, and
+// whether it writes the cookie, or why it must do nothing.
+func (h *handle) mayRenew(p createParams) (old *live, cookie bool, err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.exchange != nil && p.crossOriginVerified {
+		h.verified = true
+	}
+	if h.live != nil {
+		cookie = h.engine.cfg.Cookie != nil && h.live.inCookie && !p.tokenOnly
+		return h.live, cookie, h.answerable(cookie)
+	}
+	if err := h.answerable(false); err != nil {
+		return nil, false, err
+	}
+	refused := errors.Is(h.reason, ErrAmbiguousToken) || errors.Is(h.reason, ErrCrossOrigin) && !h.verified
+	if h.had || refused || !p.namesSubject() {
+		return nil, false, fmt.Errorf("%w: %w", ErrNoSession, h.reason)
+	}
+	return nil, false, nil
 }
 
 // mayRotate returns what Rotate rotates and whether it writes the cookie, or why it
@@ -263,9 +361,10 @@ func (h *handle) destroy(ctx context.Context) error {
 	}
 	if l != nil {
 		if err := h.engine.destroy(ctx, l); err != nil {
+			h.foundOut(l, err)
 			return err
 		}
-		h.lose(l)
+		h.lose(l, ErrSessionGone)
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -284,8 +383,8 @@ func (h *handle) mayDestroy() (l *live, cookie bool, err error) {
 	if h.bound && h.exchange == nil {
 		return nil, false, ErrRequestOver
 	}
-	if errors.Is(h.reason, ErrCrossOrigin) {
-		return nil, false, h.reason
+	if errors.Is(h.reason, ErrCrossOrigin) || errors.Is(h.reason, ErrRenewed) {
+		return nil, false, h.reason // the session lives on
 	}
 	if h.engine.cfg.Cookie == nil || !h.bound || h.ended {
 		return h.live, false, nil
@@ -309,11 +408,8 @@ func (h *handle) change(do func(*live) (next *live, value any, err error)) error
 		return err
 	}
 	next, value, err := do(l)
-	if errors.Is(err, ErrSessionGone) {
-		h.end(l)
-		h.lose(l)
-	}
 	if err != nil {
+		h.foundOut(l, err)
 		return err
 	}
 	h.mu.Lock()
@@ -340,11 +436,22 @@ const maxOwnWrites = 8
 
 var errOwnWrites = fmt.Errorf("%w: while fn ran, this handle wrote the session each time; does fn update the session itself?", ErrConflict)
 
+// foundOut takes the session from behind the handle where an error says that it has
+// ended meanwhile.
+func (h *handle) foundOut(l *live, err error) {
+	for _, reason := range []error{ErrSessionGone, ErrRenewed} {
+		if errors.Is(err, reason) {
+			h.end(l)
+			h.lose(l, reason)
+		}
+	}
+}
+
 // lose takes a session that is gone from behind the handle.
-func (h *handle) lose(l *live) {
+func (h *handle) lose(l *live, reason error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.live != nil && h.live.via == l.via {
-		h.live, h.value, h.reason = nil, nil, ErrSessionGone
+		h.live, h.value, h.reason = nil, nil, reason
 	}
 }

@@ -274,6 +274,11 @@ var sessionCalls = map[string]func(context.Context, *echosession.Session[User]) 
 	},
 	"Touch":  func(ctx context.Context, sess *echosession.Session[User]) error { return sess.Touch(ctx) },
 	"Reload": func(ctx context.Context, sess *echosession.Session[User]) error { return sess.Reload(ctx) },
+	"Check":  func(ctx context.Context, sess *echosession.Session[User]) error { return sess.Check(ctx) },
+	"Renew": func(ctx context.Context, sess *echosession.Session[User]) error {
+		_, err := sess.Renew(ctx, func(u *User) error { u.Count++; return nil })
+		return err
+	},
 	"Rotate": func(ctx context.Context, sess *echosession.Session[User]) error {
 		_, err := sess.Rotate(ctx)
 		return err

@@ -53,9 +53,9 @@ type found struct {
 
 // defaultLookup is where an instance with this RequestArg looks.
 func defaultLookup(arg string, cookie *Cookie) string {
-	lookup := fmt.Sprintf("header:Authorization:Bearer ,header:%s,query:%s,body:%s", headerName(arg), arg, arg)
+	lookup := fmt.Sprintf("bearer,header:%s,query:%s,body:%s", headerName(arg), arg, arg)
 	if cookie != nil {
-		lookup += ",cookie:" + cookie.Name
+		lookup += ",cookie"
 	}
 	return lookup
 }
@@ -79,11 +79,21 @@ func headerName(arg string) string {
 	return textproto.CanonicalMIMEHeaderKey(strings.ToLower(b.String()))
 }
 
-// newLookup reads a [Config.TokenLookup].
-func newLookup(s string) (*lookup, error) {
+// newLookup reads a [Config.TokenLookup]. The word cookie stands for this cookie.
+func newLookup(s string, cookie *Cookie) (*lookup, error) {
 	l := &lookup{}
 	var errs []error
 	for _, part := range strings.Split(s, ",") {
+		switch strings.Trim(part, " ") {
+		case "bearer":
+			part = "header:Authorization:Bearer "
+		case "cookie":
+			if cookie == nil {
+				errs = append(errs, errors.New(`"cookie" is the cookie of Config.Cookie, which is not set; set it or name one, as in cookie:session`))
+				continue
+			}
+			part = "cookie:" + cookie.Name
+		}
 		kind, name, _ := strings.Cut(strings.TrimLeft(part, " "), ":")
 		prefix := ""
 		if kind == "header" {
@@ -107,7 +117,7 @@ func newLookup(s string) (*lookup, error) {
 				l.fields = append(l.fields, field{name, kind == "form"})
 			}
 		default:
-			errs = append(errs, fmt.Errorf("unknown source %q; use header, query, param, cookie, form or body", part))
+			errs = append(errs, fmt.Errorf("unknown source %q; use bearer, cookie, header:<name>, query:<name>, param:<name>, cookie:<name>, form:<name> or body:<name>", part))
 		}
 	}
 	l.inCookie = l.reads("")

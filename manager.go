@@ -3,10 +3,8 @@ package echosession
 import (
 	"context"
 	"errors"
-	"fmt"
 	"iter"
 	"reflect"
-	"time"
 )
 
 // A Manager makes and opens sessions whose data is a T. It is immutable and safe
@@ -22,6 +20,12 @@ type Manager[T any] struct {
 // T is the struct that a session holds. New refuses a T that cannot be stored
 // without loss: a struct with channels, functions, interfaces other than any, or
 // unexported fields.
+//
+// If a *T has a method MigrateSession() error, it is called whenever a T was decoded,
+// before anybody sees the value: there a release of the program brings what an older
+// one has stored up to date. It must leave what is up to date as it is. Its error, or a panic
+// in it, makes the record unreadable: [ErrCorrupt], with the error as its cause. The next
+// write stores what it made.
 func New[T any](cfg Config) (*Manager[T], error) {
 	cfg, e, err := cfg.compile(reflect.TypeFor[T]())
 	if err != nil {
@@ -60,8 +64,8 @@ func (m *Manager[T]) unbound() *Session[T] {
 }
 
 // List returns the live sessions of a subject, oldest first: of more than [MaxListed]
-// sessions, the newest. They can be read, updated, touched and destroyed, and have no
-// [Session.Token] and no [Session.Claims]. A session whose record cannot be read is
+// sessions, the newest. They can be read, updated, checked, touched and destroyed. They
+// have no [Session.Token] and no [Session.Claims], and cannot be rotated or renewed. A session whose record cannot be read is
 // left out and logged. List needs [Config.SubjectIndex] and a subject that is not
 // empty. It returns [ErrStoreUnavailable].
 func (m *Manager[T]) List(ctx context.Context, subject string) ([]*Session[T], error) {
@@ -102,6 +106,38 @@ func (m *Manager[_]) RevokeSubject(ctx context.Context, subject string, exceptID
 	return m.engine.revoke(ctx, subject, exceptIDs)
 }
 
+// Revoke destroys the session with this ID if it is one of the subject's, and reports
+// whether there was such a session: for "log this device out" in a list of devices. It
+// cannot end the session of another subject, whatever the ID is. An ID from before a
+// [Session.Renew] ends nothing; one from before a [Session.Rotate] does in its grace.
+//
+// It needs [Config.SubjectIndex] and a subject that is not empty. It returns
+// [ErrStoreUnavailable] or [ErrIndeterminate].
+func (m *Manager[_]) Revoke(ctx context.Context, subject, id string) (bool, error) {
+	if err := m.engine.indexed(subject); err != nil {
+		return false, err
+	}
+	return m.engine.revokeOne(ctx, subject, id)
+}
+
+// Count returns how many live sessions a subject has: what [Config.MaxSessions]
+// counts. It needs [Config.SubjectIndex] and a subject that is not empty. It returns
+// [ErrStoreUnavailable].
+func (m *Manager[_]) Count(ctx context.Context, subject string) (int, error) {
+	if err := m.engine.indexed(subject); err != nil {
+		return 0, err
+	}
+	return m.engine.count(ctx, subject)
+}
+
+// Ping asks the store whether it can serve sessions, and changes nothing: call it when
+// the program starts, and for its readiness. It returns nil, or an error that matches
+// [ErrStoreUnavailable] and whose text names the cause: a refused connection, an unknown
+// host, a database that does not exist, a missing permission, a server that is too old.
+//
+// It asks a [Pinger]; of another Store it loads a session that does not exist.
+func (m *Manager[_]) Ping(ctx context.Context) error { return m.engine.ping(ctx) }
+
 // All visits every session of the keyspace, in no order. A session that is written
 // meanwhile may be visited twice. The sessions are like those of [Manager.List]. For
 // a record that cannot be read, All yields an error that matches [ErrCorrupt] and
@@ -133,77 +169,4 @@ func (m *Manager[T]) listed(entry Entry) (*Session[T], error) {
 	s := m.unbound()
 	s.handle.live, s.handle.value, s.handle.reason = l, value, nil
 	return s, nil
-}
-
-// A CreateOption is an option of [Session.Create] and [Manager.Create].
-type CreateOption func(*createParams)
-
-// WithSubject says whose session it is: the sub claim of the token. With
-// [Config.SubjectIndex], [Manager.List] and [Manager.RevokeSubject] find the session
-// by it; a session without a subject is in no list. From one byte to 1 KiB of valid
-// UTF-8, with any characters: the empty string is refused, so that a user without an
-// ID is noticed.
-func WithSubject(sub string) CreateOption {
-	return func(p *createParams) { p.subject, p.named = sub, true }
-}
-
-// WithClaims puts claims into the token. Whoever holds the token can read them. The
-// package owns jti, iat and idle, and iss and aud where they are configured: a
-// caller's are refused with [ErrReservedClaim]. A sub is the same as [WithSubject].
-//
-// An exp (a time.Time, or a number of seconds since 1970) supersedes
-// [Config.MaxAge]: the session lives until then, used or not. Together with
-// [WithMaxAge] or [Config.AbsoluteTimeout], the earliest of them ends the session.
-func WithClaims(c Claims) CreateOption {
-	return func(p *createParams) { p.claims = c }
-}
-
-// WithMaxAge sets this session's idle timeout instead of [Config.MaxAge], for
-// "remember me". At least a millisecond. It is part of the session: every process
-// heeds it, whatever the Config of that process says.
-func WithMaxAge(d time.Duration) CreateOption {
-	return func(p *createParams) { p.maxAge, p.limited = d, true }
-}
-
-// A RequireOption is an option of [Require] and [Manager.Require].
-type RequireOption func(requirement) requirement
-
-func requirementOf(opts []RequireOption) requirement {
-	r := requirement{requestKey: defaultRequestKey}
-	for _, opt := range opts {
-		r = opt(r)
-	}
-	return r
-}
-
-// Fresh requires a session created within maxAge: use it where you would ask for
-// the password again. [Session.Rotate] does not make a session fresh. An older
-// session gets [ErrNotFresh], answered with 401 and the challenge of RFC 9470. Fresh
-// panics if maxAge is under a second.
-func Fresh(maxAge time.Duration) RequireOption {
-	if maxAge < time.Second {
-		panic(fmt.Sprintf("echosession: Fresh(%v): at least a second", maxAge))
-	}
-	return func(r requirement) requirement {
-		r.fresh = maxAge
-		return r
-	}
-}
-
-// RequestKey makes [Require] look for the instance with this
-// [Config.RequestKey].
-func RequestKey(key string) RequireOption {
-	return func(r requirement) requirement {
-		r.requestKey = key
-		return r
-	}
-}
-
-// Only makes [Require] and [Find] accept the sessions of this Manager alone. Those
-// of another Manager get [ErrNotInstalled]. [Manager.Require] has it built in.
-func (m *Manager[_]) Only() RequireOption {
-	return func(r requirement) requirement {
-		r.only = m.engine
-		return r
-	}
 }

@@ -36,7 +36,8 @@ var _ Store = (*MemoryStore)(nil)
 
 // memoryEntry is a session or, with to, a ref in the grace of a Rotate. A session
 // stays the same entry when it is rotated: every ref that it ever had leads
-// straight to it.
+// straight to it. When it is renewed, the entry becomes the mark of that and the
+// session gets a new one: no ref of before leads there.
 type memoryEntry struct {
 	ref     Ref
 	expires time.Time
@@ -45,7 +46,8 @@ type memoryEntry struct {
 	record []byte
 	order  uint64
 
-	to *memoryEntry
+	to      *memoryEntry
+	renewed bool
 }
 
 const removed = -1
@@ -106,8 +108,8 @@ func (s *MemoryStore) Load(ctx context.Context, ref Ref, ttl time.Duration) ([]b
 	if e == nil {
 		return nil, ErrNotFound
 	}
-	if e.to != nil {
-		return nil, &RotatedError{To: e.to.ref.ID}
+	if err := e.moved(); err != nil {
+		return nil, err
 	}
 	if ttl > 0 {
 		e.expires = now.Add(ttl)
@@ -115,8 +117,26 @@ func (s *MemoryStore) Load(ctx context.Context, ref Ref, ttl time.Duration) ([]b
 	return bytes.Clone(e.record), nil
 }
 
+// Check implements [Store].
+func (s *MemoryStore) Check(ctx context.Context, ref Ref) (time.Duration, error) {
+	now, err := s.lock(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer s.mu.Unlock()
+
+	e := s.find(ref, now)
+	if e == nil {
+		return 0, ErrNotFound
+	}
+	if err := e.moved(); err != nil {
+		return 0, err
+	}
+	return e.expires.Sub(now), nil
+}
+
 // Create implements [Store].
-func (s *MemoryStore) Create(ctx context.Context, ref Ref, record []byte, ttl time.Duration, limit int) error {
+func (s *MemoryStore) Create(ctx context.Context, ref Ref, record []byte, ttl time.Duration, limit Limit) error {
 	if err := checkLifetime(ttl); err != nil {
 		return err
 	}
@@ -127,19 +147,28 @@ func (s *MemoryStore) Create(ctx context.Context, ref Ref, record []byte, ttl ti
 	defer s.mu.Unlock()
 
 	if e := s.find(ref, now); e != nil {
-		if e.to == nil && bytes.Equal(e.record, record) {
+		if e.moved() == nil && bytes.Equal(e.record, record) {
 			return nil
 		}
 		return ErrConflict
 	}
-	s.created++
-	s.add(&memoryEntry{ref: ref, record: bytes.Clone(record), order: s.created, expires: now.Add(ttl)})
-	if limit > 0 {
+	return s.insert(ref, record, now, ttl, limit)
+}
+
+// insert stores a new session under a ref that holds nothing.
+func (s *MemoryStore) insert(ref Ref, record []byte, now time.Time, ttl time.Duration, limit Limit) error {
+	if limit.Sessions > 0 {
 		sessions := s.sessions(ref.Subject, now)
-		for _, e := range sessions[:max(0, len(sessions)-limit)] {
+		excess := max(0, len(sessions)+1-limit.Sessions)
+		if excess > 0 && limit.WhenFull == RefuseNew {
+			return ErrTooManySessions
+		}
+		for _, e := range sessions[:min(excess, len(sessions))] {
 			s.remove(e)
 		}
 	}
+	s.created++
+	s.add(&memoryEntry{ref: ref, record: bytes.Clone(record), order: s.created, expires: now.Add(ttl)})
 	return nil
 }
 
@@ -178,6 +207,9 @@ func (s *MemoryStore) Touch(ctx context.Context, ref Ref, ttl time.Duration) err
 	if e == nil || e.to != nil {
 		return ErrNotFound
 	}
+	if e.renewed {
+		return ErrRenewed
+	}
 	e.expires = now.Add(ttl)
 	return nil
 }
@@ -191,6 +223,9 @@ func (s *MemoryStore) Delete(ctx context.Context, ref Ref) error {
 	defer s.mu.Unlock()
 
 	if e := s.find(ref, now); e != nil {
+		if e.renewed || e.to != nil && e.to.renewed && s.alive(e.to, now) {
+			return ErrRenewed
+		}
 		s.remove(e)
 		if e.to != nil {
 			s.remove(e.to)
@@ -229,6 +264,34 @@ func (s *MemoryStore) Rotate(ctx context.Context, from, to Ref, old, record []by
 	return nil
 }
 
+// Renew implements [Store].
+func (s *MemoryStore) Renew(ctx context.Context, from, to Ref, old, record []byte, ttl time.Duration, limit Limit) error {
+	if err := checkRenew(from, to, old, ttl); err != nil {
+		return err
+	}
+	now, err := s.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.mu.Unlock()
+
+	e, err := s.match(from, old, now)
+	if err != nil {
+		return err
+	}
+	if s.find(to, now) != nil {
+		return ErrConflict
+	}
+	if from.Subject == to.Subject {
+		s.add(&memoryEntry{ref: to, record: bytes.Clone(record), order: e.order, expires: now.Add(ttl)})
+	} else if err := s.insert(to, record, now, ttl, limit); err != nil {
+		return err
+	}
+	s.unindex(e)
+	e.record, e.renewed, e.expires = nil, true, now.Add(renewedFor)
+	return nil
+}
+
 // List implements [Store].
 func (s *MemoryStore) List(ctx context.Context, subject string) ([]Entry, error) {
 	now, err := s.lock(ctx)
@@ -243,6 +306,16 @@ func (s *MemoryStore) List(ctx context.Context, subject string) ([]Entry, error)
 		list = append(list, e.entry(now))
 	}
 	return list, nil
+}
+
+// Count implements [Store].
+func (s *MemoryStore) Count(ctx context.Context, subject string) (int, error) {
+	now, err := s.lock(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer s.mu.Unlock()
+	return len(s.sessions(subject, now)), nil
 }
 
 // DeleteSubject implements [Store].
@@ -283,7 +356,7 @@ func (s *MemoryStore) Scan(ctx context.Context) iter.Seq2[Entry, error] {
 			}
 			pos = min(pos, len(s.entries)) - 1
 			var entry Entry
-			visit := pos >= 0 && s.entries[pos].to == nil && !s.entries[pos].expired(now)
+			visit := pos >= 0 && s.entries[pos].moved() == nil && !s.entries[pos].expired(now)
 			if visit {
 				entry = s.entries[pos].entry(now)
 			}
@@ -337,6 +410,9 @@ func (s *MemoryStore) match(ref Ref, old []byte, now time.Time) (*memoryEntry, e
 	if e == nil {
 		return nil, ErrNotFound
 	}
+	if e.renewed {
+		return nil, ErrRenewed
+	}
 	if e.to != nil || !bytes.HasPrefix(e.record, old) {
 		return nil, ErrConflict
 	}
@@ -381,6 +457,11 @@ func (s *MemoryStore) remove(e *memoryEntry) {
 	e.pos = removed
 
 	delete(s.refs, e.ref)
+	s.unindex(e)
+}
+
+// unindex takes e out of the sessions of its subject.
+func (s *MemoryStore) unindex(e *memoryEntry) {
 	subject := e.ref.Subject
 	delete(s.subjects[subject], e)
 	if len(s.subjects[subject]) == 0 {
@@ -395,6 +476,17 @@ func (s *MemoryStore) alive(e *memoryEntry, now time.Time) bool {
 		return false
 	}
 	return true
+}
+
+// moved says where the session went that was once under e.ref, or nil for a session.
+func (e *memoryEntry) moved() error {
+	switch {
+	case e.to != nil:
+		return &RotatedError{To: e.to.ref.ID}
+	case e.renewed:
+		return ErrRenewed
+	}
+	return nil
 }
 
 // expired reports whether the lifetime of e has passed: it is over at its very

@@ -47,7 +47,7 @@ func newRef(subject string) echosession.Ref {
 
 func mustCreate(t testing.TB, s echosession.Store, ref echosession.Ref, record string, ttl time.Duration) {
 	t.Helper()
-	if err := s.Create(t.Context(), ref, []byte(record), ttl, 0); err != nil {
+	if err := s.Create(t.Context(), ref, []byte(record), ttl, echosession.Limit{}); err != nil {
 		t.Fatalf("Create: %v", err)
 	}
 }
@@ -85,7 +85,7 @@ var storeCalls = []struct {
 		return err
 	}},
 	{"Create", func(ctx context.Context, s echosession.Store, ref echosession.Ref) error {
-		return s.Create(ctx, newRef(ref.Subject), []byte("r"), time.Hour, 1)
+		return s.Create(ctx, newRef(ref.Subject), []byte("r"), time.Hour, echosession.Limit{Sessions: 1})
 	}},
 	{"Replace", func(ctx context.Context, s echosession.Store, ref echosession.Ref) error {
 		return s.Replace(ctx, ref, []byte("r"), []byte("r2"), time.Hour)
@@ -293,7 +293,9 @@ func BenchmarkMemoryStore(b *testing.B) {
 		{"Load", func() error { _, err := s.Load(ctx, ref(), 0); return err }},
 		{"LoadAndTouch", func() error { _, err := s.Load(ctx, ref(), time.Hour); return err }},
 		{"Replace", func() error { return s.Replace(ctx, ref(), record[:16], record, time.Hour) }},
-		{"CreateAndTrim", func() error { return s.Create(ctx, newRef(ref().Subject), record, time.Hour, 5) }},
+		{"CreateAndTrim", func() error {
+			return s.Create(ctx, newRef(ref().Subject), record, time.Hour, echosession.Limit{Sessions: 5})
+		}},
 	} {
 		b.Run(bench.name, func(b *testing.B) {
 			b.ReportAllocs()

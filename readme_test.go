@@ -64,7 +64,8 @@ func isProgram(code string) bool { return strings.HasPrefix(code, "package main\
 func walkExamples(t *testing.T, fn func(path, text string)) {
 	t.Helper()
 	walkFiles(t, ".go", func(path, text string) {
-		if strings.HasSuffix(path, "example_test.go") || slices.ContainsFunc([]string{"examples/", "proof/migrate/", "proof/node/"}, func(folder string) bool {
+		isTest := strings.HasPrefix(filepath.Base(path), "example_") || strings.HasSuffix(path, "_example_test.go")
+		if isTest || slices.ContainsFunc([]string{"examples/", "proof/migrate/", "proof/node/"}, func(folder string) bool {
 			return strings.HasPrefix(filepath.ToSlash(path), folder)
 		}) {
 			fn(path, text)
@@ -414,6 +415,9 @@ func TestReadmeConfigurationTable(t *testing.T) {
 			if names[i] == "MaxRecordSize" {
 				want = fmt.Sprintf("%d KiB", v.Int()/1024)
 			}
+			if v.Type() == reflect.TypeFor[echosession.WhenFull]() {
+				want = v.Interface().(echosession.WhenFull).String()
+			}
 		case reflect.Int64:
 			want = time.Duration(v.Int()).String()
 			want = regexp.MustCompile(`([hm])0[ms].*$|^0s$`).ReplaceAllStringFunc(want, func(s string) string { return s[:1] })
@@ -463,7 +467,10 @@ func TestReadmeErrorsTable(t *testing.T) {
 		"ErrAmbiguousToken":   echosession.ErrAmbiguousToken,
 		"ErrInvalidToken":     echosession.ErrInvalidToken,
 		"ErrSessionGone":      echosession.ErrSessionGone,
+		"ErrRenewed":          echosession.ErrRenewed,
 		"ErrCorrupt":          echosession.ErrCorrupt,
+		"ErrNotAuthenticated": echosession.ErrNotAuthenticated,
+		"ErrTooManySessions":  echosession.ErrTooManySessions,
 		"ErrCrossOrigin":      echosession.ErrCrossOrigin,
 		"ErrNoSession":        echosession.ErrNoSession,
 		"ErrNotFresh":         echosession.ErrNotFresh,

@@ -46,6 +46,10 @@ type RedisOptions struct {
 
 	// WaitReplicas is [Config.WaitReplicas]. Default 0.
 	WaitReplicas int
+
+	// SubjectIndex makes Ping try the commands of the index too. The refs say themselves
+	// whether they are indexed.
+	SubjectIndex bool
 }
 
 // NewRedisStore returns the [Store] that a [Manager] makes from [Config.Client].
@@ -67,7 +71,7 @@ func NewRedisStore(client RedisClient, opts RedisOptions) (Store, error) {
 	if _, rest, ok := strings.Cut(opts.Keyspace, "{"); ok && strings.HasPrefix(rest, "}") {
 		return nil, &ConfigError{"Keyspace", "with {} it scatters the sessions of a subject over the slots of a Cluster; put a name between the braces or drop them"}
 	}
-	r := &redisStore{client: client, keyspace: opts.Keyspace, waitReplicas: opts.WaitReplicas, bounds: defaultBounds}
+	r := &redisStore{client: client, keyspace: opts.Keyspace, waitReplicas: opts.WaitReplicas, subjectIndex: opts.SubjectIndex, bounds: defaultBounds}
 	if v := reflect.ValueOf(client); !v.IsValid() || v.Kind() == reflect.Pointer && v.IsNil() {
 		return nil, &ConfigError{"Client", "it is nil; hand in one from redis.NewClient"}
 	}
@@ -134,17 +138,31 @@ type redisStore struct {
 	tags       atomic.Uint64
 
 	waitReplicas int
+	subjectIndex bool
 	bounds       scriptBounds
 }
 
-// A pointer is the value of a key whose session was rotated away: pointerMark,
-// the ID that the key belongs to, the ID of the successor, and the end of its
-// grace in decimal milliseconds since 1970. No record begins with pointerMark.
+// A value that is no record begins with noRecord, the ID that the key belongs to, and a
+// second ID. Behind them comes the valueKind, and when the value ends, in decimal
+// milliseconds since 1970: GETEX may prolong the life of its key. See lua/prelude.lua.
 const (
-	pointerMark = 0xc1
-	refIDLen    = 36
-	pointerLen  = 1 + 2*refIDLen // without the end
+	noRecord = 0xc1
+	refIDLen = 36
+	headLen  = 1 + 2*refIDLen
 )
+
+type valueKind string
+
+const (
+	pointerValue valueKind = ""  // the session was rotated, and goes on under the second ID
+	markValue    valueKind = "!" // the session was renewed under the second ID: nothing leads there
+	pendingValue valueKind = "?" // the renewal of the second ID is under way: there is no session yet
+)
+
+// start is how the value of id's key begins.
+func (k valueKind) start(id, second string) string {
+	return string([]byte{noRecord}) + id + second + string(k)
+}
 
 func (r *redisStore) key(ref Ref) string {
 	if ref.Subject == "" {
@@ -179,15 +197,20 @@ func (r *redisStore) Load(ctx context.Context, ref Ref, ttl time.Duration) (valu
 	return r.follow(ctx, ref, value)
 }
 
-// get reads a key. A client may be built to read from replicas or from a
-// client-side cache: just after a write of this process get goes past both.
 func (r *redisStore) get(ctx context.Context, key string) ([]byte, error) {
+	return r.read(ctx, r.getter(key), key)
+}
+
+// getter returns the command that reads a key. A client may be built to read from
+// replicas or from a client-side cache: just after a write of this process the command
+// goes past both.
+func (r *redisStore) getter(key string) string {
 	if r.recent.has(key) {
 		// GETEX without options changes nothing. But it is never answered from a
 		// cache, and always runs on the primary.
-		return r.read(ctx, "getex", key)
+		return "getex"
 	}
-	return r.read(ctx, "get", key)
+	return "get"
 }
 
 // read runs a command that replies with the value of a key.
@@ -224,11 +247,11 @@ func (r *redisStore) touch(ctx context.Context, ref Ref, ttl time.Duration) ([]b
 	return []byte(value), err
 }
 
-// follow tells a record from a pointer and from nothing.
+// follow tells a record from nothing, and from where a session went.
 func (r *redisStore) follow(ctx context.Context, ref Ref, value []byte) ([]byte, error) {
-	if len(value) > 0 && value[0] == pointerMark {
-		// A pointer is rare: it lives for the few seconds of a grace. GETEX may have
-		// prolonged its life.
+	if len(value) > 0 && value[0] == noRecord {
+		// This is rare: a pointer lives for the few seconds of a grace, and the other kinds
+		// for a minute. GETEX may have prolonged their life.
 		latest, err := pointerScript.run(ctx, r, []string{r.key(ref)})
 		if err != nil {
 			return nil, err
@@ -238,15 +261,21 @@ func (r *redisStore) follow(ctx context.Context, ref Ref, value []byte) ([]byte,
 	switch {
 	case len(value) == 0:
 		return nil, ErrNotFound
-	case value[0] != pointerMark:
+	case value[0] != noRecord:
 		return value, nil
-	case len(value) <= pointerLen || string(value[1:1+refIDLen]) != ref.ID:
+	case len(value) <= headLen || string(value[1:1+refIDLen]) != ref.ID:
 		return nil, unavailable(errForeignReply)
 	}
-	return nil, &RotatedError{To: string(value[1+refIDLen : pointerLen])}
+	switch valueKind(value[headLen : headLen+1]) {
+	case markValue:
+		return nil, ErrRenewed
+	case pendingValue:
+		return nil, ErrNotFound
+	}
+	return nil, &RotatedError{To: string(value[1+refIDLen : headLen])}
 }
 
-func (r *redisStore) Create(ctx context.Context, ref Ref, record []byte, ttl time.Duration, limit int) error {
+func (r *redisStore) Create(ctx context.Context, ref Ref, record []byte, ttl time.Duration, limit Limit) error {
 	ms, err := milliseconds(ttl)
 	if err != nil {
 		return err
@@ -254,7 +283,7 @@ func (r *redisStore) Create(ctx context.Context, ref Ref, record []byte, ttl tim
 	defer r.recent.writing(r.key(ref))()
 	_, err = r.attempt(ctx, changing, func() error {
 		err := r.insert(ctx, ref, record, ms, limit)
-		if err != nil && !errors.Is(err, ErrConflict) && maybeApplied(err) {
+		if err != nil && !decided(err) && maybeApplied(err) {
 			// A second attempt could bring back a session that was revoked meanwhile.
 			err = indeterminate(err)
 		}
@@ -264,20 +293,26 @@ func (r *redisStore) Create(ctx context.Context, ref Ref, record []byte, ttl tim
 }
 
 // insert stores a record under a key that does not exist or holds the same record.
-func (r *redisStore) insert(ctx context.Context, ref Ref, record []byte, ms int64, limit int) error {
+func (r *redisStore) insert(ctx context.Context, ref Ref, record []byte, ms int64, limit Limit) error {
 	if ref.Subject != "" {
-		value, err := createScript.eval(ctx, r, r.keys(ref), []any{ms, ref.ID, record, limit, r.bounds.makeRoom})
-		if err != nil {
-			return err
+		refuse := 0
+		if limit.Sessions > 0 && limit.WhenFull == RefuseNew {
+			refuse = 1
 		}
-		reply, _ := value.(string)
+		args := []any{ms, ref.ID, record, limit.Sessions, r.bounds.makeRoom, refuse}
+		reply := again
+		for reply == again {
+			value, err := createScript.eval(ctx, r, r.keys(ref), args)
+			if err != nil {
+				return err
+			}
+			reply, _ = value.(string)
+		}
 		gone, ok := strings.CutPrefix(reply, "ok")
 		if !ok {
-			return ErrConflict
+			return verdictError(reply)
 		}
-		for id := range strings.FieldsSeq(gone) {
-			r.recent.add(r.key(Ref{ID: id, Subject: ref.Subject}))
-		}
+		r.evicted(ref.Subject, gone)
 		return nil
 	}
 	key := r.key(ref)
@@ -290,6 +325,17 @@ func (r *redisStore) insert(ctx context.Context, ref Ref, record []byte, ms int6
 		err = ErrConflict
 	}
 	return err
+}
+
+// again is what a script replies that has removed as many entries of expired sessions as
+// it may in one step, and has not come to an end.
+const again = "again"
+
+// evicted notes the sessions that gave way, whose IDs a script has replied.
+func (r *redisStore) evicted(subject, ids string) {
+	for id := range strings.FieldsSeq(ids) {
+		r.recent.add(r.key(Ref{ID: id, Subject: subject}))
+	}
 }
 
 func (r *redisStore) Replace(ctx context.Context, ref Ref, old, record []byte, ttl time.Duration) error {
@@ -353,13 +399,13 @@ func (r *redisStore) Rotate(ctx context.Context, from, to Ref, old, record []byt
 	ms, graceMS := ttl.Milliseconds(), grace.Milliseconds()
 	keys := append(r.keys(from), r.key(to))
 	defer r.recent.writing(r.key(to))()
-	pointer := string([]byte{pointerMark}) + from.ID + to.ID
+	pointer := pointerValue.start(from.ID, to.ID)
 	if from.Subject != "" {
 		return rotateScript.apply(ctx, r, keys, ms, from.ID, old, record, pointer, graceMS, to.ID)
 	}
 	// The two keys may live in different slots, so this takes two steps. The
 	// second one decides: no token names the new key before the old one leads to it.
-	if _, err := r.attempt(ctx, changing, func() error { return r.insert(ctx, to, record, ms, 0) }); err != nil {
+	if _, err := r.attempt(ctx, changing, func() error { return r.insert(ctx, to, record, ms, Limit{}) }); err != nil {
 		if errors.Is(err, ErrIndeterminate) {
 			// The successor may be stored or not: from is unchanged either way.
 			return unavailable(errors.New("the successor could not be stored"))
@@ -374,11 +420,32 @@ func (r *redisStore) Rotate(ctx context.Context, from, to Ref, old, record []byt
 	return err
 }
 
+func (r *redisStore) Check(ctx context.Context, ref Ref) (time.Duration, error) {
+	reply, err := checkScript.run(ctx, r, r.keys(ref), ref.ID)
+	if err != nil {
+		return 0, err
+	}
+	if reply == "" || reply[0] == noRecord {
+		if _, err := r.follow(ctx, ref, []byte(reply)); err != nil {
+			return 0, err
+		}
+		return r.Check(ctx, ref) // it has become a record meanwhile
+	}
+	ms, err := strconv.ParseInt(reply, 10, 64)
+	if err != nil {
+		return 0, unavailable(errForeignReply)
+	}
+	return time.Duration(max(0, ms)) * time.Millisecond, nil
+}
+
 // scriptBounds bound what one script does: while it runs, Redis does nothing else.
 type scriptBounds struct {
 	// makeRoom is how many sessions a Create with a limit looks at, and how many it
 	// deletes at most.
 	makeRoom int
+
+	// count is how many sessions a page of Count has.
+	count int
 
 	// A page of List has at most list sessions. It ends earlier, once its records have
 	// listBytes together.
@@ -388,7 +455,7 @@ type scriptBounds struct {
 	revoke int
 }
 
-var defaultBounds = scriptBounds{makeRoom: 1000, list: 250, listBytes: 1 << 20, revoke: 5000}
+var defaultBounds = scriptBounds{makeRoom: 1000, count: 1000, list: 250, listBytes: 1 << 20, revoke: 5000}
 
 func (r *redisStore) List(ctx context.Context, subject string) ([]Entry, error) {
 	if subject == "" {
@@ -418,6 +485,31 @@ func (r *redisStore) List(ctx context.Context, subject string) ([]Entry, error) 
 	}
 	slices.Reverse(entries)
 	return entries, nil
+}
+
+func (r *redisStore) Count(ctx context.Context, subject string) (int, error) {
+	if subject == "" {
+		return 0, ended(ctx)
+	}
+	total := 0
+	for below := "+inf"; below != ""; {
+		var reply []any
+		_, err := r.attempt(ctx, reading, func() error {
+			value, err := countScript.eval(ctx, r, []string{r.index(subject)}, []any{below, r.bounds.count})
+			reply, _ = value.([]any)
+			return err
+		})
+		if err != nil {
+			return 0, err
+		}
+		if len(reply) != 2 {
+			return 0, unavailable(errForeignReply)
+		}
+		below, _ = reply[0].(string)
+		n, _ := reply[1].(int64)
+		total += int(n)
+	}
+	return total, nil
 }
 
 func (r *redisStore) DeleteSubject(ctx context.Context, subject string, except []string) (int, error) {

@@ -144,7 +144,7 @@ func (m *meter) forge(t *testing.T, keyspace string, from, to echosession.Ref) {
 	t.Helper()
 	key, _ := echosession.RedisKeys(keyspace, from)
 	ends := time.Now().Add(time.Hour).UnixMilli()
-	if err := m.admin.Set(t.Context(), key, fmt.Sprint(pointerMark, from.ID, to.ID, ends), time.Hour).Err(); err != nil {
+	if err := m.admin.Set(t.Context(), key, fmt.Sprint("\xc1", from.ID, to.ID, ends), time.Hour).Err(); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -160,7 +160,7 @@ func TestForgedRotationsEnd(t *testing.T) {
 				keyspace := newKeyspace()
 				m := newMeter(t, keyspace)
 				live := newRef(subject)
-				if err := m.store.Create(t.Context(), live, []byte("r"), time.Hour, 0); err != nil {
+				if err := m.store.Create(t.Context(), live, []byte("r"), time.Hour, echosession.Limit{}); err != nil {
 					t.Fatal(err)
 				}
 				refs := make([]echosession.Ref, length)
@@ -205,7 +205,7 @@ func TestManyRotationsAreFollowed(t *testing.T) {
 	keyspace := newKeyspace()
 	m := newMeter(t, keyspace)
 	first := newRef("ada")
-	if err := m.store.Create(t.Context(), first, []byte("r"), time.Hour, 0); err != nil {
+	if err := m.store.Create(t.Context(), first, []byte("r"), time.Hour, echosession.Limit{}); err != nil {
 		t.Fatal(err)
 	}
 	last := first
@@ -292,7 +292,7 @@ func TestCreateTidiesTheIndex(t *testing.T) {
 	}
 	live := []echosession.Ref{newRef("ada"), newRef("ada"), newRef("ada")}
 	for i, ref := range live {
-		if err := m.store.Create(t.Context(), ref, []byte("r"), time.Hour, 0); err != nil {
+		if err := m.store.Create(t.Context(), ref, []byte("r"), time.Hour, echosession.Limit{}); err != nil {
 			t.Fatal(err)
 		}
 		// Of nine entries one may be left out, and it may be an expired one.
@@ -344,7 +344,7 @@ func TestListWhileSessionsChange(t *testing.T) {
 				refs[i], rotated[i] = next, next.ID
 			}
 			brief := newRef("ada")
-			if err := changing.Create(context.Background(), brief, []byte("a session that comes and goes anyhow"), time.Hour, 0); err != nil {
+			if err := changing.Create(context.Background(), brief, []byte("a session that comes and goes anyhow"), time.Hour, echosession.Limit{}); err != nil {
 				t.Error(err)
 				return
 			}
@@ -439,7 +439,7 @@ func TestTheLastPageOfARevocationTakesAll(t *testing.T) {
 	last := refs[len(refs)-1] // in the second page
 	server := &between{meter: m, do: func() error {
 		return errors.Join(
-			meanwhile.Create(t.Context(), created, []byte("r"), time.Hour, 0),
+			meanwhile.Create(t.Context(), created, []byte("r"), time.Hour, echosession.Limit{}),
 			meanwhile.Rotate(t.Context(), last, rotated, []byte(last.ID), []byte("r"), time.Hour, time.Hour),
 		)
 	}}
@@ -511,7 +511,7 @@ func TestMakingRoomIsBounded(t *testing.T) {
 		ref := newRef("ada")
 		created = append(created, ref)
 		m.reset()
-		if err := m.store.Create(t.Context(), ref, []byte("r"), time.Hour, limit); err != nil {
+		if err := m.store.Create(t.Context(), ref, []byte("r"), time.Hour, echosession.Limit{Sessions: limit}); err != nil {
 			t.Fatal(err)
 		}
 		if m.sent != 1 || m.steps > 3*1_000+20 || m.reply > 64<<10 {
@@ -553,7 +553,7 @@ func TestANewSessionIsTheNewest(t *testing.T) {
 			want := []string{old[0].ID, old[1].ID}
 			for i := range 2 * limit {
 				ref := newRef("ada")
-				if err := m.store.Create(t.Context(), ref, []byte(ref.ID), time.Hour, limit); err != nil {
+				if err := m.store.Create(t.Context(), ref, []byte(ref.ID), time.Hour, echosession.Limit{Sessions: limit}); err != nil {
 					t.Fatal(err)
 				}
 				want = append(want, ref.ID)
@@ -660,7 +660,7 @@ func TestAWriteIsRememberedForASecond(t *testing.T) {
 		store := newRedisStore(t, client, "test:")
 		write := func() echosession.Ref {
 			ref := newRef("")
-			if err := store.Create(context.Background(), ref, []byte("r"), time.Hour, 0); err != nil {
+			if err := store.Create(context.Background(), ref, []byte("r"), time.Hour, echosession.Limit{}); err != nil {
 				t.Fatal(err)
 			}
 			return ref
@@ -764,7 +764,7 @@ func TestAMissIsNoFailure(t *testing.T) {
 	keyspace := newKeyspace()
 	store := newRedisStore(t, client, keyspace)
 	there, missing := newRef(""), newRef("")
-	if err := store.Create(t.Context(), there, []byte("r"), time.Hour, 0); err != nil {
+	if err := store.Create(t.Context(), there, []byte("r"), time.Hour, echosession.Limit{}); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)

@@ -7,7 +7,6 @@ import (
 	"encoding/hex"
 	"fmt"
 	"maps"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -52,12 +51,8 @@ func newFakeRedis(t testing.TB) *fakeRedis {
 		names:   make(map[string]string),
 		counts:  make(map[string]int),
 	}
-	for _, name := range []string{"load", "pointer", "create", "replace", "rotate", "delete", "list", "revoke"} {
-		source, err := os.ReadFile("lua/" + name + ".lua")
-		if err != nil {
-			t.Fatal(err)
-		}
-		f.names[string(source)] = name
+	for name, source := range luaSources(t) {
+		f.names[source] = name
 	}
 	return f
 }
@@ -158,8 +153,8 @@ func (f *fakeRedis) run(args []string) (any, error) {
 			return nil, fakeReply("ERR syntax error")
 		}
 		return s, nil
-	case "set": // SET key value PX ms NX
-		if _, taken := f.get(args[1]); taken {
+	case "set": // SET key value PX ms NX or XX
+		if _, taken := f.get(args[1]); taken == (args[5] == "nx") {
 			return nil, nil
 		}
 		f.set(args[1], args[2], args[4])
@@ -277,30 +272,129 @@ func (f *fakeRedis) zrange(index string) []string {
 	return slices.SortedFunc(maps.Keys(v.z), func(a, b string) int { return cmp.Compare(v.z[a], v.z[b]) })
 }
 
-const pointerMark = "\xc1"
+// fakeKind is kind of prelude.lua.
+func fakeKind(value string, there bool) string {
+	switch {
+	case !there:
+		return ""
+	case value[0] != 0xc1:
+		return "record"
+	case value[73] == '!':
+		return "mark"
+	case value[73] == '?':
+		return "pending"
+	}
+	return "pointer"
+}
+
+// after is the end of a value, ms from now.
+func (f *fakeRedis) after(ms string) string {
+	n, _ := strconv.ParseInt(ms, 10, 64)
+	return strconv.FormatInt(f.now().UnixMilli()+n, 10)
+}
+
+// session is the key of an index's member.
+func session(index, member string) string { return index + ":" + strings.TrimPrefix(member, "?") }
+
+// exists reports whether there is anything under the key of an index's member.
+func (f *fakeRedis) exists(index, member string) bool {
+	_, ok := f.live(session(index, member))
+	return ok
+}
+
+// enter adds the newest member of an index.
+func (f *fakeRedis) enter(index, member, ms string) {
+	f.serial++
+	f.zadd(index, member, f.serial)
+	f.prolong(index, ms)
+}
+
+// room says whether there is room for one more session.
+func (f *fakeRedis) room(index string, limit, most int) string {
+	members := f.zrange(index)
+	left, live := len(members), 0
+	for _, member := range members[:min(len(members), limit+most+1)] {
+		if left < limit {
+			break
+		}
+		if !f.exists(index, member) {
+			f.zrem(index, member)
+			left--
+		} else if live++; live == limit {
+			return "full"
+		}
+	}
+	if left < limit {
+		return "ok"
+	}
+	return "again"
+}
+
+// trim ends the oldest sessions beyond limit but own, and returns their IDs.
+func (f *fakeRedis) trim(index string, limit, most int, own string) (gone string) {
+	members := f.zrange(index)
+	excess := len(members) - limit
+	if limit == 0 || excess <= 0 {
+		return ""
+	}
+	var live []string
+	for _, member := range members[:min(len(members), most)] {
+		switch {
+		case excess > 0 && !f.exists(index, member):
+			f.zrem(index, member)
+			excess--
+		case member[0] == '?':
+			excess--
+		default:
+			live = append(live, member)
+		}
+	}
+	for _, id := range live {
+		if excess > 0 && id != own {
+			f.del(session(index, id))
+			f.zrem(index, id)
+			gone += " " + id
+			excess--
+		}
+	}
+	return gone
+}
 
 // A fakeCall is one run of a script.
 type fakeCall struct {
 	*fakeRedis
-	keys    []string
-	argv    []string // from 1, as in Lua
-	key     string   // the first
-	index   string   // the second, or ""
-	record  string   // what key holds
-	there   bool
-	rotated bool // record is a pointer
+	keys  []string
+	argv  []string // from 1, as in Lua
+	key   string   // the first
+	index string   // the second, or ""
+	value string   // what key holds
+	is    string   // its kind, or ""
+}
+
+// number returns an argument that is one.
+func (c fakeCall) number(i int) int {
+	n, err := strconv.Atoi(c.argv[i])
+	if err != nil {
+		panic(err)
+	}
+	return n
 }
 
 // fakeScripts are the scripts by the names of their files. They return what is in
 // the reply behind the tag.
 var fakeScripts = map[string]func(fakeCall) string{
-	"load":    fakeCall.load,
-	"pointer": fakeCall.pointer,
-	"create":  fakeCall.create,
-	"replace": fakeCall.replace,
-	"rotate":  fakeCall.rotate,
-	"delete":  fakeCall.delete,
-	"revoke":  fakeCall.revoke,
+	"load":     fakeCall.load,
+	"pointer":  fakeCall.pointer,
+	"create":   fakeCall.create,
+	"replace":  fakeCall.replace,
+	"rotate":   fakeCall.rotate,
+	"delete":   fakeCall.delete,
+	"revoke":   fakeCall.revoke,
+	"check":    fakeCall.check,
+	"renew":    fakeCall.renew,
+	"prepare":  fakeCall.prepare,
+	"complete": fakeCall.complete,
+	"withdraw": fakeCall.withdraw,
 }
 
 func (f *fakeRedis) script(source string, args []string) (any, error) {
@@ -313,11 +407,18 @@ func (f *fakeRedis) script(source string, args []string) (any, error) {
 	if n > 1 {
 		c.index = c.keys[1]
 	}
-	c.record, c.there = f.get(c.key)
-	c.rotated = strings.HasPrefix(c.record, pointerMark)
+	value, there := f.get(c.key)
+	if c.value = value; value != "" {
+		c.is = fakeKind(value, there)
+	}
 	tag, name := c.argv[1], f.names[source]
-	if name == "list" {
+	switch name {
+	case "list":
 		return append([]any{tag}, c.list()...), nil
+	case "ping":
+		return []any{tag}, nil
+	case "count":
+		return append([]any{tag}, c.count()...), nil
 	}
 	script, ok := fakeScripts[name]
 	if !ok {
@@ -328,82 +429,81 @@ func (f *fakeRedis) script(source string, args []string) (any, error) {
 
 // unlisted deletes a session whose index entry is gone.
 func (c fakeCall) unlisted(id string) bool {
-	if c.index == "" {
-		return false
-	}
-	if _, ok := c.zscore(c.index, id); ok {
+	if c.listed(id) {
 		return false
 	}
 	c.del(c.key)
 	return true
 }
 
+func (c fakeCall) listed(id string) bool {
+	if c.index == "" {
+		return true
+	}
+	_, ok := c.zscore(c.index, id)
+	return ok
+}
+
 func (c fakeCall) load() string {
-	switch {
-	case !c.there:
-		return ""
-	case c.rotated:
-		return c.record
-	case c.unlisted(c.argv[3]):
+	if c.is != "record" {
+		return c.value
+	}
+	if c.unlisted(c.argv[3]) {
 		return ""
 	}
 	c.prolong(c.index, c.argv[2])
 	c.pexpire(c.key, c.argv[2])
-	return c.record
+	return c.value
+}
+
+func (c fakeCall) check() string {
+	if c.is != "record" {
+		return c.value
+	}
+	if !c.listed(c.argv[2]) {
+		return ""
+	}
+	return strconv.FormatInt(c.pttl(c.key), 10)
 }
 
 func (c fakeCall) pointer() string {
-	if c.rotated {
-		ends, _ := strconv.ParseInt(c.record[73:], 10, 64)
+	if c.is != "record" && c.is != "" {
+		ends, _ := strconv.ParseInt(strings.TrimLeft(c.value[73:], "!?"), 10, 64)
 		if c.now().UnixMilli() >= ends {
 			c.del(c.key)
 			return ""
 		}
-		c.values[c.key] = fakeValue{s: c.record, expires: time.UnixMilli(ends)}
+		c.values[c.key] = fakeValue{s: c.value, expires: time.UnixMilli(ends)}
 	}
-	return c.record
+	return c.value
 }
 
 func (c fakeCall) create() string {
-	if c.there && c.record != c.argv[4] {
+	taken := c.is != ""
+	if taken && c.value != c.argv[4] {
 		return "conflict"
 	}
+	limit, most, refuse := c.number(5), c.number(6), c.argv[7] == "1"
+	if refuse && !taken {
+		if answer := c.room(c.index, limit, most); answer != "ok" {
+			return answer
+		}
+	}
 	c.set(c.key, c.argv[4], c.argv[2])
-	c.serial++
-	c.zadd(c.index, c.argv[3], c.serial)
-	c.prolong(c.index, c.argv[2])
-	limit, _ := strconv.Atoi(c.argv[5])
-	looks, _ := strconv.Atoi(c.argv[6])
-	ids := c.zrange(c.index)
-	excess := len(ids) - limit
-	if limit == 0 || excess <= 0 {
+	c.enter(c.index, c.argv[3], c.argv[2])
+	if refuse {
 		return "ok"
 	}
-	var live, gone []string
-	for _, id := range ids[:min(len(ids), looks)] {
-		if _, ok := c.live(c.index + ":" + id); !ok && excess > 0 {
-			c.zrem(c.index, id)
-			excess--
-		} else {
-			live = append(live, id)
-		}
-	}
-	for _, id := range live {
-		if excess > 0 && id != c.argv[3] {
-			c.del(c.index + ":" + id)
-			c.zrem(c.index, id)
-			gone = append(gone, " "+id)
-			excess--
-		}
-	}
-	return "ok" + strings.Join(gone, "")
+	return "ok" + c.trim(c.index, limit, most, c.argv[3])
 }
 
 func (c fakeCall) replace() string {
 	switch {
-	case !c.there, !c.rotated && c.unlisted(c.argv[3]):
+	case c.is == "", c.is == "pending", c.is == "record" && c.unlisted(c.argv[3]):
 		return "gone"
-	case c.record != c.argv[5] && !strings.HasPrefix(c.record, c.argv[4]):
+	case c.is == "mark":
+		return "renewed"
+	case c.value != c.argv[5] && !strings.HasPrefix(c.value, c.argv[4]):
 		return "conflict"
 	}
 	c.set(c.key, c.argv[5], c.argv[2])
@@ -415,60 +515,136 @@ func (c fakeCall) replace() string {
 
 func (c fakeCall) rotate() string {
 	switch {
-	case !c.there:
+	case c.is == "", c.is == "pending":
 		return "gone"
-	case strings.HasPrefix(c.record, c.argv[6]):
+	case c.is == "mark":
+		return "renewed"
+	case strings.HasPrefix(c.value, c.argv[6]):
 		return "ok"
-	case !strings.HasPrefix(c.record, c.argv[4]):
+	case !strings.HasPrefix(c.value, c.argv[4]):
 		return "conflict"
 	case c.unlisted(c.argv[3]):
 		return "gone"
 	}
 	if c.index != "" {
-		score, _ := c.zscore(c.index, c.argv[3])
-		c.set(c.keys[2], c.argv[5], c.argv[2])
-		c.zadd(c.index, c.argv[8], score)
-		c.zrem(c.index, c.argv[3])
-		c.prolong(c.index, c.argv[2])
+		c.succeed(c.argv[3], c.argv[8], c.argv[5], c.argv[2])
 	}
 	if c.argv[7] == "0" {
 		c.del(c.key)
 	} else {
-		grace, _ := strconv.ParseInt(c.argv[7], 10, 64)
-		c.set(c.key, c.argv[6]+strconv.FormatInt(c.now().UnixMilli()+grace, 10), c.argv[7])
+		c.set(c.key, c.argv[6]+c.after(c.argv[7]), c.argv[7])
+	}
+	return "ok"
+}
+
+// succeed stores a successor of the same subject, in the place of the session.
+func (c fakeCall) succeed(id, next, record, ms string) {
+	score, _ := c.zscore(c.index, id)
+	c.set(c.keys[2], record, ms)
+	c.zadd(c.index, next, score)
+	c.zrem(c.index, id)
+	c.prolong(c.index, ms)
+}
+
+func (c fakeCall) renew() string {
+	switch {
+	case c.is == "", c.is == "pending":
+		return "gone"
+	case c.is == "mark" && strings.HasPrefix(c.value, c.argv[4]):
+		return "ok"
+	case c.is == "mark":
+		return "renewed"
+	case c.is == "pointer", !strings.HasPrefix(c.value, c.argv[3]):
+		return "conflict"
+	case c.unlisted(c.argv[2]):
+		return "gone"
+	}
+	if len(c.keys) == 3 {
+		if _, taken := c.live(c.keys[2]); taken {
+			return "conflict"
+		}
+		c.succeed(c.argv[2], c.argv[6], c.argv[7], c.argv[8])
+	}
+	c.set(c.key, c.argv[4]+c.after(c.argv[5]), c.argv[5])
+	if c.index != "" {
+		c.zrem(c.index, c.argv[2])
+	}
+	return "ok"
+}
+
+func (c fakeCall) prepare() string {
+	if c.is != "" {
+		if strings.HasPrefix(c.value, c.argv[2]) {
+			return "ok"
+		}
+		return "conflict"
+	}
+	if limit := c.number(5); c.index != "" && limit > 0 {
+		if answer := c.room(c.index, limit, c.number(6)); answer != "ok" {
+			return answer
+		}
+	}
+	c.set(c.key, c.argv[2]+c.after(c.argv[3]), c.argv[3])
+	if c.index != "" {
+		c.enter(c.index, "?"+c.argv[4], c.argv[3])
+	}
+	return "ok"
+}
+
+func (c fakeCall) complete() string {
+	switch {
+	case c.is == "":
+		return "gone"
+	case c.is != "pending":
+		return "ok"
+	case c.index == "":
+		c.set(c.key, c.argv[4], c.argv[2])
+		return "ok"
+	case c.unlisted("?" + c.argv[3]):
+		return "gone"
+	}
+	c.zrem(c.index, "?"+c.argv[3])
+	c.set(c.key, c.argv[4], c.argv[2])
+	c.enter(c.index, c.argv[3], c.argv[2])
+	return "ok" + c.trim(c.index, c.number(5), c.number(6), c.argv[3])
+}
+
+func (c fakeCall) withdraw() string {
+	if !strings.HasPrefix(c.value, c.argv[2]) {
+		return "gone"
+	}
+	c.del(c.key)
+	if c.index != "" {
+		c.zrem(c.index, "?"+c.argv[3])
 	}
 	return "ok"
 }
 
 func (c fakeCall) delete() string {
-	if c.rotated {
-		return c.record
+	if c.is == "pointer" || c.is == "mark" {
+		return c.value
 	}
 	c.del(c.key)
 	if c.index != "" {
 		c.zrem(c.index, c.argv[2])
+		c.zrem(c.index, "?"+c.argv[2])
 	}
 	return ""
 }
 
-// list and revoke have the index as their first key.
+// list, count and revoke have the index as their first key.
 func (c fakeCall) list() []any {
-	most, _ := strconv.Atoi(c.argv[3])
-	size, _ := strconv.Atoi(c.argv[4])
+	most, size := c.number(3), c.number(4)
 	reply := []any{""}
 	looked, bytes := 0, 0
-	for _, id := range slices.Backward(c.zrange(c.key)) {
-		score, _ := c.zscore(c.key, id)
-		if below, ok := strings.CutPrefix(c.argv[2], "("); ok {
-			if n, _ := strconv.ParseInt(below, 10, 64); score >= n {
-				continue
-			}
-		}
-		if s, ok := c.get(c.key + ":" + id); ok {
-			reply = append(reply, s, c.pttl(c.key+":"+id))
+	for _, member := range c.below() {
+		score, _ := c.zscore(c.key, member)
+		key := session(c.key, member)
+		if s, ok := c.get(key); !ok {
+			c.zrem(c.key, member)
+		} else if fakeKind(s, true) == "record" {
+			reply = append(reply, s, c.pttl(key))
 			bytes += len(s)
-		} else {
-			c.zrem(c.key, id)
 		}
 		if looked++; looked == most || bytes >= size {
 			reply[0] = "(" + strconv.FormatInt(score, 10)
@@ -478,31 +654,67 @@ func (c fakeCall) list() []any {
 	return reply
 }
 
+// below returns the members of an index from the newest on, or from below the score that
+// the last page replied.
+func (c fakeCall) below() []string {
+	members := c.zrange(c.key)
+	slices.Reverse(members)
+	below, ok := strings.CutPrefix(c.argv[2], "(")
+	if !ok {
+		return members
+	}
+	n, _ := strconv.ParseInt(below, 10, 64)
+	return slices.DeleteFunc(members, func(member string) bool {
+		score, _ := c.zscore(c.key, member)
+		return score >= n
+	})
+}
+
+func (c fakeCall) count() []any {
+	more, live := "", int64(0)
+	for i, member := range c.below() {
+		score, _ := c.zscore(c.key, member)
+		if !c.exists(c.key, member) {
+			c.zrem(c.key, member)
+		} else if member[0] != '?' {
+			live++
+		}
+		if i+1 == c.number(3) {
+			more = "(" + strconv.FormatInt(score, 10)
+			break
+		}
+	}
+	return []any{more, live}
+}
+
 func (c fakeCall) revoke() string {
-	most, _ := strconv.Atoi(c.argv[2])
-	rotations, _ := strconv.Atoi(c.argv[3])
+	most, rotations := c.number(2), c.number(3)
 	spare := make(map[string]bool)
 	for _, id := range c.argv[4:] {
 		for range rotations {
 			spare[id] = true
-			s, _ := c.get(c.key + ":" + id)
-			if !strings.HasPrefix(s, pointerMark) {
+			s, ok := c.get(session(c.key, id))
+			if fakeKind(s, ok) != "pointer" {
 				break
 			}
 			id = s[37:73]
 		}
 	}
 	var deleted int64
-	ids := c.zrange(c.key)
-	last := min(len(ids), most+len(spare))
-	for _, id := range ids[:last] {
-		if !spare[id] {
-			deleted += c.del(c.key + ":" + id)
-			c.zrem(c.key, id)
+	members := c.zrange(c.key)
+	last := min(len(members), most+len(spare))
+	for _, member := range members[:last] {
+		if spare[member] {
+			continue
+		}
+		n := c.del(session(c.key, member))
+		c.zrem(c.key, member)
+		if member[0] != '?' {
+			deleted += n
 		}
 	}
 	reply := strconv.FormatInt(deleted, 10)
-	if last < len(ids) {
+	if last < len(members) {
 		reply += "+"
 	}
 	return reply

@@ -549,19 +549,34 @@ func TestNoAnswer(t *testing.T) {
 // loadScripts makes a server know the scripts, so that no EVALSHA needs an EVAL.
 func loadScripts(t testing.TB, client *redis.Client) {
 	t.Helper()
+	for _, source := range luaSources(t) {
+		if err := client.ScriptLoad(t.Context(), source).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// luaSources returns what Redis gets of the scripts, by the names of their files.
+func luaSources(t testing.TB) map[string]string {
+	t.Helper()
 	files, err := filepath.Glob("lua/*.lua")
 	if err != nil || len(files) == 0 {
 		t.Fatal("no scripts: ", err)
 	}
+	sources := make(map[string]string)
 	for _, file := range files {
 		source, err := os.ReadFile(file)
-		if err == nil {
-			err = client.ScriptLoad(t.Context(), string(source)).Err()
-		}
 		if err != nil {
 			t.Fatal(err)
 		}
+		sources[strings.TrimSuffix(filepath.Base(file), ".lua")] = string(source)
 	}
+	prelude := sources["prelude"]
+	delete(sources, "prelude")
+	for name := range sources {
+		sources[name] = prelude + sources[name]
+	}
+	return sources
 }
 
 // kindOf names what an operation's error says about the store.

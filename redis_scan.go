@@ -94,7 +94,7 @@ func (r *redisStore) fetch(ctx context.Context, keys []string) ([]Entry, error) 
 	)
 	for _, key := range keys {
 		if r.isSessionKey(key) {
-			p := pending{redis.NewStringCmd(ctx, "get", key), redis.NewIntCmd(ctx, "pttl", key)}
+			p := pending{redis.NewStringCmd(ctx, r.getter(key), key), redis.NewIntCmd(ctx, "pttl", key)}
 			batch = append(batch, p)
 			cmds = append(cmds, p.value, p.ttl)
 		}
@@ -104,7 +104,7 @@ func (r *redisStore) fetch(ctx context.Context, keys []string) ([]Entry, error) 
 	}
 	entries := make([]Entry, 0, len(batch))
 	for _, p := range batch {
-		if v := p.value.Val(); v != "" && v[0] != pointerMark && p.ttl.Val() > 0 {
+		if v := p.value.Val(); v != "" && v[0] != noRecord && p.ttl.Val() > 0 {
 			entries = append(entries, Entry{Record: []byte(v), TTL: time.Duration(p.ttl.Val()) * time.Millisecond})
 		}
 	}

@@ -18,10 +18,13 @@ type script struct {
 }
 
 func newScript(source string, p purpose) *script {
+	source = preludeSource + source
 	return &script{source, redis.NewScript(source).Hash(), p}
 }
 
 var (
+	//go:embed lua/prelude.lua
+	preludeSource string
 	//go:embed lua/load.lua
 	loadSource string
 	//go:embed lua/pointer.lua
@@ -38,15 +41,36 @@ var (
 	listSource string
 	//go:embed lua/revoke.lua
 	revokeSource string
+	//go:embed lua/check.lua
+	checkSource string
+	//go:embed lua/count.lua
+	countSource string
+	//go:embed lua/renew.lua
+	renewSource string
+	//go:embed lua/prepare.lua
+	prepareSource string
+	//go:embed lua/complete.lua
+	completeSource string
+	//go:embed lua/withdraw.lua
+	withdrawSource string
+	//go:embed lua/ping.lua
+	pingSource string
 
-	loadScript    = newScript(loadSource, reading)
-	pointerScript = newScript(pointerSource, reading)
-	createScript  = newScript(createSource, changing)
-	replaceScript = newScript(replaceSource, changing)
-	rotateScript  = newScript(rotateSource, changing)
-	deleteScript  = newScript(deleteSource, changing)
-	listScript    = newScript(listSource, reading)
-	revokeScript  = newScript(revokeSource, changing)
+	loadScript     = newScript(loadSource, reading)
+	pointerScript  = newScript(pointerSource, reading)
+	createScript   = newScript(createSource, changing)
+	replaceScript  = newScript(replaceSource, changing)
+	rotateScript   = newScript(rotateSource, changing)
+	deleteScript   = newScript(deleteSource, changing)
+	listScript     = newScript(listSource, reading)
+	revokeScript   = newScript(revokeSource, changing)
+	checkScript    = newScript(checkSource, reading)
+	countScript    = newScript(countSource, reading)
+	renewScript    = newScript(renewSource, changing)
+	prepareScript  = newScript(prepareSource, changing)
+	completeScript = newScript(completeSource, changing)
+	withdrawScript = newScript(withdrawSource, changing)
+	pingScript     = newScript(pingSource, reading)
 )
 
 // eval runs the script once, and returns its reply without the tag.
@@ -97,16 +121,22 @@ func (s *script) run(ctx context.Context, r *redisStore, keys []string, args ...
 	return reply, err
 }
 
-// apply runs a script that replies whether it made its change. Once a reply was
-// lost, only "ok" can be believed: a "gone" or "conflict" may come from writes
-// that followed the first attempt.
-func (s *script) apply(ctx context.Context, r *redisStore, keys []string, args ...any) error {
+// verdict runs a script that replies whether it made its change. lost says that the
+// reply to an earlier attempt was lost.
+func (s *script) verdict(ctx context.Context, r *redisStore, keys []string, args ...any) (reply string, lost bool, err error) {
 	defer r.recent.writing(keys[0])()
-	var reply any
-	lost, err := r.attempt(ctx, s.purpose, func() (err error) {
-		reply, err = s.eval(ctx, r, keys, args)
+	lost, err = r.attempt(ctx, s.purpose, func() error {
+		value, err := s.eval(ctx, r, keys, args)
+		reply, _ = value.(string)
 		return err
 	})
+	return reply, lost, err
+}
+
+// apply is verdict for a script whose "ok" alone can be believed once a reply was lost: a
+// "gone" or "conflict" may come from writes that followed the first attempt.
+func (s *script) apply(ctx context.Context, r *redisStore, keys []string, args ...any) error {
+	reply, lost, err := s.verdict(ctx, r, keys, args...)
 	switch {
 	case err != nil:
 		return err
@@ -114,11 +144,21 @@ func (s *script) apply(ctx context.Context, r *redisStore, keys []string, args .
 		return nil
 	case lost:
 		return indeterminate(errLostReply)
-	case reply == "gone":
-		return ErrNotFound
-	default:
-		return ErrConflict
 	}
+	return verdictError(reply)
+}
+
+// verdictError returns the error for what a script replied instead of "ok".
+func verdictError(reply string) error {
+	switch reply {
+	case "gone":
+		return ErrNotFound
+	case "renewed":
+		return ErrRenewed
+	case "full":
+		return ErrTooManySessions
+	}
+	return ErrConflict
 }
 
 var errLostReply = errors.New("the reply was lost and another write came after")

@@ -36,6 +36,14 @@ func TestRedisStoreConforms(t *testing.T) {
 			return newRedisStore(t, newFakeRedis(t), newKeyspace())
 		})
 	})
+	t.Run("fake with a clock", func(t *testing.T) {
+		t.Parallel()
+		storetest.RunWithClock(t, func(t *testing.T) (echosession.Store, func(time.Duration)) {
+			clock, fake := newClock(), newFakeRedis(t)
+			fake.now = clock.Now
+			return newRedisStore(t, fake, newKeyspace()), clock.Advance
+		})
+	})
 	t.Run("redis behind a slow cache", func(t *testing.T) {
 		t.Parallel()
 		server := redistest.Shared(t)
@@ -359,7 +367,7 @@ func TestOwnWritesAreReadOnThePrimary(t *testing.T) {
 					}
 				}
 			}
-			check("Create", writer.Create(t.Context(), ref, []byte("r1"), time.Hour, 0), ref)
+			check("Create", writer.Create(t.Context(), ref, []byte("r1"), time.Hour, echosession.Limit{}), ref)
 			check("Replace", writer.Replace(t.Context(), ref, []byte("r1"), []byte("r2"), time.Hour), ref)
 			check("Rotate", writer.Rotate(t.Context(), ref, next, []byte("r2"), []byte("r3"), time.Hour, time.Hour), ref, next)
 			check("Delete", writer.Delete(t.Context(), ref), ref, next)
@@ -367,7 +375,7 @@ func TestOwnWritesAreReadOnThePrimary(t *testing.T) {
 				return
 			}
 			last := newRef(subject)
-			check("Create by another", reader.Create(t.Context(), last, []byte("r"), time.Hour, 0))
+			check("Create by another", reader.Create(t.Context(), last, []byte("r"), time.Hour, echosession.Limit{}))
 			_, err := writer.DeleteSubject(t.Context(), subject, nil)
 			writerOnly := fake.count("getex")
 			check("DeleteSubject", err)

@@ -144,7 +144,7 @@ func (r *redisStore) attempt(ctx context.Context, p purpose, run func() error) (
 	var why error // of an attempt that failed before time was up
 	for n := 1; ; n++ {
 		err = run()
-		if err == nil || errors.Is(err, ErrConflict) {
+		if err == nil || decided(err) {
 			return lost, err
 		}
 		if errors.Is(err, ErrIndeterminate) {
@@ -169,6 +169,11 @@ func (r *redisStore) attempt(ctx context.Context, p purpose, run func() error) (
 		return lost, indeterminate(err)
 	}
 	return lost, unavailable(err)
+}
+
+// decided reports whether err is the store's own answer: no attempt could bring another.
+func decided(err error) bool {
+	return errors.Is(err, ErrConflict) || errors.Is(err, ErrTooManySessions)
 }
 
 // because adds to an error that says little but that time is up why an earlier attempt
@@ -224,7 +229,7 @@ func worthRetrying(err error) bool {
 // errForeignReply says that a connection is out of step: it handed out the reply
 // to another command.
 var errForeignReply = namedError{
-	errors.New("the connection handed out another command's reply"), "reply of another command",
+	error: errors.New("the connection handed out another command's reply"), name: "reply of another command",
 }
 
 // refusal names an error that Redis replied by its code, such as LOADING or OOM.
@@ -234,12 +239,38 @@ func refusal(err error) error {
 	if !ok || reply == redis.Nil {
 		return err
 	}
-	code, _, _ := strings.Cut(reply.Error(), " ")
+	text := reply.Error()
+	code, _, _ := strings.Cut(text, " ")
+	name := refused + code
 	switch code {
 	case "NOPERM":
-		return namedError{err, "no permission: NOPERM"}
+		name = noPermission + code
 	case "WRONGPASS", "NOAUTH":
-		return namedError{err, "not authenticated: " + code}
+		name = notAuthenticated + code
+	case "ERR":
+		for _, kind := range []struct{ text, name string }{
+			{"unknown command", unknownCommand},
+			{"DB index is out of range", wrongDatabase},
+			{"SELECT is not allowed in cluster mode", wrongDatabase},
+			{"This instance has cluster support disabled", noCluster},
+		} {
+			if strings.Contains(text, kind.text) {
+				name = kind.name
+			}
+		}
 	}
-	return namedError{err, "refused: " + code}
+	return namedError{err, name, commandIn(text)}
+}
+
+// commandIn returns the command of the store that a refusal is about, or "". It is a word
+// of this package, so that no other word of the server gets into a message.
+func commandIn(text string) string {
+	for _, command := range []string{"get", "getex", "set", "del", "evalsha", "eval", "wait", "select", "asking", "readonly", "cluster", "client"} {
+		for _, quoted := range []string{"'" + command + "'", "`" + command + "`", "'" + command + "|"} {
+			if strings.Contains(text, quoted) {
+				return strings.ToUpper(command)
+			}
+		}
+	}
+	return ""
 }

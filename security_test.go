@@ -144,18 +144,18 @@ func TestForgedIndex(t *testing.T) {
 // The commands that the Redis user of a service needs, and no more:
 //
 //	ACL SETUSER app on >password resetkeys ~sess:* resetchannels -@all
-//	    +get +getex +set +del +evalsha +eval +time +pexpireat
+//	    +get +getex +getrange +set +del +evalsha +eval +time +pexpireat +pttl
 //
 // where ~sess:* goes with Config.Keyspace, and the rest comes on top. HELLO and
 // AUTH need no permission, and go-redis does without CLIENT SETINFO.
 const (
-	aclSessions = "get getex set del evalsha eval time pexpireat"
+	aclSessions = "get getex getrange set del evalsha eval time pexpireat pttl"
 
 	// SubjectIndex. ZCARD is for MaxSessions, ZRANDMEMBER for their absence.
-	aclIndex = aclSessions + " zadd zrem zrange zscore zcard zrandmember exists pexpire pttl"
+	aclIndex = aclSessions + " zadd zrem zrange zscore zcard zrandmember exists pexpire"
 
 	// Manager.All. SCAN shows the user the names of all keys of the database.
-	aclAll = aclSessions + " scan pttl"
+	aclAll = aclSessions + " scan"
 
 	// WaitReplicas.
 	aclWait = aclSessions + " wait"
@@ -253,6 +253,29 @@ func useEverything(ctx context.Context, cfg echosession.Config, all bool) error 
 				check("All", err)
 			}
 		}
+	}
+	check("the store", useStore(ctx, cfg, subjects))
+	return errors.Join(errs...)
+}
+
+// useStore does with the store of a Config what no Manager does above.
+func useStore(ctx context.Context, cfg echosession.Config, subjects []string) error {
+	store, err := echosession.NewRedisStore(cfg.Client, echosession.RedisOptions{Keyspace: cfg.Keyspace, WaitReplicas: cfg.WaitReplicas})
+	if err != nil {
+		return err
+	}
+	errs := []error{err}
+	for _, subject := range subjects {
+		for _, next := range subjects {
+			from, to := newRef(subject), newRef(next)
+			errs = append(errs,
+				store.Create(ctx, from, []byte("old"), time.Minute, echosession.Limit{}),
+				store.Renew(ctx, from, to, []byte("old"), []byte("new"), time.Minute, echosession.Limit{}))
+			_, err := store.Check(ctx, to)
+			errs = append(errs, err)
+		}
+		_, err := store.Count(ctx, subject)
+		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
 }

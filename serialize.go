@@ -171,7 +171,13 @@ type serializer struct {
 
 	// flat says that assigning a T copies all of it.
 	flat bool
+
+	// migrates says that a *T has a method MigrateSession.
+	migrates bool
 }
+
+// migrator is what a *T may be: see [New].
+type migrator interface{ MigrateSession() error }
 
 // newSerializer returns a serializer for sessions of type t, or every mistake in t
 // and cfg and no serializer.
@@ -183,6 +189,7 @@ func newSerializer(t reflect.Type, cfg serializerConfig) (*serializer, []ConfigE
 		maxSize:        cfg.maxSize,
 		format:         formatMsgpack,
 		flat:           shape.Flat(t),
+		migrates:       reflect.PointerTo(t).Implements(reflect.TypeFor[migrator]()),
 	}
 	if s.codec != nil {
 		s.format = formatCodec
@@ -389,20 +396,31 @@ func (s *serializer) decode(id string, record []byte, v any) (recordHeader, erro
 		return p.header, nil
 	}
 
-	if s.codec != nil {
-		scan := shape.Scanner{Data: p.data}
-		if tok, err := scan.Next(); err != nil || tok.Form != shape.FormBinary || scan.Pos != len(p.data) {
-			return recordHeader{}, corrupt("its data is not one binary")
-		} else if err := shape.Recovered(func() error { return s.codec.Unmarshal(scan.Last(tok), v) }); err != nil {
-			return recordHeader{}, corrupt("the codec refused it")
-		}
-		return p.header, nil
+	if err := s.decodeData(p.data, v); err != nil {
+		return recordHeader{}, err
 	}
-
-	if err := s.shape.Decode(p.data, reflect.ValueOf(v).Elem(), s.maxSize); err != nil {
-		return recordHeader{}, fmt.Errorf("%w: %w", ErrCorrupt, err)
+	if s.migrates {
+		if err := shape.Recovered(v.(migrator).MigrateSession); err != nil {
+			return recordHeader{}, &hookError{"MigrateSession", err}
+		}
 	}
 	return p.header, nil
+}
+
+func (s *serializer) decodeData(data []byte, v any) error {
+	if s.codec == nil {
+		if err := s.shape.Decode(data, reflect.ValueOf(v).Elem(), s.maxSize); err != nil {
+			return fmt.Errorf("%w: %w", ErrCorrupt, err)
+		}
+		return nil
+	}
+	scan := shape.Scanner{Data: data}
+	if tok, err := scan.Next(); err != nil || tok.Form != shape.FormBinary || scan.Pos != len(data) {
+		return corrupt("its data is not one binary")
+	} else if err := shape.Recovered(func() error { return s.codec.Unmarshal(scan.Last(tok), v) }); err != nil {
+		return corrupt("the codec refused it")
+	}
+	return nil
 }
 
 // header reads a record's header alone.
@@ -826,3 +844,13 @@ func formatID(b []byte) string {
 }
 
 func corrupt(why string) error { return fmt.Errorf("%w: %s", ErrCorrupt, why) }
+
+// hookError says that a function of the program could not read a record. Its text
+// leaves out the cause, which may quote the data; [errors.As] and [errors.Is] find it.
+type hookError struct {
+	hook  string
+	cause error
+}
+
+func (e *hookError) Error() string   { return fmt.Sprintf("%v: %s refused it", ErrCorrupt, e.hook) }
+func (e *hookError) Unwrap() []error { return []error{ErrCorrupt, e.cause} }

@@ -31,6 +31,35 @@ type Entry struct {
 // they return the newest.
 const MaxListed = 1000
 
+// A Limit bounds the live sessions of a subject. The zero Limit is none.
+type Limit struct {
+	// Sessions is how many there can be, the new one included. 0 is any number.
+	Sessions int
+
+	// WhenFull says what gives way to one more.
+	WhenFull WhenFull
+}
+
+// WhenFull is what happens when a subject has [Config.MaxSessions] sessions and one
+// more is to be created.
+type WhenFull int
+
+const (
+	// EvictOldest ends the oldest sessions of the subject.
+	EvictOldest WhenFull = iota
+
+	// RefuseNew creates nothing and returns [ErrTooManySessions].
+	RefuseNew
+)
+
+// String returns the name of the constant.
+func (w WhenFull) String() string {
+	if w == RefuseNew {
+		return "RefuseNew"
+	}
+	return "EvictOldest"
+}
+
 // A Store keeps records. It knows refs, bytes and lifetimes: never the user's
 // type, Echo, cookies or tokens. [NewMemoryStore] and [NewRedisStore] return the
 // two stores of this package; package storetest is the conformance suite for any
@@ -45,8 +74,8 @@ const MaxListed = 1000
 // and a store never keeps a record without a lifetime. A store refuses a
 // lifetime under a millisecond with an error, before it changes anything.
 //
-// Only Create and Rotate bring a new key into being: no other method brings back
-// what is gone.
+// Only Create, Rotate and Renew bring a new key into being: no other method brings
+// back what is gone.
 //
 // Every method obeys ctx. A store that cannot answer returns an error that
 // matches [ErrStoreUnavailable], or [ErrIndeterminate] when a write may have
@@ -58,33 +87,43 @@ type Store interface {
 	// it returns a [*RotatedError] that names the successor, and no ttl prolongs
 	// that grace.
 	//
+	// For a minute after a Renew of ref it returns [ErrRenewed].
+	//
 	// A ref with a subject, once removed from its subject's index, is not found:
-	// by a Load with a ttl above zero at the latest.
+	// by a Load with a ttl above zero or a Check at the latest.
 	Load(ctx context.Context, ref Ref, ttl time.Duration) (record []byte, err error)
 
-	// Create stores a record under a ref that holds none. A limit above zero
-	// bounds the live sessions of ref.Subject, the new one included: the oldest
-	// are deleted in the same step. A store may delete at most 1,000 in one step;
-	// then the next Create with a limit goes on. Without a subject, limit has no
-	// effect. It returns [ErrConflict] when ref holds another record. Once a Create may have
-	// been applied, the store does not try it again: that could bring back a
-	// session that was deleted meanwhile.
-	Create(ctx context.Context, ref Ref, record []byte, ttl time.Duration, limit int) error
+	// Create stores a record under a ref that holds none. A limit bounds the live
+	// sessions of ref.Subject: the oldest are deleted in the same step, or with
+	// [RefuseNew] nothing is stored and Create returns [ErrTooManySessions]. A store
+	// may delete at most 1,000 in one step; then the next Create with a limit goes on.
+	// Without a subject, limit has no effect. It returns [ErrConflict] when ref holds
+	// another record. Once a Create may have been applied, the store does not try it
+	// again: that could bring back a session that was deleted meanwhile.
+	Create(ctx context.Context, ref Ref, record []byte, ttl time.Duration, limit Limit) error
+
+	// Check returns the lifetime that ref has left, and restarts nothing. It goes past
+	// caches and replicas, and to the index of ref.Subject. It returns [ErrNotFound],
+	// [ErrRenewed] or a [*RotatedError] as a Load does.
+	Check(ctx context.Context, ref Ref) (left time.Duration, err error)
 
 	// Replace stores record under ref if the record there begins with old, which
 	// is not empty, and restarts its lifetime. It returns [ErrNotFound] when
 	// there is no record or ref is no longer in its subject's index, and
 	// [ErrConflict] when the record begins with something else or ref was rotated
-	// away.
+	// away. For a minute after a Renew of ref it returns [ErrRenewed].
 	Replace(ctx context.Context, ref Ref, old, record []byte, ttl time.Duration) error
 
 	// Touch restarts the lifetime of ref. It returns [ErrNotFound] when there is
-	// no record, ref was rotated away, or is no longer in its subject's index.
+	// no record, ref was rotated away, or is no longer in its subject's index, and
+	// [ErrRenewed] for a minute after a Renew of ref.
 	Touch(ctx context.Context, ref Ref, ttl time.Duration) error
 
 	// Delete removes ref and, if ref was rotated away, all its successors. It
 	// returns no error when there is nothing to remove. After 32 rotations in a row
-	// a store may give up with [ErrStoreUnavailable].
+	// a store may give up with [ErrStoreUnavailable]. For a minute after a Renew of ref,
+	// or of a session that ref leads to, it removes nothing and returns [ErrRenewed]:
+	// who knows the session from before a login cannot end the session after it.
 	Delete(ctx context.Context, ref Ref) error
 
 	// Rotate moves a session to a new ref of the same subject. If the record under
@@ -94,11 +133,30 @@ type Store interface {
 	// Replace does; then nothing can be found under to.
 	Rotate(ctx context.Context, from, to Ref, old, record []byte, ttl, grace time.Duration) error
 
+	// Renew moves a session to a new ref, which may be of another subject, and ends
+	// from at once: nothing leads from it to its successor. If the record under from
+	// begins with old, it stores record under to, and for a minute says [ErrRenewed] of
+	// from. With the same subject, to takes the place of from in the subject's index;
+	// otherwise it is the newest of its subject, and limit holds as in Create.
+	//
+	// It returns [ErrConflict] when the record begins with something else or from was
+	// rotated away, [ErrRenewed] when from was renewed before, and [ErrNotFound] when
+	// there is no record, from is no longer in its subject's index, or to was deleted
+	// while Renew was under way. After these errors and after [ErrTooManySessions]
+	// nothing is found under to. When Renew breaks off, whatever is left of to cannot
+	// be found, and is gone after a minute. Once it may have been applied, Renew may
+	// return [ErrIndeterminate]: then to is there, or from is as it was, or both are gone.
+	Renew(ctx context.Context, from, to Ref, old, record []byte, ttl time.Duration, limit Limit) error
+
 	// List returns the live sessions of a subject, oldest first: of more than
 	// [MaxListed] sessions, the newest. A session that is live from the start of List
 	// to its end is among them once. For an empty subject it returns no sessions
 	// and no error.
 	List(ctx context.Context, subject string) ([]Entry, error)
+
+	// Count returns how many live sessions a subject has: what a limit counts. For an
+	// empty subject it returns 0 and no error.
+	Count(ctx context.Context, subject string) (int, error)
 
 	// DeleteSubject removes every session of a subject in one step, and returns
 	// how many it removed. Of more than 5,000 sessions a store may remove some
@@ -111,6 +169,13 @@ type Store interface {
 	// order. It may visit a record more than once. It holds a bounded number of
 	// records in memory. An error ends it: it is the last that Scan yields.
 	Scan(ctx context.Context) iter.Seq2[Entry, error]
+}
+
+// A Pinger is a [Store] that can tell why it does not work: see [Manager.Ping].
+type Pinger interface {
+	// Ping changes nothing. Its error matches [ErrStoreUnavailable], and the text names
+	// the cause and what to do, without a secret.
+	Ping(ctx context.Context) error
 }
 
 // RotatedError is returned by [Store.Load] for a ref that was rotated away and
@@ -139,6 +204,9 @@ func checkOld(old []byte) error {
 	return nil
 }
 
+// renewedFor is how long a store says [ErrRenewed] of a ref that was renewed.
+const renewedFor = time.Minute
+
 // checkRotate refuses what no store can rotate.
 func checkRotate(from, to Ref, old []byte, ttl, grace time.Duration) error {
 	if from.Subject != to.Subject {
@@ -148,6 +216,14 @@ func checkRotate(from, to Ref, old []byte, ttl, grace time.Duration) error {
 		if err := checkLifetime(grace); err != nil {
 			return err
 		}
+	}
+	return cmp.Or(checkOld(old), checkLifetime(ttl))
+}
+
+// checkRenew refuses what no store can renew.
+func checkRenew(from, to Ref, old []byte, ttl time.Duration) error {
+	if from == to {
+		return errors.New("echosession: a session is renewed under another ID")
 	}
 	return cmp.Or(checkOld(old), checkLifetime(ttl))
 }

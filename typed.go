@@ -3,6 +3,8 @@ package echosession
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"reflect"
 	"time"
 )
 
@@ -21,8 +23,8 @@ func (s *Session[_]) Exists() bool {
 }
 
 // Reason says why there is no live session: an error that matches [ErrNoToken],
-// [ErrAmbiguousToken], [ErrInvalidToken], [ErrSessionGone], [ErrCorrupt] or
-// [ErrCrossOrigin]. It is nil when there is one.
+// [ErrAmbiguousToken], [ErrInvalidToken], [ErrSessionGone], [ErrRenewed],
+// [ErrCorrupt] or [ErrCrossOrigin]. It is nil when there is one.
 func (s *Session[_]) Reason() error {
 	return s.handle.why()
 }
@@ -36,8 +38,8 @@ func (s *Session[_]) ID() string {
 	return ""
 }
 
-// Token returns the token that opened the session, or that [Session.Create] or
-// [Session.Rotate] made. It is "" when there is no live session, and for sessions
+// Token returns the token that opened the session, or that [Session.Create],
+// [Session.Renew] or [Session.Rotate] made. It is "" when there is no live session, and for sessions
 // from [Manager.List] and [Manager.All].
 func (s *Session[_]) Token() string {
 	if l := s.handle.current(); l != nil {
@@ -92,13 +94,54 @@ func (s *Session[T]) decoded() *T {
 	return h.value.(*T)
 }
 
-// CreatedAt returns when the session was created, to the millisecond. Rotation
-// leaves it as it is. It is the zero time when there is no live session.
+// CreatedAt returns when the session was created, to the millisecond. [Session.Rotate]
+// leaves it as it is, and so does [Session.Renew] where it keeps the data. It is the
+// zero time when there is no live session.
 func (s *Session[_]) CreatedAt() time.Time {
 	if l := s.handle.current(); l != nil {
 		return l.header.createdAt
 	}
 	return time.Time{}
+}
+
+// AuthenticatedAt returns when somebody last logged in to the session, to the
+// millisecond: the last [Session.Create] or [Session.Renew]. [Fresh] and
+// [Config.AbsoluteTimeout] count from it. It is the zero time for a guest of
+// [Session.UpdateOrCreate] and when there is no live session.
+func (s *Session[_]) AuthenticatedAt() time.Time {
+	if l := s.handle.current(); l != nil {
+		return l.header.authenticatedAt
+	}
+	return time.Time{}
+}
+
+// LastUsedAt returns when the session was last used, true to [Config.TouchInterval]. For
+// a session from [Manager.List] or [Manager.All] it is computed from the lifetime that is
+// left, so it is the zero time where the absolute timeout or an exp in [WithClaims] ends
+// that lifetime. It is the zero time when there is no live session too.
+func (s *Session[_]) LastUsedAt() time.Time {
+	if l := s.handle.current(); l != nil && !l.usedAt.IsZero() {
+		return l.usedAt.Truncate(time.Millisecond).UTC()
+	}
+	return time.Time{}
+}
+
+// Device returns the name that [WithDevice] gave, and "" without one. Clients can make
+// it up: escape it like any text of theirs.
+func (s *Session[_]) Device() string {
+	if l := s.handle.current(); l != nil {
+		return l.header.device
+	}
+	return ""
+}
+
+// Actor returns who acts in the subject's place, see [WithActor], and "" when that is
+// nobody.
+func (s *Session[_]) Actor() string {
+	if l := s.handle.current(); l != nil {
+		return l.header.actor
+	}
+	return ""
 }
 
 // ExpiresAt returns when the session ends if it is not used again: the earlier of
@@ -142,7 +185,96 @@ func (s *Session[T]) MarshalJSON() ([]byte, error) {
 // when the handler has returned or, with a cookie, when the answer's header has been
 // sent, and [ErrStoreUnavailable] or [ErrIndeterminate].
 func (s *Session[T]) Create(ctx context.Context, data T, opts ...CreateOption) (token string, err error) {
-	return s.handle.create(ctx, &data, opts)
+	return s.handle.create(ctx, &data, paramsOf(opts))
+}
+
+// Renew carries the session through a login or a gain of rights: it moves what is
+// stored to a new ID, lets fn change it, and returns the new token. [Session.AuthenticatedAt]
+// is now. Call it where somebody has just proved who they are:
+//
+//	_, err := sess.Renew(ctx, func(u *User) error { u.Name = name; return nil },
+//		echosession.WithSubject(name))
+//
+// The token from before is worth nothing from then on, not even for [Config.RotateGrace]:
+// whoever knows the session from before the login does not know the session after it
+// (session fixation). Requests with that token get [ErrRenewed]. As with
+// [Session.Update], no update by another request is lost, and fn may run several times:
+// an update that was stored before the Renew is in what fn is handed, and a later one
+// gets ErrRenewed.
+//
+// The new session is of the same subject unless [WithSubject] names another. fn is
+// handed the data of a session without a subject, which is a guest's, or of the same
+// subject. For another subject fn is handed a zero T, or one user would inherit the rights
+// of another; the old session ends nevertheless. [Session.CreatedAt] stays with
+// the data. [Session.Device] always stays. From a session of the same subject that was
+// authenticated, claims (but exp and nbf), idle timeout, [Remember] and [Session.Actor]
+// stay, unless the options say otherwise. [Config.AbsoluteTimeout] starts anew.
+//
+// Where the request never had a live session, and WithSubject says whose the new one
+// is, Renew creates it as [Session.Create] does, from a zero T. Otherwise it returns
+// [ErrNoSession] beside the [Session.Reason], and creates nothing: also when the session
+// ended after [Get], and after [ErrAmbiguousToken] or [ErrCrossOrigin]. Only with
+// [CrossOriginVerified] it creates after ErrCrossOrigin.
+//
+// It sets the cookie where [Session.Rotate] does, and where it creates as Create does.
+// When the answer is lost on its way to the client, the session is lost to the client
+// with what was in it.
+//
+// It returns the errors of Create and Update, [ErrRenewed] when another request renewed
+// the session first, and [ErrTooManySessions] where [Config.WhenFull] refuses one more
+// session of the new subject; then the old session stays. A session from [Manager.List]
+// or [Manager.All] cannot be renewed.
+func (s *Session[T]) Renew(ctx context.Context, fn func(*T) error, opts ...CreateOption) (token string, err error) {
+	return s.handle.renew(ctx, paramsOf(opts),
+		func() any { return new(T) },
+		func(v any) error { return fn(v.(*T)) })
+}
+
+// UpdateOrCreate is [Session.Update], and where there is no live session it creates one
+// for a guest, from what fn makes of a zero T. Where fn leaves the zero T as it is,
+// nothing is created. The options are for the new session.
+//
+// A guest has no [Session.AuthenticatedAt], so [Require] with [Authenticated] or
+// [Fresh] lets no guest in. [Session.Renew] makes a user of the guest and keeps the data.
+//
+// It sets the cookie where [Session.Create] does. It creates nothing, and returns
+// [ErrNoSession] beside the [Session.Reason], after [ErrAmbiguousToken],
+// [ErrCrossOrigin] and [ErrCorrupt], and when the session ended after [Get]. After
+// [ErrRenewed] it returns [ErrConflict], answered with 409: the browser has the cookie
+// of the login by now, or is about to get it, and a guest's must not take its place.
+//
+// Two first requests of a browser at once make two sessions, and the later cookie wins:
+// what the other request stored is lost to the browser. Where pages post in parallel, make the
+// guest when the page is loaded.
+//
+// With SameSite=Strict a link from another site arrives without the cookie, and a new one
+// would take the place of the cookie that the browser holds back: such a request gets
+// ErrCrossOrigin, whatever its method. [CrossOriginVerified] has no effect here.
+//
+// It returns the errors of Update and Create.
+func (s *Session[T]) UpdateOrCreate(ctx context.Context, fn func(*T) error, opts ...CreateOption) error {
+	for {
+		if s.Exists() {
+			err := s.Update(ctx, fn)
+			if errors.Is(err, ErrRenewed) {
+				err = renewedMeanwhile(err)
+			}
+			return err
+		}
+		if err := s.handle.mayMakeGuest(); err != nil {
+			return err
+		}
+		value := new(T)
+		if err := fn(value); err != nil {
+			return err
+		}
+		if reflect.ValueOf(value).Elem().IsZero() {
+			return nil
+		}
+		if made, err := s.handle.makeGuest(ctx, value, paramsOf(opts)); made || err != nil {
+			return err
+		}
+	}
 }
 
 // Update changes what is stored: it hands fn a copy of the data and stores what fn
@@ -157,8 +289,8 @@ func (s *Session[T]) Create(ctx context.Context, data T, opts ...CreateOption) (
 // fn must not update the session itself, through this handle or another one: then the
 // outer Update never comes first, and returns [ErrConflict] after some rounds.
 //
-// It returns [ErrNoSession], [ErrSessionGone], [ErrCorrupt], [ErrTooLarge],
-// [ErrConflict], [ErrStoreUnavailable] or [ErrIndeterminate].
+// It returns [ErrNoSession], [ErrSessionGone], [ErrRenewed], [ErrCorrupt],
+// [ErrTooLarge], [ErrConflict], [ErrStoreUnavailable] or [ErrIndeterminate].
 func (s *Session[T]) Update(ctx context.Context, fn func(*T) error) error {
 	e := s.handle.engine
 	return s.handle.change(func(l *live) (*live, any, error) {
@@ -183,7 +315,7 @@ func (s *Session[T]) Update(ctx context.Context, fn func(*T) error) error {
 
 // Reload reads the session from the store again, and restarts its idle timeout.
 //
-// It returns [ErrNoSession], [ErrSessionGone], [ErrCorrupt] or
+// It returns [ErrNoSession], [ErrSessionGone], [ErrRenewed], [ErrCorrupt] or
 // [ErrStoreUnavailable].
 func (s *Session[T]) Reload(ctx context.Context) error {
 	return s.handle.change(func(l *live) (*live, any, error) {
@@ -193,23 +325,37 @@ func (s *Session[T]) Reload(ctx context.Context) error {
 	})
 }
 
+// Check asks the store whether the session is still live. It restarts no timeout and
+// reads no data, so a stream can ask again and again: [Session.Reload] in its place would
+// keep the session alive for ever. [Session.ExpiresAt] and [Session.LastUsedAt] are then
+// what the store says.
+//
+// It goes to the primary and to the subject's index, past caches and replicas. It
+// returns nil for a live session, and otherwise [ErrNoSession], [ErrSessionGone],
+// [ErrRenewed] or [ErrStoreUnavailable].
+func (s *Session[T]) Check(ctx context.Context) error {
+	return s.handle.check(ctx)
+}
+
 // Touch restarts the idle timeout. [Get] does this already, see
 // [Config.TouchInterval]: call Touch in a request that lasts long.
 //
-// It returns [ErrNoSession], [ErrSessionGone] or [ErrStoreUnavailable].
+// It returns [ErrNoSession], [ErrSessionGone], [ErrRenewed] or [ErrStoreUnavailable].
 func (s *Session[_]) Touch(ctx context.Context) error {
 	return s.handle.touch(ctx)
 }
 
-// Rotate moves the session to a new ID and returns its new token: call it where a
-// user gains rights. Data, CreatedAt and the absolute timeout stay as they are.
+// Rotate moves the session to a new ID and returns its new token. It is for hygiene,
+// now and then: the rights stay the same. Where a user gains rights, call
+// [Session.Renew], which lets the old token gain none of them. Data, CreatedAt,
+// AuthenticatedAt and the absolute timeout stay as they are.
 // With [Config.Cookie] it also sets the cookie, if the old token came in the cookie:
 // a form or a link with somebody else's token must not put that session into the
 // browser. For [Config.RotateGrace] the old token still finds the session, to read
 // and to write it, but not to rotate it again.
 //
 // It returns [ErrNoSession], [ErrSessionGone] (also when another request rotated
-// the session first), [ErrConflict], [ErrCrossOrigin] and [ErrRequestOver] as
+// the session first), [ErrRenewed], [ErrConflict], [ErrCrossOrigin] and [ErrRequestOver] as
 // [Session.Create] does, and [ErrStoreUnavailable] or [ErrIndeterminate].
 func (s *Session[_]) Rotate(ctx context.Context) (token string, err error) {
 	return s.handle.rotate(ctx)
@@ -225,6 +371,9 @@ func (s *Session[_]) Rotate(ctx context.Context) (token string, err error) {
 // cookie back and would still obey the answer. A GET is not checked, so let no GET
 // log out.
 //
+// A session that another request has renewed is not ended: who knows it from before the
+// login must not end it. Destroy then returns [ErrRenewed].
+//
 // It returns [ErrRequestOver] when the handler has returned, [ErrCrossOrigin], also
 // when that is the [Session.Reason], and [ErrStoreUnavailable] or
 // [ErrIndeterminate].
@@ -237,4 +386,35 @@ func (s *Session[_]) Destroy(ctx context.Context) error {
 // for handlers that decide late.
 func (s *Session[_]) Meets(opts ...RequireOption) error {
 	return s.handle.meets(requirementOf(opts))
+}
+
+// Take returns what is in a field of the data and empties the field, atomically: of
+// several requests one gets it. It is for flash messages:
+//
+//	notes, err := echosession.Take(ctx, sess, func(u *User) *[]string { return &u.Notes })
+//
+// Where the field is empty, as far as this handle knows, it writes nothing. Without a
+// live session there is nothing to take, and that is not an error. It returns the errors
+// of [Session.Update].
+func Take[T, V any](ctx context.Context, s *Session[T], field func(*T) *V) (V, error) {
+	var taken, none V
+	data := s.Data()
+	if !s.Exists() || isEmpty(field(&data)) {
+		return none, nil
+	}
+	err := s.Update(ctx, func(data *T) error {
+		p := field(data)
+		taken, *p = *p, none
+		return nil
+	})
+	if err != nil {
+		return none, err
+	}
+	return taken, nil
+}
+
+// isEmpty reports whether p points to a zero value, an empty slice or an empty map.
+func isEmpty[V any](p *V) bool {
+	v := reflect.ValueOf(p).Elem()
+	return v.IsZero() || (v.Kind() == reflect.Slice || v.Kind() == reflect.Map) && v.Len() == 0
 }

@@ -46,16 +46,7 @@ func TestNew(t *testing.T) {
 		{"another clock", func(cfg *echosession.Config) { cfg.Now = time.Now }, "brings its own"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			fatal := ""
-			func() {
-				defer func() {
-					if r := recover(); r != nil {
-						fatal = fmt.Sprint(r)
-					}
-				}()
-				h := echosessiontest.New[User](newT(), tt.opt)
-				h.Authorize(newRequest(), User{})
-			}()
+			fatal := fatality(func() { echosessiontest.New[User](newT(), tt.opt).Login(newRequest(), User{}) })
 			if (fatal == "") != (tt.fatal == "") || !strings.Contains(fatal, tt.fatal) {
 				t.Errorf("New ended the test with %q, not %q", fatal, tt.fatal)
 			}
@@ -63,26 +54,146 @@ func TestNew(t *testing.T) {
 	}
 }
 
-func TestAuthorize(t *testing.T) {
-	h := echosessiontest.New[User](t, func(cfg *echosession.Config) { cfg.RequestKey = "account" })
-	r := newRequest()
-	sess := h.Authorize(r, User{Name: "Ada"}, echosession.WithSubject("ada"))
-	if sess.Subject() != "ada" || r.Header.Get("Authorization") != "Bearer "+sess.Token() {
-		t.Errorf("a session of %q, and %q", sess.Subject(), r.Header)
+func TestConfig(t *testing.T) {
+	h := echosessiontest.New[User](t, func(cfg *echosession.Config) { cfg.Issuer = "shop" })
+	cfg := h.Config()
+	if cfg.Store != h.Store || !cfg.Now().Equal(h.Clock.Now()) || cfg.Issuer != "shop" {
+		t.Errorf("the Config has another store, clock or issuer: %+v", cfg)
 	}
-	c, _ := h.NewContext(r)
-	if got, err := h.Manager.Get(c); err != nil || got.ID() != sess.ID() || got.Data().Name != "Ada" {
-		t.Errorf("the request has session %v, %v", got, err)
+	cfg.Cookie, cfg.SubjectIndex = &echosession.Cookie{}, true
+	own, err := echosession.New[User](cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if h.Config().Cookie != nil {
+		t.Error("a change of what Config returned changed the harness")
 	}
 
-	h = echosessiontest.New[User](newT())
+	// A session of the one Manager is a session of the other.
+	made, err := h.Manager.Create(t.Context(), User{Name: "Ada"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := own.Open(t.Context(), made.Token()); err != nil || got.Data().Name != "Ada" {
+		t.Errorf("the application's Manager has %v, %v", got.Reason(), err)
+	}
+
+	// The harness goes by the application's Manager where it has one: this one
+	// keeps an index, and has a cookie.
+	h.Manager = own
+	r := newRequest()
+	h.Login(r, User{Name: "Ada"}, echosession.WithSubject("ada"))
+	e := echo.New()
+	e.Use(own.Middleware())
+	e.GET("/", showName)
+	if rec := h.Serve(e, r); rec.Body.String() != "Ada" || r.Header.Get("Cookie") == "" {
+		t.Errorf("%v is answered with %s", r.Header, rec.Body)
+	}
+}
+
+func TestLoginPutsTheTokenWhereItIsRead(t *testing.T) {
+	cookie := new(echosession.Cookie)
+	for _, tt := range []struct {
+		name   string
+		opt    func(*echosession.Config)
+		header string
+		value  string // the token is TOKEN
+	}{
+		{"by default", func(*echosession.Config) {}, "Authorization", "Bearer TOKEN"},
+		{"a cookie", func(cfg *echosession.Config) { cfg.Cookie = cookie }, "Cookie", "other=1; __Host-session=TOKEN"},
+		{"a cookie with a name", func(cfg *echosession.Config) { cfg.Cookie = &echosession.Cookie{Name: "id"} }, "Cookie", "other=1; id=TOKEN"},
+		{"a cookie and nothing else", func(cfg *echosession.Config) {
+			cfg.Cookie, cfg.TokenLookup = cookie, "cookie:__Host-session"
+		}, "Cookie", "other=1; __Host-session=TOKEN"},
+		{"a cookie that another service sets", func(cfg *echosession.Config) { cfg.TokenLookup = "query:t, cookie:sso" }, "Cookie", "other=1; sso=TOKEN"},
+		{"a header", func(cfg *echosession.Config) { cfg.TokenLookup = "header:x-admin-token" }, "X-Admin-Token", "TOKEN"},
+		{"a header with a prefix", func(cfg *echosession.Config) { cfg.TokenLookup = "header:Authorization:Token " }, "Authorization", "Token TOKEN"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			h := echosessiontest.New[User](t, tt.opt, func(cfg *echosession.Config) { cfg.RequestKey = "account" })
+			r := newRequest()
+			r.Header.Set("Cookie", "other=1")
+			for _, name := range []string{"Ada", "Bob"} { // the second Login replaces the first
+				sess := h.Login(r, User{Name: name}, echosession.WithSubject(name))
+				want := strings.Replace(tt.value, "TOKEN", sess.Token(), 1)
+				if got := r.Header.Get(tt.header); got != want || sess.Subject() != name {
+					t.Errorf("Login of %s wrote %q, not %q", sess.Subject(), got, want)
+				}
+				c, _ := h.NewContext(r)
+				if got, err := h.Manager.Get(c); err != nil || got.ID() != sess.ID() || got.Data().Name != name {
+					t.Errorf("the request has session %v, %v", got, err)
+				}
+			}
+		})
+	}
+}
+
+func TestLoginThatFails(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		opt   func(*echosession.Config)
+		fault error
+		fatal string // part of what ends the test
+	}{
+		{"the store is down", func(*echosession.Config) {}, echosession.ErrStoreUnavailable, "unavailable"},
+		{"no place that Login knows", func(cfg *echosession.Config) { cfg.TokenLookup = "param:token" }, nil, "Manager.Create"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			h := echosessiontest.New[User](newT(), tt.opt)
+			if tt.fault != nil {
+				h.Store.Fail(tt.fault)
+			}
+			if got := fatality(func() { h.Login(newRequest(), User{}) }); !strings.Contains(got, tt.fatal) {
+				t.Errorf("the test ended with %q, not with %q", got, tt.fatal)
+			}
+		})
+	}
+}
+
+// The session that Login returns can do all that a session can.
+func TestLoginReturnsAUsableSession(t *testing.T) {
+	h := echosessiontest.New[User](t, func(cfg *echosession.Config) { cfg.Cookie = &echosession.Cookie{} })
+	r := newRequest()
+	sess := h.Login(r, User{Name: "Ada"})
+	if err := sess.Update(t.Context(), func(u *User) error { u.Name = "Bob"; return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if rec := h.Run(showName, r); rec.Body.String() != "Bob" {
+		t.Errorf("after Update: %s", rec.Body)
+	}
+	if _, err := sess.Rotate(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if err := sess.Destroy(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if rec := h.Run(showName, r, h.Manager.Require()); rec.Code != http.StatusUnauthorized {
+		t.Errorf("after Destroy: %d", rec.Code)
+	}
+}
+
+// What sessions log belongs to the test that made them.
+func TestLogGoesToTheTest(t *testing.T) {
+	test := newT()
+	h := echosessiontest.New[User](test)
+	r := newRequest()
+	h.Login(r, User{})
 	h.Store.Fail(nil)
+	h.Run(showName, r)
+	if !strings.Contains(test.log.String(), "unavailable") {
+		t.Errorf("the log of the test has %q", &test.log)
+	}
+}
+
+// fatality returns what ended a test with newT, or "".
+func fatality(f func()) (fatal string) {
 	defer func() {
-		if recover() == nil {
-			t.Error("a session that could not be created did not end the test")
+		if r := recover(); r != nil {
+			fatal = fmt.Sprint(r)
 		}
 	}()
-	h.Authorize(newRequest(), User{})
+	f()
+	return ""
 }
 
 func TestNewContext(t *testing.T) {
@@ -108,7 +219,7 @@ func TestNewContext(t *testing.T) {
 	t.Run("the middleware leaves it alone", func(t *testing.T) {
 		h := echosessiontest.New[User](t)
 		r := newRequest()
-		h.Authorize(r, User{Name: "Ada"})
+		h.Login(r, User{Name: "Ada"})
 		c, rec := h.NewContext(r)
 		if err := h.Manager.Middleware()(showName)(c); err != nil || rec.Body.String() != "Ada" {
 			t.Errorf("%q, %v", rec.Body, err)
@@ -138,7 +249,10 @@ func TestNewContext(t *testing.T) {
 	t.Run("a parameter of the path", func(t *testing.T) {
 		h := echosessiontest.New[User](t, func(cfg *echosession.Config) { cfg.TokenLookup = "param:token" })
 		r := newRequest()
-		made := h.Authorize(r, User{Name: "Ada"})
+		made, err := h.Manager.Create(t.Context(), User{Name: "Ada"})
+		if err != nil {
+			t.Fatal(err)
+		}
 		c, rec := h.NewContext(r)
 		c.SetParamNames("token")
 		c.SetParamValues(made.Token())
@@ -150,7 +264,7 @@ func TestNewContext(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) { // which waits for all of them
 			h := echosessiontest.New[User](t)
 			r := newRequest()
-			h.Authorize(r, User{Name: "Ada"})
+			h.Login(r, User{Name: "Ada"})
 			c, rec := h.NewContext(r)
 			if err := showName(c); err != nil || rec.Body.String() != "Ada" {
 				t.Errorf("%q, %v", rec.Body, err)
@@ -162,7 +276,7 @@ func TestNewContext(t *testing.T) {
 func TestRun(t *testing.T) {
 	h := echosessiontest.New[User](t)
 	r := newRequest()
-	h.Authorize(r, User{Name: "Ada"})
+	h.Login(r, User{Name: "Ada"})
 	if rec := h.Run(showName, r); rec.Code != http.StatusOK || rec.Body.String() != "Ada" {
 		t.Errorf("with a session: %d %s", rec.Code, rec.Body)
 	}
@@ -178,7 +292,7 @@ func TestRun(t *testing.T) {
 func TestClock(t *testing.T) {
 	h := echosessiontest.New[User](t, func(cfg *echosession.Config) { cfg.MaxAge = time.Hour })
 	r := newRequest()
-	h.Authorize(r, User{})
+	h.Login(r, User{})
 	start := h.Clock.Now()
 	for _, step := range []struct {
 		advance time.Duration
@@ -211,7 +325,7 @@ func TestFaultStore(t *testing.T) {
 		call func(ctx context.Context, s echosession.Store) error
 	}{
 		{"Create", func(ctx context.Context, s echosession.Store) error {
-			return s.Create(ctx, ref, []byte("1"), time.Minute, 0)
+			return s.Create(ctx, ref, []byte("1"), time.Minute, echosession.Limit{})
 		}},
 		{"Load", func(ctx context.Context, s echosession.Store) error {
 			_, err := s.Load(ctx, ref, 0)

@@ -1,10 +1,13 @@
 package echosessiontest_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"testing"
 	"time"
 
@@ -43,7 +46,7 @@ func Example() {
 	e.POST("/visit", visit, h.Manager.Require())
 
 	r := httptest.NewRequest(http.MethodPost, "/visit", nil)
-	h.Authorize(r, User{Name: "Ada"})
+	h.Login(r, User{Name: "Ada"})
 	rec := h.Serve(e, r)
 	fmt.Print(rec.Code, " ", rec.Body)
 	// Output:
@@ -69,7 +72,7 @@ func ExampleHarness_Serve() {
 	server := nethttp.Middleware(h.Manager)(mux)
 
 	r := httptest.NewRequest(http.MethodGet, "/name", nil)
-	h.Authorize(r, User{Name: "Ada"})
+	h.Login(r, User{Name: "Ada"})
 	fmt.Print(h.Serve(server, r).Body)
 	h.Store.FailNext(1, nil)
 	fmt.Print(h.Serve(server, r).Body)
@@ -78,13 +81,48 @@ func ExampleHarness_Serve() {
 	// {"message":"the service is temporarily unavailable"}
 }
 
+// An application often makes its own Manager: hand it the Config of the kit.
+func ExampleHarness_Config() {
+	t := newT()
+	defer t.end()
+
+	h := echosessiontest.New[User](t)
+	shop, sessions := newShop(h.Config())
+	h.Manager = sessions // so that Login knows what newShop has set
+
+	r := httptest.NewRequest(http.MethodGet, "/", nil)
+	h.Login(r, User{Name: "Ada"})
+	fmt.Print(h.Serve(shop, r).Body)
+	// Output:
+	// Hello, Ada! Visits: 0.
+}
+
+func ExampleBrowser() {
+	t := newT()
+	defer t.end()
+
+	h := echosessiontest.New[User](t)
+	shop, _ := newShop(h.Config())
+	b := h.Browser(shop)
+	page := b.PostForm("/login", url.Values{"name": {"Ada"}})
+	fmt.Print(page.URL, ": ", page.Body)
+
+	fmt.Println("another site:", b.From("https://evil.example").PostForm("/logout", nil).Code)
+	h.Clock.Advance(time.Hour)
+	fmt.Print("an hour later: ", b.Get("/").Body)
+	// Output:
+	// /: Hello, Ada! Visits: 0.
+	// another site: 403
+	// an hour later: Hello, guest!
+}
+
 func ExampleHarness_NewContext() {
 	t := newT()
 	defer t.end()
 
 	h := echosessiontest.New[User](t)
 	r := httptest.NewRequest(http.MethodPost, "/", nil)
-	sess := h.Authorize(r, User{Name: "Ada"})
+	sess := h.Login(r, User{Name: "Ada"})
 
 	c, rec := h.NewContext(r)
 	fmt.Println(visit(c), rec.Code)
@@ -104,7 +142,7 @@ func ExampleHarness_Run() {
 
 	h := echosessiontest.New[User](t)
 	r := httptest.NewRequest(http.MethodPost, "/", nil)
-	h.Authorize(r, User{Name: "Ada"})
+	h.Login(r, User{Name: "Ada"})
 	fmt.Println("live:", h.Run(visit, r).Code)
 
 	h.Store.FailNext(1, nil)
@@ -122,13 +160,16 @@ func ExampleHarness_Run() {
 type exampleT struct {
 	testing.TB
 	cleanups []func()
+	log      bytes.Buffer
 }
 
 func newT() *exampleT { return new(exampleT) }
 
-func (*exampleT) Helper()             {}
-func (*exampleT) Fatal(args ...any)   { panic(fmt.Sprint(args...)) }
-func (t *exampleT) Cleanup(fn func()) { t.cleanups = append(t.cleanups, fn) }
+func (*exampleT) Helper()                           {}
+func (t *exampleT) Output() io.Writer               { return &t.log }
+func (t *exampleT) Logf(format string, args ...any) { fmt.Fprintf(&t.log, format+"\n", args...) }
+func (*exampleT) Fatal(args ...any)                 { panic(fmt.Sprint(args...)) }
+func (t *exampleT) Cleanup(fn func())               { t.cleanups = append(t.cleanups, fn) }
 
 func (t *exampleT) end() {
 	for _, cleanup := range t.cleanups {

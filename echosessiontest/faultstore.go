@@ -9,8 +9,8 @@ import (
 	"github.com/echosession/echosession"
 )
 
-// A FaultStore passes calls on to another store, or fails them. Make one with
-// [NewFaultStore]. It is safe for concurrent use.
+// A FaultStore passes calls on to another store, or fails them when the test says so:
+// for the test of an outage. [Harness.Store] is one. It is safe for concurrent use.
 type FaultStore struct {
 	store echosession.Store
 
@@ -21,7 +21,8 @@ type FaultStore struct {
 
 const forever = -1
 
-// NewFaultStore returns a store that passes every call on to store.
+// NewFaultStore returns a store that passes every call on to store: for tests without
+// a [Harness], for example with a store of your own.
 func NewFaultStore(store echosession.Store) *FaultStore {
 	return &FaultStore{store: store}
 }
@@ -67,11 +68,19 @@ func (s *FaultStore) Load(ctx context.Context, ref echosession.Ref, ttl time.Dur
 }
 
 // Create implements [echosession.Store].
-func (s *FaultStore) Create(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit int) error {
+func (s *FaultStore) Create(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) error {
 	if err := s.fault(); err != nil {
 		return err
 	}
 	return s.store.Create(ctx, ref, record, ttl, limit)
+}
+
+// Check implements [echosession.Store].
+func (s *FaultStore) Check(ctx context.Context, ref echosession.Ref) (time.Duration, error) {
+	if err := s.fault(); err != nil {
+		return 0, err
+	}
+	return s.store.Check(ctx, ref)
 }
 
 // Replace implements [echosession.Store].
@@ -106,12 +115,28 @@ func (s *FaultStore) Rotate(ctx context.Context, from, to echosession.Ref, old, 
 	return s.store.Rotate(ctx, from, to, old, record, ttl, grace)
 }
 
+// Renew implements [echosession.Store].
+func (s *FaultStore) Renew(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl time.Duration, limit echosession.Limit) error {
+	if err := s.fault(); err != nil {
+		return err
+	}
+	return s.store.Renew(ctx, from, to, old, record, ttl, limit)
+}
+
 // List implements [echosession.Store].
 func (s *FaultStore) List(ctx context.Context, subject string) ([]echosession.Entry, error) {
 	if err := s.fault(); err != nil {
 		return nil, err
 	}
 	return s.store.List(ctx, subject)
+}
+
+// Count implements [echosession.Store].
+func (s *FaultStore) Count(ctx context.Context, subject string) (int, error) {
+	if err := s.fault(); err != nil {
+		return 0, err
+	}
+	return s.store.Count(ctx, subject)
 }
 
 // DeleteSubject implements [echosession.Store].

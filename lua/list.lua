@@ -8,14 +8,14 @@ local reply = { ARGV[1], '' }
 local sessions = redis.call('ZRANGE', KEYS[1], ARGV[2], '-inf', 'BYSCORE', 'REV', 'LIMIT', 0, ARGV[3], 'WITHSCORES')
 local bytes = 0
 for i = 1, #sessions, 2 do
-  local key = KEYS[1] .. ':' .. sessions[i]
-  local record = redis.call('GET', key)
-  if record then
-    reply[#reply + 1] = record
-    reply[#reply + 1] = redis.call('PTTL', key)
-    bytes = bytes + #record
-  else
+  local session = key(KEYS[1], sessions[i])
+  local value = redis.call('GET', session)
+  if not value then
     redis.call('ZREM', KEYS[1], sessions[i])
+  elseif kind(value) == 'record' then
+    reply[#reply + 1] = value
+    reply[#reply + 1] = redis.call('PTTL', session)
+    bytes = bytes + #value
   end
   if bytes >= tonumber(ARGV[4]) or i == 2 * ARGV[3] - 1 then
     reply[2] = '(' .. sessions[i + 1]

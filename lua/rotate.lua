@@ -3,16 +3,20 @@
 -- KEYS[1] from  KEYS[2] index, or none  KEYS[3] to
 -- ARGV[1] tag  ARGV[2] lifetime in ms  ARGV[3] ID of from  ARGV[4] old  ARGV[5] record
 -- ARGV[6] pointer, without its end  ARGV[7] grace in ms, 0: none  ARGV[8] ID of to
--- Replies tag .. 'ok', 'conflict' or 'gone'.
-local record = redis.call('GET', KEYS[1])
-if not record then
+-- Replies tag .. 'ok', 'conflict', 'renewed' or 'gone'.
+local value = redis.call('GET', KEYS[1])
+local is = kind(value)
+if not value or is == 'pending' then
   return ARGV[1] .. 'gone'
 end
+if is == 'mark' then
+  return ARGV[1] .. 'renewed'
+end
 -- The pointer is there: this very command ran before and its reply was lost.
-if string.sub(record, 1, #ARGV[6]) == ARGV[6] then
+if starts(value, ARGV[6]) then
   return ARGV[1] .. 'ok'
 end
-if string.sub(record, 1, #ARGV[4]) ~= ARGV[4] then
+if not starts(value, ARGV[4]) then
   return ARGV[1] .. 'conflict'
 end
 if KEYS[2] then
@@ -24,16 +28,12 @@ if KEYS[2] then
   redis.call('SET', KEYS[3], ARGV[5], 'PX', ARGV[2])
   redis.call('ZADD', KEYS[2], created, ARGV[8])
   redis.call('ZREM', KEYS[2], ARGV[3])
-  if redis.call('PTTL', KEYS[2]) < tonumber(ARGV[2]) then
-    redis.call('PEXPIRE', KEYS[2], ARGV[2])
-  end
+  prolong(KEYS[2], ARGV[2])
 end
 if ARGV[7] == '0' then
   redis.call('DEL', KEYS[1])
 else
   -- The pointer says itself when it ends: see pointer.lua.
-  local now = redis.call('TIME')
-  local ends = string.format('%.0f', now[1] * 1000 + now[2] / 1000 + ARGV[7])
-  redis.call('SET', KEYS[1], ARGV[6] .. ends, 'PX', ARGV[7])
+  redis.call('SET', KEYS[1], ARGV[6] .. after(ARGV[7]), 'PX', ARGV[7])
 end
 return ARGV[1] .. 'ok'

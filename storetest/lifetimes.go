@@ -3,6 +3,8 @@ package storetest
 import (
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/echosession/echosession"
 )
 
@@ -27,6 +29,10 @@ var restarts = []struct {
 		to, next := t.ref(), record()
 		return to, next, t.store.Rotate(t.Context(), ref, to, rec, next, ttl, long)
 	}},
+	{"Renew", func(t *trial, ref echosession.Ref, rec []byte, ttl time.Duration) (echosession.Ref, []byte, error) {
+		to, next := t.ref(), record()
+		return to, next, t.store.Renew(t.Context(), ref, to, rec, next, ttl, echosession.Limit{})
+	}},
 }
 
 var lifetimeCases = []testCase{
@@ -37,15 +43,15 @@ var lifetimeCases = []testCase{
 		run: func(t *trial) {
 			ref, rec := t.ref(), record()
 			start := time.Now()
-			t.createAs(ref, rec, brief, 0)
+			t.createAs(ref, rec, brief, echosession.Limit{})
 			t.runsOut(start, brief, t.loading(ref, 0))
 			t.untouchable(ref, rec)
-			t.createAs(ref, record(), long, 0)
+			t.createAs(ref, record(), long, echosession.Limit{})
 		},
 	},
 	{
 		name:       "use restarts a lifetime",
-		rule:       "Load with a lifetime, Touch, Replace and Rotate restart the lifetime of the record with the one given, whether that is longer or shorter.",
+		rule:       "Load with a lifetime, Touch, Replace, Rotate and Renew restart the lifetime of the record with the one given, whether that is longer or shorter.",
 		anySubject: true,
 		run: func(t *trial) {
 			for _, use := range restarts {
@@ -69,14 +75,18 @@ var lifetimeCases = []testCase{
 			ref, rec := t.create()
 			for _, ttl := range []time.Duration{time.Millisecond - 1, 1, 0, -1, -time.Millisecond, -long} {
 				free := t.ref()
-				t.wantRefused("Create", t.store.Create(t.Context(), free, record(), ttl, 1))
+				t.wantRefused("Create", t.store.Create(t.Context(), free, record(), ttl, echosession.Limit{Sessions: 1}))
 				t.absent(free)
-				t.wantRefused("Create", t.store.Create(t.Context(), ref, rec, ttl, 1))
+				t.wantRefused("Create", t.store.Create(t.Context(), ref, rec, ttl, echosession.Limit{Sessions: 1}))
 				t.wantRefused("Replace", t.store.Replace(t.Context(), ref, rec, record(), ttl))
 				t.wantRefused("Touch", t.store.Touch(t.Context(), ref, ttl))
 				to := t.ref()
 				t.wantRefused("Rotate", t.store.Rotate(t.Context(), ref, to, rec, record(), ttl, long))
 				t.absent(to)
+				for _, to := range []echosession.Ref{to, t.refOf(uuid.NewString()), t.refOf("")} {
+					t.wantRefused("Renew", t.store.Renew(t.Context(), ref, to, rec, record(), ttl, echosession.Limit{}))
+					t.absent(to)
+				}
 				if ttl != 0 {
 					_, err := t.store.Load(t.Context(), ref, ttl)
 					t.wantRefused("Load", err)
@@ -96,11 +106,11 @@ var lifetimeCases = []testCase{
 		run: func(t *trial) {
 			ref, rec := t.ref(), record()
 			start := time.Now()
-			t.createAs(ref, rec, time.Millisecond, 0)
+			t.createAs(ref, rec, time.Millisecond, echosession.Limit{})
 			t.runsOut(start, time.Millisecond, t.loading(ref, 0))
 
 			const uneven = long + time.Millisecond + time.Nanosecond
-			t.createAs(ref, rec, uneven, 0)
+			t.createAs(ref, rec, uneven, echosession.Limit{})
 			t.livesFor(rec, uneven)
 			for _, use := range restarts {
 				ref, rec := t.create()
@@ -117,7 +127,7 @@ var lifetimeCases = []testCase{
 		run: func(t *trial) {
 			const century = 100 * 365 * 24 * time.Hour
 			ref, rec := t.ref(), record()
-			t.createAs(ref, rec, century, 0)
+			t.createAs(ref, rec, century, echosession.Limit{})
 			t.holds(ref, rec)
 			t.livesFor(rec, century)
 			for _, use := range restarts {

@@ -55,7 +55,7 @@ var raceCases = []testCase{
 			ref := t.ref()
 			counter := func(n int) []byte { return []byte(uuid.NewString() + strconv.Itoa(n)) }
 			const revision = len("00000000-0000-0000-0000-000000000000")
-			t.createAs(ref, counter(0), long, 0)
+			t.createAs(ref, counter(0), long, echosession.Limit{})
 
 			increment := func() error {
 				// Each conflict is the success of another writer.
@@ -104,7 +104,7 @@ var raceCases = []testCase{
 				errs := make([]error, len(records))
 				var fns []func()
 				for i, rec := range records {
-					fns = append(fns, func() { errs[i] = t.store.Create(t.Context(), ref, rec, long, 0) })
+					fns = append(fns, func() { errs[i] = t.store.Create(t.Context(), ref, rec, long, echosession.Limit{}) })
 				}
 				atOnce(fns...)
 				if i, ok := t.oneWon("Create", errs); ok {
@@ -134,7 +134,7 @@ var raceCases = []testCase{
 					refs[i] = t.ref()
 					fns = append(fns, func() {
 						defer creating.Add(-1)
-						t.anyOf("Create", t.store.Create(t.Context(), refs[i], record(), long, limit))
+						t.anyOf("Create", t.store.Create(t.Context(), refs[i], record(), long, echosession.Limit{Sessions: limit}))
 					})
 				}
 				atOnce(fns...)
@@ -253,7 +253,9 @@ var raceCases = []testCase{
 						err := t.store.Rotate(t.Context(), from, to, old, rotated, long, long)
 						t.anyOf("Rotate", err, echosession.ErrNotFound)
 					},
-					func() { t.anyOf("Create", t.store.Create(t.Context(), created, createdRecord, long, 0)) },
+					func() {
+						t.anyOf("Create", t.store.Create(t.Context(), created, createdRecord, long, echosession.Limit{}))
+					},
 				)
 				for _, ref := range []echosession.Ref{before, from, to} {
 					t.leadsNowhere(ref)

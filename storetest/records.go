@@ -6,6 +6,8 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/echosession/echosession"
 )
 
@@ -26,7 +28,7 @@ var recordCases = []testCase{
 			ref, old := t.create()
 			for _, rec := range [][]byte{{0}, {0xff, 0xfe}, []byte("\r\n"), []byte("nil"), every, big} {
 				created := t.ref()
-				t.createAs(created, rec, long, 0)
+				t.createAs(created, rec, long, echosession.Limit{})
 				t.holds(created, rec)
 				t.wantErr("Replace", t.store.Replace(t.Context(), ref, old, rec, long), nil)
 				t.holds(ref, rec)
@@ -36,7 +38,7 @@ var recordCases = []testCase{
 	},
 	{
 		name:       "what is absent is not found",
-		rule:       "Where there is no record, Load, Replace, Touch and Rotate return ErrNotFound, Delete returns no error, and afterwards there is still no record.",
+		rule:       "Where there is no record, Load, Check, Replace, Touch, Rotate and Renew return ErrNotFound, Delete returns no error, and afterwards there is still no record.",
 		anySubject: true,
 		run: func(t *trial) {
 			t.untouchable(t.ref())
@@ -49,9 +51,9 @@ var recordCases = []testCase{
 		run: func(t *trial) {
 			other, otherRecord := t.create()
 			ref, rec := t.create()
-			t.wantErr("Create", t.store.Create(t.Context(), ref, record(), 2*long, 1), echosession.ErrConflict)
+			t.wantErr("Create", t.store.Create(t.Context(), ref, record(), 2*long, echosession.Limit{Sessions: 1}), echosession.ErrConflict)
 			longer := append(bytes.Clone(rec), 'x')
-			t.wantErr("Create", t.store.Create(t.Context(), ref, longer, 2*long, 1), echosession.ErrConflict)
+			t.wantErr("Create", t.store.Create(t.Context(), ref, longer, 2*long, echosession.Limit{Sessions: 1}), echosession.ErrConflict)
 			t.holds(ref, rec)
 			t.livesFor(rec, long)
 			t.holds(other, otherRecord)
@@ -65,16 +67,16 @@ var recordCases = []testCase{
 			other, otherRecord := t.create()
 			ref, rec := t.ref(), record()
 			for range 3 {
-				t.createAs(ref, rec, long, 2)
+				t.createAs(ref, rec, long, echosession.Limit{Sessions: 2})
 			}
 			t.holds(ref, rec)
 			t.holds(other, otherRecord)
 			_, newer := t.create()
-			t.createAs(ref, rec, long, 0)
+			t.createAs(ref, rec, long, echosession.Limit{})
 			if t.subject != "" {
 				t.lists(t.subject, otherRecord, rec, newer)
 			}
-			t.createAs(ref, rec, long, 1)
+			t.createAs(ref, rec, long, echosession.Limit{Sessions: 1})
 			t.holds(ref, rec)
 		},
 	},
@@ -84,7 +86,7 @@ var recordCases = []testCase{
 		anySubject: true,
 		run: func(t *trial) {
 			ref, rec := t.ref(), []byte("a%.*\x00[b]?+$\xff data")
-			t.createAs(ref, rec, long, 0)
+			t.createAs(ref, rec, long, echosession.Limit{})
 			for _, old := range [][]byte{
 				[]byte("x"), []byte("A"), []byte("."), []byte("a*"), []byte("a%%"), []byte("^a"), []byte("a%.*\x00c"),
 				rec[1:], append(bytes.Clone(rec), 0), append(bytes.Clone(rec), 'x'),
@@ -120,7 +122,7 @@ var recordCases = []testCase{
 			}
 			t.holds(other, otherRecord)
 
-			t.createAs(ref, rec, long, 0)
+			t.createAs(ref, rec, long, echosession.Limit{})
 			t.holds(ref, rec)
 		},
 	},
@@ -139,6 +141,11 @@ var recordCases = []testCase{
 				ref, _ := t.create()
 				others = append(others, ref)
 			}
+			renewals := t.renewals()
+			evicted := t.refOf(renewals[3].to.Subject) // by a Renew
+			t.createAs(evicted, record(), long, echosession.Limit{})
+			guest, guestRecord := t.refOf(""), record()
+			t.createAs(guest, guestRecord, long, echosession.Limit{})
 			created, to := t.ref(), t.ref()
 			t.pass(settled)
 			look := func() {
@@ -149,30 +156,40 @@ var recordCases = []testCase{
 			look()
 
 			rec := record()
-			t.createAs(created, rec, long, 0)
+			t.createAs(created, rec, long, echosession.Limit{})
 			t.holds(created, rec)
 			t.wantErr("Replace", t.store.Replace(t.Context(), replaced, replacedRecord, rec, long), nil)
 			t.holds(replaced, rec)
 			t.wantErr("Rotate", t.store.Rotate(t.Context(), rotated, to, rotatedRecord, rec, long, long), nil)
 			t.holds(to, rec)
 			t.leads(rotated, rec)
+			for _, r := range renewals {
+				t.renewedTo(r)
+				t.holds(r.to, r.rec)
+				_, err := t.store.Load(t.Context(), r.from, 0)
+				t.wantErr(r.name+": Load of the old ref", err, echosession.ErrRenewed)
+			}
 			t.wantErr("Delete", t.store.Delete(t.Context(), deleted), nil)
 			t.absent(deleted)
 			t.wantErr("Delete", t.store.Delete(t.Context(), old), nil)
 			t.leadsNowhere(old)
 			t.absent(last)
+			login := t.refOf(evicted.Subject)
+			t.wantErr("Renew", t.store.Renew(t.Context(), guest, login, guestRecord, rec, long, echosession.Limit{Sessions: 1}), nil)
+			t.holds(login, rec)
+			t.absent(evicted)
 			if t.subject == "" {
 				return
 			}
 
 			ref := t.ref()
-			t.createAs(ref, rec, long, 2)
+			t.createAs(ref, rec, long, echosession.Limit{Sessions: 2})
 			t.holds(ref, rec)
 			for _, ref := range append(others[:2:2], replaced, to) {
 				t.absent(ref)
 			}
 			spare := t.ref()
-			t.createAs(spare, rec, long, 0)
+			t.createAs(spare, rec, long, echosession.Limit{})
 			t.pass(settled)
 			look()
 			t.deletes(1, t.subject, spare.ID, ref.ID)
@@ -220,7 +237,7 @@ var recordCases = []testCase{
 				look()
 			}
 
-			t.createAs(ref, rec, long, 0)
+			t.createAs(ref, rec, long, echosession.Limit{})
 			scribble(rec)
 			look()
 			write("Replace", func(old, rec []byte) error {
@@ -231,6 +248,13 @@ var recordCases = []testCase{
 				ref = t.ref()
 				return t.store.Rotate(t.Context(), from, ref, old, rec, long, long)
 			})
+			for _, subject := range []string{t.subject, uuid.NewString(), t.subject} {
+				write("Renew", func(old, rec []byte) error {
+					from := ref
+					ref = t.refOf(subject)
+					return t.store.Renew(t.Context(), from, ref, old, rec, long, echosession.Limit{})
+				})
+			}
 			for entry, err := range t.store.Scan(t.Context()) {
 				t.wantErr("Scan", err, nil)
 				scribble(entry.Record)
@@ -256,7 +280,7 @@ var recordCases = []testCase{
 		run: func(t *trial) {
 			ctx := cancelled(t)
 			ref, rec := t.create()
-			free, to := t.ref(), t.ref()
+			free, to, login := t.ref(), t.ref(), t.refOf(uuid.NewString())
 			applied := false // or perhaps
 			for _, call := range []struct {
 				name string
@@ -265,10 +289,17 @@ var recordCases = []testCase{
 				{"Load", func() error { _, err := t.store.Load(ctx, ref, 0); return err }},
 				{"Load of none", func() error { _, err := t.store.Load(ctx, t.ref(), 0); return err }},
 				{"Load with a lifetime", func() error { _, err := t.store.Load(ctx, ref, 2*long); return err }},
-				{"Create", func() error { return t.store.Create(ctx, free, record(), long, 1) }},
+				{"Create", func() error { return t.store.Create(ctx, free, record(), long, echosession.Limit{Sessions: 1}) }},
 				{"Replace", func() error { return t.store.Replace(ctx, ref, rec, record(), 2*long) }},
 				{"Touch", func() error { return t.store.Touch(ctx, ref, 2*long) }},
 				{"Rotate", func() error { return t.store.Rotate(ctx, ref, to, rec, record(), long, long) }},
+				{"Renew", func() error { return t.store.Renew(ctx, ref, to, rec, record(), long, echosession.Limit{}) }},
+				{"Renew into another subject", func() error {
+					return t.store.Renew(ctx, ref, login, rec, record(), long, echosession.Limit{})
+				}},
+				{"Check", func() error { return errOf(t.store.Check(ctx, ref)) }},
+				{"Check of none", func() error { return errOf(t.store.Check(ctx, t.ref())) }},
+				{"Count", func() error { return errOf(t.store.Count(ctx, t.subject)) }},
 				{"List", func() error { _, err := t.store.List(ctx, t.subject); return err }},
 				{"DeleteSubject", func() error { _, err := t.store.DeleteSubject(ctx, t.subject, nil); return err }},
 				{"Delete", func() error { return t.store.Delete(ctx, ref) }},
@@ -285,6 +316,7 @@ var recordCases = []testCase{
 				t.livesFor(rec, long)
 				t.absent(free)
 				t.absent(to)
+				t.absent(login)
 			}
 		},
 	},
@@ -304,6 +336,12 @@ func (t *trial) untouchable(ref echosession.Ref, records ...[]byte) {
 		for _, grace := range []time.Duration{0, long} {
 			to := t.refOf(ref.Subject)
 			t.wantErr("Rotate of none", t.store.Rotate(t.Context(), ref, to, old, record(), long, grace), echosession.ErrNotFound)
+			t.absent(to)
+		}
+		t.wantErr("Check of none", errOf(t.store.Check(t.Context(), ref)), echosession.ErrNotFound)
+		for _, subject := range []string{ref.Subject, ref.Subject + " another"} {
+			to := t.refOf(subject)
+			t.wantErr("Renew of none", t.store.Renew(t.Context(), ref, to, old, record(), long, echosession.Limit{}), echosession.ErrNotFound)
 			t.absent(to)
 		}
 		t.wantErr("Delete of none", t.store.Delete(t.Context(), ref), nil)

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/echosession/echosession"
 )
 
@@ -18,7 +20,7 @@ var scanCases = []testCase{
 				if i%2 == 0 {
 					ref = t.refOf("")
 				}
-				t.createAs(ref, rec, long, 0)
+				t.createAs(ref, rec, long, echosession.Limit{})
 				missing[string(rec)] = true
 			}
 			for entry, err := range t.store.Scan(t.Context()) {
@@ -37,28 +39,38 @@ var scanCases = []testCase{
 	},
 	{
 		name: "scan visits nothing but records",
-		rule: "Scan visits no record that was deleted, has expired or was rotated away, and no entry of the store's own.",
+		rule: "Scan visits no record that was deleted, has expired, was rotated away or renewed, and no entry of the store's own.",
 		run: func(t *trial) {
 			gone := make(map[string]bool)
 			live := make(map[string]bool)
 			for _, subject := range []string{"", t.subject} {
 				ref := t.refOf(subject)
 				rec := record()
-				t.createAs(ref, rec, long, 0)
+				t.createAs(ref, rec, long, echosession.Limit{})
 				t.wantErr("Delete", t.store.Delete(t.Context(), ref), nil)
 				gone[string(rec)] = true
 
 				rec = record()
-				t.createAs(ref, rec, long, 0)
+				t.createAs(ref, rec, long, echosession.Limit{})
 				to, next := t.refOf(subject), record()
 				t.wantErr("Rotate", t.store.Rotate(t.Context(), ref, to, rec, next, long, long), nil)
 				gone[string(rec)], live[string(next)] = true, true
+				ref = t.refOf(subject)
+
+				for _, subject := range []string{subject, uuid.NewString()} {
+					rec := record()
+					t.createAs(ref, rec, long, echosession.Limit{})
+					to, next := t.refOf(subject), record()
+					t.wantErr("Renew", t.store.Renew(t.Context(), ref, to, rec, next, long, echosession.Limit{}), nil)
+					gone[string(rec)], live[string(next)] = true, true
+					ref = t.refOf(ref.Subject)
+				}
 
 				// Nothing asks for it when it has expired, only for a later one.
 				rec = record()
-				t.createAs(t.refOf(subject), rec, brief, 0)
+				t.createAs(t.refOf(subject), rec, brief, echosession.Limit{})
 				start, later := time.Now(), t.refOf(subject)
-				t.createAs(later, record(), brief, 0)
+				t.createAs(later, record(), brief, echosession.Limit{})
 				t.runsOut(start, brief, t.loading(later, 0))
 				gone[string(rec)] = true
 			}
@@ -75,7 +87,7 @@ var scanCases = []testCase{
 				delete(live, string(entry.Record))
 			}
 			if len(live) > 0 {
-				t.Errorf("Scan did not visit %d of 2 successors", len(live))
+				t.Errorf("Scan did not visit %d of 6 successors", len(live))
 			}
 		},
 	},

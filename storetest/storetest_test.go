@@ -54,7 +54,7 @@ type faulty struct {
 	now   func() time.Time
 
 	load          func(ctx context.Context, ref echosession.Ref, ttl time.Duration) ([]byte, error)
-	create        func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit int) error
+	create        func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) error
 	replace       func(ctx context.Context, ref echosession.Ref, old, record []byte, ttl time.Duration) error
 	touch         func(ctx context.Context, ref echosession.Ref, ttl time.Duration) error
 	delete        func(ctx context.Context, ref echosession.Ref) error
@@ -62,6 +62,9 @@ type faulty struct {
 	list          func(ctx context.Context, subject string) ([]echosession.Entry, error)
 	deleteSubject func(ctx context.Context, subject string, except []string) (int, error)
 	scan          func(ctx context.Context) iter.Seq2[echosession.Entry, error]
+	check         func(ctx context.Context, ref echosession.Ref) (time.Duration, error)
+	renew         func(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl time.Duration, limit echosession.Limit) error
+	count         func(ctx context.Context, subject string) (int, error)
 
 	// What some faults remember.
 	mu   sync.Mutex
@@ -90,6 +93,9 @@ func newFaulty(install func(*faulty)) (echosession.Store, func(time.Duration)) {
 		list:          sound.List,
 		deleteSubject: sound.DeleteSubject,
 		scan:          sound.Scan,
+		check:         sound.Check,
+		renew:         sound.Renew,
+		count:         sound.Count,
 	}
 	install(f)
 	return f, func(d time.Duration) {
@@ -103,7 +109,7 @@ func (f *faulty) Load(ctx context.Context, ref echosession.Ref, ttl time.Duratio
 	return f.load(ctx, ref, ttl)
 }
 
-func (f *faulty) Create(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit int) error {
+func (f *faulty) Create(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) error {
 	return f.create(ctx, ref, record, ttl, limit)
 }
 
@@ -135,6 +141,18 @@ func (f *faulty) Scan(ctx context.Context) iter.Seq2[echosession.Entry, error] {
 	return f.scan(ctx)
 }
 
+func (f *faulty) Check(ctx context.Context, ref echosession.Ref) (time.Duration, error) {
+	return f.check(ctx, ref)
+}
+
+func (f *faulty) Renew(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl time.Duration, limit echosession.Limit) error {
+	return f.renew(ctx, from, to, old, record, ttl, limit)
+}
+
+func (f *faulty) Count(ctx context.Context, subject string) (int, error) {
+	return f.count(ctx, subject)
+}
+
 // remember notes refs, and known returns those of one subject.
 func (f *faulty) remember(refs ...echosession.Ref) {
 	f.mu.Lock()
@@ -155,9 +173,9 @@ func (f *faulty) known(subject string) []echosession.Ref {
 }
 
 // trim deletes the oldest known refs of a subject, whatever became of them.
-func (f *faulty) trim(ctx context.Context, subject string, limit int) error {
+func (f *faulty) trim(ctx context.Context, subject string, limit echosession.Limit) error {
 	refs := f.known(subject)
-	for _, ref := range refs[:max(0, len(refs)-limit)] {
+	for _, ref := range refs[:max(0, len(refs)-limit.Sessions)] {
 		if err := f.sound.Delete(ctx, ref); err != nil {
 			return err
 		}
@@ -174,7 +192,7 @@ func (f *faulty) mapSubjects(to func(string) string) {
 	f.load = func(ctx context.Context, r echosession.Ref, ttl time.Duration) ([]byte, error) {
 		return f.sound.Load(ctx, ref(r), ttl)
 	}
-	f.create = func(ctx context.Context, r echosession.Ref, record []byte, ttl time.Duration, limit int) error {
+	f.create = func(ctx context.Context, r echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) error {
 		return f.sound.Create(ctx, ref(r), record, ttl, limit)
 	}
 	f.list = func(ctx context.Context, subject string) ([]echosession.Entry, error) {
@@ -213,7 +231,7 @@ var faults = []struct {
 		fault:  "records are cut at 32 KiB",
 		breaks: "load returns what was created",
 		install: func(f *faulty) {
-			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit int) error {
+			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) error {
 				return f.sound.Create(ctx, ref, record[:min(len(record), 32<<10)], ttl, limit)
 			}
 		},
@@ -238,7 +256,7 @@ var faults = []struct {
 			f.rotate = func(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl, grace time.Duration) error {
 				err := f.sound.Rotate(ctx, from, to, old, record, ttl, grace)
 				if errors.Is(err, echosession.ErrNotFound) {
-					f.sound.Create(ctx, to, record, ttl, 0)
+					f.sound.Create(ctx, to, record, ttl, echosession.Limit{})
 				}
 				return err
 			}
@@ -248,7 +266,7 @@ var faults = []struct {
 		fault:  "create overwrites",
 		breaks: "create leaves a taken ref",
 		install: func(f *faulty) {
-			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit int) error {
+			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) error {
 				err := f.sound.Create(ctx, ref, record, ttl, limit)
 				if errors.Is(err, echosession.ErrConflict) {
 					f.sound.Delete(ctx, ref)
@@ -262,7 +280,7 @@ var faults = []struct {
 		fault:  "create restarts the lifetime of another record",
 		breaks: "create leaves a taken ref",
 		install: func(f *faulty) {
-			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit int) error {
+			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) error {
 				err := f.sound.Create(ctx, ref, record, ttl, limit)
 				if errors.Is(err, echosession.ErrConflict) {
 					f.sound.Touch(ctx, ref, ttl)
@@ -275,7 +293,7 @@ var faults = []struct {
 		fault:  "create cannot be repeated",
 		breaks: "create may be repeated",
 		install: func(f *faulty) {
-			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit int) error {
+			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) error {
 				if _, err := f.sound.Load(ctx, ref, 0); err == nil {
 					return echosession.ErrConflict
 				}
@@ -287,9 +305,9 @@ var faults = []struct {
 		fault:  "create that is repeated gives way to newer sessions",
 		breaks: "create may be repeated",
 		install: func(f *faulty) {
-			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit int) error {
+			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) error {
 				err := f.sound.Create(ctx, ref, record, ttl, limit)
-				if list, _ := f.sound.List(ctx, ref.Subject); limit == 1 && len(list) > 1 {
+				if list, _ := f.sound.List(ctx, ref.Subject); limit.Sessions == 1 && len(list) > 1 {
 					return f.sound.Delete(ctx, ref)
 				}
 				return err
@@ -301,7 +319,7 @@ var faults = []struct {
 		breaks: "a store reads what it wrote",
 		install: func(f *faulty) {
 			cache := cacheLoads(f)
-			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit int) error {
+			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) error {
 				clear(cache)
 				return f.sound.Create(ctx, ref, record, ttl, limit)
 			}
@@ -389,7 +407,7 @@ var faults = []struct {
 			f.replace = func(ctx context.Context, ref echosession.Ref, old, record []byte, ttl time.Duration) error {
 				err := f.sound.Replace(ctx, ref, old, record, ttl)
 				if errors.Is(err, echosession.ErrNotFound) {
-					return f.sound.Create(ctx, ref, record, ttl, 0)
+					return f.sound.Create(ctx, ref, record, ttl, echosession.Limit{})
 				}
 				return err
 			}
@@ -402,7 +420,7 @@ var faults = []struct {
 			f.replace = func(ctx context.Context, ref echosession.Ref, old, record []byte, ttl time.Duration) error {
 				err := f.sound.Replace(ctx, ref, old, record, ttl)
 				if errors.Is(err, echosession.ErrNotFound) {
-					f.sound.Create(ctx, ref, record, ttl, 0)
+					f.sound.Create(ctx, ref, record, ttl, echosession.Limit{})
 				}
 				return err
 			}
@@ -425,7 +443,7 @@ var faults = []struct {
 		breaks: "slices are not shared",
 		install: func(f *faulty) {
 			kept := make(map[echosession.Ref][]byte)
-			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit int) error {
+			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) error {
 				kept[ref] = record
 				return f.sound.Create(ctx, ref, record, ttl, limit)
 			}
@@ -501,7 +519,7 @@ var faults = []struct {
 		fault:  "records have no lifetime",
 		breaks: "a lifetime ends",
 		install: func(f *faulty) {
-			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit int) error {
+			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) error {
 				return f.sound.Create(ctx, ref, record, 1e6*time.Hour, limit)
 			}
 		},
@@ -522,7 +540,7 @@ var faults = []struct {
 		fault:  "a lifetime is rounded up to the second",
 		breaks: "a lifetime ends",
 		install: func(f *faulty) {
-			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit int) error {
+			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) error {
 				return f.sound.Create(ctx, ref, record, (ttl + time.Second - 1).Truncate(time.Second), limit)
 			}
 		},
@@ -567,7 +585,7 @@ var faults = []struct {
 		fault:  "create rounds up to a millisecond",
 		breaks: "too short a lifetime is refused",
 		install: func(f *faulty) {
-			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit int) error {
+			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) error {
 				return f.sound.Create(ctx, ref, record, max(ttl, time.Millisecond), limit)
 			}
 		},
@@ -606,7 +624,7 @@ var faults = []struct {
 		fault:  "a millisecond is refused",
 		breaks: "the shortest lifetime is kept",
 		install: func(f *faulty) {
-			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit int) error {
+			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) error {
 				return f.sound.Create(ctx, ref, record, ttl-1, limit)
 			}
 		},
@@ -627,7 +645,7 @@ var faults = []struct {
 		fault:  "a lifetime has 32 bits",
 		breaks: "a long lifetime is kept",
 		install: func(f *faulty) {
-			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit int) error {
+			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) error {
 				return f.sound.Create(ctx, ref, record, time.Duration(uint32(ttl.Milliseconds()))*time.Millisecond, limit)
 			}
 		},
@@ -708,7 +726,7 @@ var faults = []struct {
 			f.rotate = func(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl, grace time.Duration) error {
 				err := f.sound.Rotate(ctx, from, to, old, record, ttl, grace)
 				if errors.Is(err, echosession.ErrConflict) {
-					f.sound.Create(ctx, to, record, ttl, 0)
+					f.sound.Create(ctx, to, record, ttl, echosession.Limit{})
 				}
 				return err
 			}
@@ -812,7 +830,7 @@ var faults = []struct {
 		breaks: "list returns a bounded number",
 		install: func(f *faulty) {
 			var oldest []echosession.Entry
-			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit int) error {
+			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) error {
 				oldest = append(oldest, echosession.Entry{Record: bytes.Clone(record), TTL: ttl})
 				return f.sound.Create(ctx, ref, record, ttl, limit)
 			}
@@ -826,7 +844,7 @@ var faults = []struct {
 		breaks: "list returns a bounded number",
 		install: func(f *faulty) {
 			var all []echosession.Entry
-			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit int) error {
+			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) error {
 				all = append(all, echosession.Entry{Record: bytes.Clone(record), TTL: ttl})
 				return f.sound.Create(ctx, ref, record, ttl, limit)
 			}
@@ -838,7 +856,7 @@ var faults = []struct {
 		breaks: "a session stays with its subject",
 		install: func(f *faulty) {
 			var ends time.Time
-			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit int) error {
+			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) error {
 				if ends.IsZero() {
 					ends = f.now().Add(ttl)
 				}
@@ -857,7 +875,7 @@ var faults = []struct {
 		breaks: "a session stays with its subject",
 		install: func(f *faulty) {
 			var ends time.Time
-			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit int) error {
+			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) error {
 				ends = f.now().Add(ttl)
 				return f.sound.Create(ctx, ref, record, ttl, limit)
 			}
@@ -892,7 +910,7 @@ var faults = []struct {
 		fault:  "delete-subject counts the expired",
 		breaks: "what has expired is not listed",
 		install: func(f *faulty) {
-			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit int) error {
+			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) error {
 				f.remember(ref)
 				return f.sound.Create(ctx, ref, record, ttl, limit)
 			}
@@ -916,8 +934,8 @@ var faults = []struct {
 		fault:  "a limit has no effect",
 		breaks: "a limit makes the oldest give way",
 		install: func(f *faulty) {
-			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit int) error {
-				return f.sound.Create(ctx, ref, record, ttl, 0)
+			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) error {
+				return f.sound.Create(ctx, ref, record, ttl, echosession.Limit{})
 			}
 		},
 	},
@@ -925,9 +943,9 @@ var faults = []struct {
 		fault:  "a limit does not count the new session",
 		breaks: "a limit makes the oldest give way",
 		install: func(f *faulty) {
-			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit int) error {
-				if limit > 0 {
-					limit++
+			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) error {
+				if limit.Sessions > 0 {
+					limit.Sessions++
 				}
 				return f.sound.Create(ctx, ref, record, ttl, limit)
 			}
@@ -937,8 +955,8 @@ var faults = []struct {
 		fault:  "create makes room before it fails",
 		breaks: "a refused create deletes none",
 		install: func(f *faulty) {
-			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit int) error {
-				if limit == 1 {
+			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) error {
+				if limit.Sessions == 1 {
 					f.sound.DeleteSubject(ctx, ref.Subject, []string{ref.ID})
 				}
 				return f.sound.Create(ctx, ref, record, ttl, limit)
@@ -949,7 +967,7 @@ var faults = []struct {
 		fault:  "delete-subject leaves one",
 		breaks: "delete-subject removes all",
 		install: func(f *faulty) {
-			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit int) error {
+			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) error {
 				f.remember(ref)
 				return f.sound.Create(ctx, ref, record, ttl, limit)
 			}
@@ -1023,7 +1041,7 @@ var faults = []struct {
 		breaks: "a session belongs to its subject",
 		install: func(f *faulty) {
 			byID := make(map[string]echosession.Ref)
-			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit int) error {
+			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) error {
 				byID[ref.ID] = ref
 				return f.sound.Create(ctx, ref, record, ttl, limit)
 			}
@@ -1091,7 +1109,7 @@ var faults = []struct {
 		breaks: "scan visits nothing but records",
 		install: func(f *faulty) {
 			var created []echosession.Entry
-			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit int) error {
+			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) error {
 				created = append(created, echosession.Entry{Record: bytes.Clone(record), TTL: ttl})
 				return f.sound.Create(ctx, ref, record, ttl, limit)
 			}
@@ -1193,7 +1211,7 @@ var faults = []struct {
 		fault:  "create takes two steps",
 		breaks: "a ref is created once",
 		install: func(f *faulty) {
-			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit int) error {
+			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) error {
 				if _, err := f.sound.Load(ctx, ref, 0); err == nil {
 					return echosession.ErrConflict
 				}
@@ -1208,8 +1226,8 @@ var faults = []struct {
 		fault:  "the oldest give way later",
 		breaks: "a limit holds at every moment",
 		install: func(f *faulty) {
-			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit int) error {
-				if err := f.sound.Create(ctx, ref, record, ttl, 0); err != nil {
+			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) error {
+				if err := f.sound.Create(ctx, ref, record, ttl, echosession.Limit{}); err != nil {
 					return err
 				}
 				f.remember(ref)
@@ -1238,7 +1256,7 @@ var faults = []struct {
 					return echosession.ErrNotFound
 				}
 				window()
-				err = f.sound.Create(ctx, ref, record, ttl, 0)
+				err = f.sound.Create(ctx, ref, record, ttl, echosession.Limit{})
 				if errors.Is(err, echosession.ErrConflict) {
 					return nil
 				}
@@ -1250,7 +1268,7 @@ var faults = []struct {
 		fault:  "delete-subject takes two steps",
 		breaks: "delete-subject takes one step",
 		install: func(f *faulty) {
-			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit int) error {
+			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) error {
 				f.remember(ref)
 				return f.sound.Create(ctx, ref, record, ttl, limit)
 			}
@@ -1266,6 +1284,445 @@ var faults = []struct {
 			}
 		},
 	},
+	{
+		fault:  "renew keeps a short lifetime",
+		breaks: "renew moves a session",
+		install: func(f *faulty) {
+			f.renew = func(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl time.Duration, limit echosession.Limit) error {
+				return f.sound.Renew(ctx, from, to, old, record, min(ttl, time.Minute), limit)
+			}
+		},
+	},
+	{
+		fault:  "renew leaves the old session in its subject",
+		breaks: "renew moves a session",
+		install: func(f *faulty) {
+			var left []echosession.Entry
+			f.renew = func(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl time.Duration, limit echosession.Limit) error {
+				left = append(left, echosession.Entry{Record: bytes.Clone(old), TTL: ttl})
+				return f.sound.Renew(ctx, from, to, old, record, ttl, limit)
+			}
+			f.list = func(ctx context.Context, subject string) ([]echosession.Entry, error) {
+				list, err := f.sound.List(ctx, subject)
+				return append(list, left...), err
+			}
+		},
+	},
+	{
+		fault:  "renew into another subject forgets the index",
+		breaks: "renew moves a session",
+		install: func(f *faulty) {
+			f.count = func(ctx context.Context, subject string) (int, error) {
+				return len(f.known(subject)), nil
+			}
+			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) error {
+				f.remember(ref)
+				return f.sound.Create(ctx, ref, record, ttl, limit)
+			}
+		},
+	},
+	{
+		fault:  "a renewed ref is taken for none",
+		breaks: "a renewed ref says so",
+		install: func(f *faulty) {
+			f.load = func(ctx context.Context, ref echosession.Ref, ttl time.Duration) ([]byte, error) {
+				record, err := f.sound.Load(ctx, ref, ttl)
+				if errors.Is(err, echosession.ErrRenewed) {
+					err = echosession.ErrNotFound
+				}
+				return record, err
+			}
+		},
+	},
+	{
+		fault:  "renew leads on as rotate does",
+		breaks: "a renewed ref says so",
+		install: func(f *faulty) {
+			f.renew = func(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl time.Duration, limit echosession.Limit) error {
+				if from.Subject == to.Subject {
+					return f.sound.Rotate(ctx, from, to, old, record, ttl, ttl)
+				}
+				return f.sound.Renew(ctx, from, to, old, record, ttl, limit)
+			}
+		},
+	},
+	{
+		fault:  "delete of a renewed ref succeeds",
+		breaks: "a renewed ref says so",
+		install: func(f *faulty) {
+			f.delete = func(ctx context.Context, ref echosession.Ref) error {
+				err := f.sound.Delete(ctx, ref)
+				if errors.Is(err, echosession.ErrRenewed) {
+					return nil
+				}
+				return err
+			}
+		},
+	},
+	{
+		fault:  "delete of a renewed ref ends the login",
+		breaks: "a renewed ref says so",
+		install: func(f *faulty) {
+			renewed := renewedRefs(f)
+			f.delete = func(ctx context.Context, ref echosession.Ref) error {
+				if to, ok := renewed[ref]; ok {
+					f.sound.Delete(ctx, to)
+				}
+				return f.sound.Delete(ctx, ref)
+			}
+		},
+	},
+	{
+		fault:  "the mark of a renewal stays",
+		breaks: "a renewed ref is forgotten",
+		install: func(f *faulty) {
+			renewed := renewedRefs(f)
+			f.load = func(ctx context.Context, ref echosession.Ref, ttl time.Duration) ([]byte, error) {
+				if _, ok := renewed[ref]; ok {
+					return nil, echosession.ErrRenewed
+				}
+				return f.sound.Load(ctx, ref, ttl)
+			}
+		},
+	},
+	{
+		fault:  "a use prolongs the mark of a renewal",
+		breaks: "a renewed ref is forgotten",
+		install: func(f *faulty) {
+			ends := make(map[echosession.Ref]time.Time)
+			f.load = func(ctx context.Context, ref echosession.Ref, ttl time.Duration) ([]byte, error) {
+				record, err := f.sound.Load(ctx, ref, ttl)
+				if errors.Is(err, echosession.ErrRenewed) && ttl > 0 {
+					ends[ref] = f.now().Add(ttl)
+				}
+				if f.now().Before(ends[ref]) {
+					err = echosession.ErrRenewed
+				}
+				return record, err
+			}
+		},
+	},
+	{
+		fault:  "renew does not compare",
+		breaks: "renew compares",
+		install: func(f *faulty) {
+			f.renew = func(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl time.Duration, limit echosession.Limit) error {
+				current, err := f.sound.Load(ctx, from, 0)
+				if err != nil {
+					return f.sound.Renew(ctx, from, to, old, record, ttl, limit)
+				}
+				return f.sound.Renew(ctx, from, to, current, record, ttl, limit)
+			}
+		},
+	},
+	{
+		fault:  "a refused renew leaves its new session",
+		breaks: "renew compares",
+		install: func(f *faulty) {
+			f.renew = func(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl time.Duration, limit echosession.Limit) error {
+				err := f.sound.Renew(ctx, from, to, old, record, ttl, limit)
+				if errors.Is(err, echosession.ErrConflict) && from.Subject != to.Subject {
+					f.sound.Create(ctx, to, record, ttl, limit)
+				}
+				return err
+			}
+		},
+	},
+	{
+		fault:  "renew creates where there is none",
+		breaks: "renew of none",
+		install: func(f *faulty) {
+			f.renew = func(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl time.Duration, limit echosession.Limit) error {
+				err := f.sound.Renew(ctx, from, to, old, record, ttl, limit)
+				if errors.Is(err, echosession.ErrNotFound) {
+					f.sound.Create(ctx, to, record, ttl, limit)
+				}
+				return err
+			}
+		},
+	},
+	{
+		fault:  "renew overwrites",
+		breaks: "renew leaves a taken ref",
+		install: func(f *faulty) {
+			f.renew = func(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl time.Duration, limit echosession.Limit) error {
+				f.sound.Delete(ctx, to)
+				return f.sound.Renew(ctx, from, to, old, record, ttl, limit)
+			}
+		},
+	},
+	{
+		fault:  "a pointer leads into the login",
+		breaks: "no pointer leads into a login",
+		install: func(f *faulty) {
+			renewed := renewedRefs(f)
+			f.load = func(ctx context.Context, ref echosession.Ref, ttl time.Duration) ([]byte, error) {
+				record, err := f.sound.Load(ctx, ref, ttl)
+				var rotated *echosession.RotatedError
+				if errors.As(err, &rotated) {
+					last := echosession.Ref{ID: rotated.To, Subject: ref.Subject}
+					if to, ok := renewed[last]; ok && to.Subject == ref.Subject {
+						err = &echosession.RotatedError{To: to.ID}
+					}
+				}
+				return record, err
+			}
+		},
+	},
+	{
+		fault:  "delete through a pointer removes the pointer of a renewed session",
+		breaks: "no pointer leads into a login",
+		install: func(f *faulty) {
+			gone := make(map[echosession.Ref]bool)
+			f.delete = func(ctx context.Context, ref echosession.Ref) error {
+				_, err := f.sound.Load(ctx, ref, 0)
+				gone[ref] = isRotated(err)
+				return f.sound.Delete(ctx, ref)
+			}
+			f.load = func(ctx context.Context, ref echosession.Ref, ttl time.Duration) ([]byte, error) {
+				if gone[ref] {
+					return nil, echosession.ErrNotFound
+				}
+				return f.sound.Load(ctx, ref, ttl)
+			}
+		},
+	},
+	{
+		fault:  "an exception follows a renewal",
+		breaks: "an exception does not follow a renewal",
+		install: func(f *faulty) {
+			renewed := renewedRefs(f)
+			f.deleteSubject = func(ctx context.Context, subject string, except []string) (int, error) {
+				for _, id := range except {
+					except = append(except, renewed[echosession.Ref{ID: id, Subject: subject}].ID)
+				}
+				return f.sound.DeleteSubject(ctx, subject, except)
+			}
+		},
+	},
+	{
+		fault:  "a renewed session is the newest",
+		breaks: "a renewed session has its place",
+		install: func(f *faulty) {
+			f.renew = func(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl time.Duration, limit echosession.Limit) error {
+				between := echosession.Ref{ID: to.ID + " on its way"}
+				if err := f.sound.Renew(ctx, from, between, old, record, ttl, limit); err != nil {
+					return err
+				}
+				return f.sound.Renew(ctx, between, to, record, record, ttl, limit)
+			}
+		},
+	},
+	{
+		fault:  "a renewal knows no limit",
+		breaks: "a limit holds for renewals",
+		install: func(f *faulty) {
+			f.renew = func(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl time.Duration, limit echosession.Limit) error {
+				return f.sound.Renew(ctx, from, to, old, record, ttl, echosession.Limit{})
+			}
+		},
+	},
+	{
+		fault:  "a renewal in the same subject counts as one more",
+		breaks: "a limit holds for renewals",
+		install: func(f *faulty) {
+			f.renew = func(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl time.Duration, limit echosession.Limit) error {
+				if list, _ := f.sound.List(ctx, to.Subject); limit.WhenFull == echosession.RefuseNew && len(list) >= limit.Sessions {
+					return echosession.ErrTooManySessions
+				}
+				return f.sound.Renew(ctx, from, to, old, record, ttl, limit)
+			}
+		},
+	},
+	{
+		fault:  "a full subject makes room",
+		breaks: "a full subject refuses sessions",
+		install: func(f *faulty) {
+			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) error {
+				limit.WhenFull = echosession.EvictOldest
+				return f.sound.Create(ctx, ref, record, ttl, limit)
+			}
+		},
+	},
+	{
+		fault:  "a refused renewal ends the session",
+		breaks: "a full subject refuses sessions",
+		install: func(f *faulty) {
+			f.renew = func(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl time.Duration, limit echosession.Limit) error {
+				err := f.sound.Renew(ctx, from, to, old, record, ttl, limit)
+				if errors.Is(err, echosession.ErrTooManySessions) {
+					f.sound.Delete(ctx, from)
+				}
+				return err
+			}
+		},
+	},
+	{
+		fault:  "what was created takes a place for ever",
+		breaks: "no limit is reached early",
+		install: func(f *faulty) {
+			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) error {
+				if limit.WhenFull == echosession.RefuseNew && len(f.known(ref.Subject)) >= limit.Sessions {
+					return echosession.ErrTooManySessions
+				}
+				f.remember(ref)
+				return f.sound.Create(ctx, ref, record, ttl, limit)
+			}
+		},
+	},
+	{
+		fault:  "check tells no lifetimes",
+		breaks: "check tells the lifetime",
+		install: func(f *faulty) {
+			f.check = func(ctx context.Context, ref echosession.Ref) (time.Duration, error) {
+				_, err := f.sound.Check(ctx, ref)
+				return 0, err
+			}
+		},
+	},
+	{
+		fault:  "check does not know what was rotated",
+		breaks: "check tells the lifetime",
+		install: func(f *faulty) {
+			f.check = func(ctx context.Context, ref echosession.Ref) (time.Duration, error) {
+				left, err := f.sound.Check(ctx, ref)
+				if isRotated(err) {
+					err = echosession.ErrNotFound
+				}
+				return left, err
+			}
+		},
+	},
+	{
+		fault:  "check is a use",
+		breaks: "check restarts nothing",
+		install: func(f *faulty) {
+			f.check = func(ctx context.Context, ref echosession.Ref) (time.Duration, error) {
+				_, err := f.sound.Load(ctx, ref, time.Hour)
+				return time.Hour, err
+			}
+		},
+	},
+	{
+		fault:  "check asks a cache",
+		breaks: "check goes past caches",
+		install: func(f *faulty) {
+			cache := make(map[echosession.Ref]bool)
+			f.load = func(ctx context.Context, ref echosession.Ref, ttl time.Duration) ([]byte, error) {
+				record, err := f.sound.Load(ctx, ref, ttl)
+				cache[ref] = err == nil
+				return record, err
+			}
+			f.check = func(ctx context.Context, ref echosession.Ref) (time.Duration, error) {
+				if cache[ref] {
+					return time.Hour, nil
+				}
+				return f.sound.Check(ctx, ref)
+			}
+		},
+	},
+	{
+		fault:  "count counts what was renewed away",
+		breaks: "count is what can be listed",
+		install: func(f *faulty) {
+			renewed := renewedRefs(f)
+			f.count = func(ctx context.Context, subject string) (int, error) {
+				n, err := f.sound.Count(ctx, subject)
+				for from, to := range renewed {
+					if from.Subject == subject && to.Subject != subject {
+						n++
+					}
+				}
+				return n, err
+			}
+		},
+	},
+	{
+		fault:  "count counts no more than are listed by page",
+		breaks: "list returns a bounded number",
+		install: func(f *faulty) {
+			f.count = func(ctx context.Context, subject string) (int, error) {
+				list, err := f.sound.List(ctx, subject)
+				return len(list), err
+			}
+		},
+	},
+	{
+		fault:  "renew does not see an update",
+		breaks: "no update is lost by a renewal",
+		install: func(f *faulty) {
+			f.renew = func(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl time.Duration, limit echosession.Limit) error {
+				current, err := f.sound.Load(ctx, from, 0)
+				if err == nil && !bytes.HasPrefix(current, old) {
+					return echosession.ErrConflict
+				}
+				window()
+				if current, err = f.sound.Load(ctx, from, 0); err != nil {
+					return err
+				}
+				return f.sound.Renew(ctx, from, to, current, record, ttl, limit)
+			}
+		},
+	},
+	{
+		fault:   "renew takes two steps",
+		breaks:  "a session is renewed once",
+		install: renewInSteps,
+	},
+	{
+		fault:   "renew does not see a delete",
+		breaks:  "delete and renew agree",
+		install: renewInSteps,
+	},
+	{
+		fault:   "renew does not see a revocation",
+		breaks:  "revocation and renew agree",
+		install: renewInSteps,
+	},
+	{
+		fault:  "whether there is room is decided before",
+		breaks: "a full subject refuses at every moment",
+		install: func(f *faulty) {
+			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) error {
+				if n, err := f.sound.Count(ctx, ref.Subject); err != nil || limit.Sessions > 0 && n >= limit.Sessions {
+					return cmp.Or(err, echosession.ErrTooManySessions)
+				}
+				window()
+				return f.sound.Create(ctx, ref, record, ttl, echosession.Limit{})
+			}
+		},
+	},
+}
+
+// renewedRefs notes what is renewed, and under which ref.
+func renewedRefs(f *faulty) map[echosession.Ref]echosession.Ref {
+	renewed := make(map[echosession.Ref]echosession.Ref)
+	f.renew = func(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl time.Duration, limit echosession.Limit) error {
+		err := f.sound.Renew(ctx, from, to, old, record, ttl, limit)
+		if err == nil {
+			renewed[from] = to
+		}
+		return err
+	}
+	return renewed
+}
+
+// renewInSteps makes Renew look first and store then.
+func renewInSteps(f *faulty) {
+	f.renew = func(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl time.Duration, limit echosession.Limit) error {
+		current, err := f.sound.Load(ctx, from, 0)
+		if err != nil {
+			return err
+		}
+		if !bytes.HasPrefix(current, old) {
+			return echosession.ErrConflict
+		}
+		window()
+		if err := f.sound.Renew(ctx, from, to, old, record, ttl, limit); err != nil {
+			return f.sound.Create(ctx, to, record, ttl, limit)
+		}
+		return nil
+	}
 }
 
 // cacheLoads makes Load answer from a cache. Create, Replace, Rotate and Delete remove
@@ -1282,7 +1739,7 @@ func cacheLoads(f *faulty) map[echosession.Ref][]byte {
 		}
 		return record, err
 	}
-	f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit int) error {
+	f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) error {
 		delete(cache, ref)
 		return f.sound.Create(ctx, ref, record, ttl, limit)
 	}
@@ -1310,10 +1767,10 @@ func cacheLoads(f *faulty) map[echosession.Ref][]byte {
 
 // trimKnown makes a limit count all refs that were ever created or rotated to.
 func trimKnown(f *faulty) {
-	f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit int) error {
-		err := f.sound.Create(ctx, ref, record, ttl, 0)
+	f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) error {
+		err := f.sound.Create(ctx, ref, record, ttl, echosession.Limit{})
 		f.remember(ref)
-		if err == nil && limit > 0 {
+		if err == nil && limit.Sessions > 0 {
 			err = f.trim(ctx, ref.Subject, limit)
 		}
 		return err
@@ -1339,7 +1796,7 @@ func rotateInSteps(f *faulty) {
 		}
 		window()
 		if err := f.sound.Rotate(ctx, from, to, old, record, ttl, grace); err != nil {
-			return f.sound.Create(ctx, to, record, ttl, 0)
+			return f.sound.Create(ctx, to, record, ttl, echosession.Limit{})
 		}
 		return nil
 	}

@@ -21,7 +21,7 @@ var subjectCases = []testCase{
 			var records [][]byte
 			for i := range n {
 				ref, rec := t.ref(), record()
-				t.createAs(ref, rec, time.Duration(n-i)*long, n)
+				t.createAs(ref, rec, time.Duration(n-i)*long, echosession.Limit{Sessions: n})
 				refs, records = append(refs, ref), append(records, rec)
 			}
 			t.lists(t.subject, records...)
@@ -45,7 +45,7 @@ var subjectCases = []testCase{
 		rule: "List returns with each record the lifetime that it has left.",
 		run: func(t *trial) {
 			for i := range 4 {
-				t.createAs(t.ref(), record(), time.Duration(i+1)*long, 0)
+				t.createAs(t.ref(), record(), time.Duration(i+1)*long, echosession.Limit{})
 			}
 			list, err := t.store.List(t.Context(), t.subject)
 			if err != nil || len(list) != 4 {
@@ -65,16 +65,17 @@ var subjectCases = []testCase{
 			var records [][]byte
 			for range echosession.MaxListed {
 				rec := record()
-				t.createAs(t.ref(), rec, long, 0)
+				t.createAs(t.ref(), rec, long, echosession.Limit{})
 				records = append(records, rec)
 			}
 			t.lists(t.subject, records...)
 			for range 3 {
 				rec := record()
-				t.createAs(t.ref(), rec, long, 0)
+				t.createAs(t.ref(), rec, long, echosession.Limit{})
 				records = append(records, rec)
 			}
 			t.lists(t.subject, records[3:]...)
+			t.counts(t.subject, len(records))
 			t.deletes(len(records), t.subject)
 		},
 	},
@@ -86,11 +87,11 @@ var subjectCases = []testCase{
 			for _, use := range restarts {
 				ref, rec := t.ref(), record()
 				start := time.Now()
-				t.createAs(ref, rec, first, 0)
+				t.createAs(ref, rec, first, echosession.Limit{})
 				ref, rec, err := use.call(t, ref, rec, long)
 				t.wantErr(use.name, err, nil)
 				other := t.refOf(uuid.NewString())
-				t.createAs(other, record(), first, 0)
+				t.createAs(other, record(), first, echosession.Limit{})
 				t.runsOut(start, first, t.loading(other, 0))
 				t.holds(ref, rec)
 				t.lists(t.subject, rec)
@@ -99,7 +100,7 @@ var subjectCases = []testCase{
 			}
 
 			start := time.Now()
-			t.createAs(t.ref(), record(), brief, 0)
+			t.createAs(t.ref(), record(), brief, echosession.Limit{})
 			ref, rec := t.create()
 			refs, records := make([]echosession.Ref, len(restarts)), make([][]byte, len(restarts))
 			for i := range restarts {
@@ -110,7 +111,7 @@ var subjectCases = []testCase{
 				t.wantErr(use.name, err, nil)
 			}
 			last := t.ref()
-			t.createAs(last, record(), brief, 0)
+			t.createAs(last, record(), brief, echosession.Limit{})
 			t.runsOut(start, brief, t.loading(last, 0))
 			t.lists(t.subject, rec)
 			t.deletes(1, t.subject)
@@ -125,17 +126,17 @@ var subjectCases = []testCase{
 			_, b := t.create()
 			ref := t.ref()
 			start := time.Now()
-			t.createAs(ref, record(), brief, 0)
+			t.createAs(ref, record(), brief, echosession.Limit{})
 			t.runsOut(start, brief, t.loading(ref, 0))
 			t.lists(t.subject, a, b)
 
 			c := record()
-			t.createAs(t.ref(), c, long, 3)
+			t.createAs(t.ref(), c, long, echosession.Limit{Sessions: 3})
 			t.lists(t.subject, a, b, c)
 
 			start = time.Now()
 			ref = t.ref()
-			t.createAs(ref, record(), brief, 0)
+			t.createAs(ref, record(), brief, echosession.Limit{})
 			t.runsOut(start, brief, t.loading(ref, 0))
 			t.deletes(3, t.subject)
 		},
@@ -145,14 +146,14 @@ var subjectCases = []testCase{
 		rule: "A session whose lifetime has passed does not count towards the limit, even if nothing has asked for it since.",
 		run: func(t *trial) {
 			a, b, c := record(), record(), record()
-			t.createAs(t.ref(), a, long, 3)
-			t.createAs(t.ref(), b, long, 3)
+			t.createAs(t.ref(), a, long, echosession.Limit{Sessions: 3})
+			t.createAs(t.ref(), b, long, echosession.Limit{Sessions: 3})
 			start := time.Now()
-			t.createAs(t.ref(), record(), brief, 3)
+			t.createAs(t.ref(), record(), brief, echosession.Limit{Sessions: 3})
 			other := t.refOf(uuid.NewString())
-			t.createAs(other, record(), brief, 3)
+			t.createAs(other, record(), brief, echosession.Limit{Sessions: 3})
 			t.runsOut(start, brief, t.loading(other, 0))
-			t.createAs(t.ref(), c, long, 3)
+			t.createAs(t.ref(), c, long, echosession.Limit{Sessions: 3})
 			t.lists(t.subject, a, b, c)
 		},
 	},
@@ -165,7 +166,7 @@ var subjectCases = []testCase{
 			create := func(limit int) {
 				t.Helper()
 				ref, rec := t.ref(), record()
-				t.createAs(ref, rec, long, limit)
+				t.createAs(ref, rec, long, echosession.Limit{Sessions: limit})
 				refs, records = append(refs, ref), append(records, rec)
 			}
 			for _, step := range []struct{ limit, live int }{
@@ -192,9 +193,9 @@ var subjectCases = []testCase{
 			rotated, rotatedRecord := t.rotate(a, aRecord, long)
 			rotated, rotatedRecord = t.rotate(rotated, rotatedRecord, long)
 			c, d := record(), record()
-			t.createAs(t.ref(), c, long, 3)
+			t.createAs(t.ref(), c, long, echosession.Limit{Sessions: 3})
 			t.lists(t.subject, rotatedRecord, b, c)
-			t.createAs(t.ref(), d, long, 3)
+			t.createAs(t.ref(), d, long, echosession.Limit{Sessions: 3})
 			t.lists(t.subject, b, c, d)
 			t.absent(rotated)
 			t.leadsNowhere(a)
@@ -206,8 +207,8 @@ var subjectCases = []testCase{
 		run: func(t *trial) {
 			_, a := t.create()
 			ref, b := t.create()
-			t.wantErr("Create", t.store.Create(t.Context(), ref, record(), long, 1), echosession.ErrConflict)
-			t.wantRefused("Create", t.store.Create(t.Context(), t.ref(), record(), 0, 1))
+			t.wantErr("Create", t.store.Create(t.Context(), ref, record(), long, echosession.Limit{Sessions: 1}), echosession.ErrConflict)
+			t.wantRefused("Create", t.store.Create(t.Context(), t.ref(), record(), 0, echosession.Limit{Sessions: 1}))
 			t.lists(t.subject, a, b)
 		},
 	},
@@ -225,7 +226,7 @@ var subjectCases = []testCase{
 			to, _ := t.rotate(ref, rec, long)
 			refs = append(refs, ref, to)
 			other, otherRecord := t.refOf(uuid.NewString()), record()
-			t.createAs(other, otherRecord, long, 0)
+			t.createAs(other, otherRecord, long, echosession.Limit{})
 
 			t.deletes(4, t.subject)
 			for _, ref := range refs {
@@ -256,7 +257,7 @@ var subjectCases = []testCase{
 				t.absent(kept)
 			}
 			other := t.refOf(uuid.NewString())
-			t.createAs(other, record(), long, 0)
+			t.createAs(other, record(), long, echosession.Limit{})
 			t.deletes(1, t.subject, other.ID)
 			t.leadsNowhere(refs[0])
 		},
@@ -280,11 +281,13 @@ var subjectCases = []testCase{
 			records := make([][]byte, len(subjects))
 			for i, subject := range subjects {
 				refs[i], records[i] = t.refOf(subject), record()
-				t.createAs(refs[i], records[i], long, 1)
+				t.createAs(refs[i], records[i], long, echosession.Limit{Sessions: 1})
 			}
 			for i, subject := range subjects {
 				t.holds(refs[i], records[i])
 				t.lists(subject, records[i])
+				t.counts(subject, 1)
+				t.hasLeft(refs[i], long)
 			}
 			for i, subject := range subjects {
 				t.deletes(1, subject)
@@ -298,9 +301,9 @@ var subjectCases = []testCase{
 		run: func(t *trial) {
 			own, rec := t.create()
 			plain, plainRecord := t.refOf(""), record()
-			t.createAs(plain, plainRecord, long, 0)
+			t.createAs(plain, plainRecord, long, echosession.Limit{})
 			other := uuid.NewString()
-			t.createAs(t.refOf(other), record(), long, 0)
+			t.createAs(t.refOf(other), record(), long, echosession.Limit{})
 			for _, ref := range []echosession.Ref{
 				{ID: own.ID}, {ID: own.ID, Subject: other}, {ID: own.ID, Subject: t.subject + ":"}, {ID: own.ID, Subject: own.ID},
 			} {
@@ -321,11 +324,12 @@ var subjectCases = []testCase{
 			records := make([][]byte, len(refs))
 			for i := range refs {
 				refs[i], records[i] = t.refOf(""), record()
-				t.createAs(refs[i], records[i], long, 1)
+				t.createAs(refs[i], records[i], long, echosession.Limit{Sessions: 1})
 			}
 			t.lists("")
 			t.deletes(0, "")
 			t.deletes(0, "", refs[0].ID)
+			t.counts("", 0)
 			for i, ref := range refs {
 				t.holds(ref, records[i])
 			}

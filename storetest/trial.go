@@ -56,11 +56,11 @@ func record() []byte {
 func (t *trial) create() (echosession.Ref, []byte) {
 	t.Helper()
 	ref, rec := t.ref(), record()
-	t.createAs(ref, rec, long, 0)
+	t.createAs(ref, rec, long, echosession.Limit{})
 	return ref, rec
 }
 
-func (t *trial) createAs(ref echosession.Ref, rec []byte, ttl time.Duration, limit int) {
+func (t *trial) createAs(ref echosession.Ref, rec []byte, ttl time.Duration, limit echosession.Limit) {
 	t.Helper()
 	if err := t.store.Create(t.Context(), ref, rec, ttl, limit); err != nil {
 		t.Fatalf("Create: %v", err)

@@ -24,28 +24,25 @@ type Visitor struct {
 func main() {
 	secret := make([]byte, 32)
 	rand.Read(secret)
-	e, err := newSite(echosession.NewMemoryStore(), secret)
+	e, err := newSite(echosession.Config{Store: echosession.NewMemoryStore(), Secret: secret})
 	if err != nil {
 		log.Fatal(err)
 	}
 	log.Fatal(e.Start("127.0.0.1:8080"))
 }
 
-func newSite(store echosession.Store, secret []byte) (*echo.Echo, error) {
-	sessions, err := echosession.New[Visitor](echosession.Config{
-		Store:  store,
-		Secret: secret,
-		MaxAge: 30 * 24 * time.Hour,
-		// This is for development: the site speaks plain HTTP. In production, leave
-		// Insecure out. Then the name of the cookie is __Host-session, so TokenLookup
-		// is cookie:__Host-session.
-		Cookie:      &echosession.Cookie{Persistent: true, Insecure: true},
-		TokenLookup: "cookie:session",
-		// List only other origins whose pages send requests with the cookie. With
-		// SameSite=Lax they are those of the same site. The site's own origin is
-		// always trusted.
-		TrustedOrigins: []string{"https://app.example.com"},
-	})
+func newSite(cfg echosession.Config) (*echo.Echo, error) {
+	cfg.MaxAge = 30 * 24 * time.Hour
+	// This is for development: the site speaks plain HTTP. In production, leave
+	// Insecure out. Then the name of the cookie is __Host-session, so TokenLookup
+	// is cookie:__Host-session.
+	cfg.Cookie = &echosession.Cookie{Persistent: true, Insecure: true}
+	cfg.TokenLookup = "cookie:session"
+	// List only other origins whose pages send requests with the cookie. With
+	// SameSite=Lax they are those of the same site. The site's own origin is
+	// always trusted.
+	cfg.TrustedOrigins = []string{"https://app.example.com"}
+	sessions, err := echosession.New[Visitor](cfg)
 	if err != nil {
 		return nil, err
 	}

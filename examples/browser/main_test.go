@@ -1,99 +1,93 @@
 package main
 
 import (
-	"bytes"
-	"io"
 	"net/http"
-	"net/http/cookiejar"
 	"net/http/httptest"
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
-	"github.com/echosession/echosession"
+	"github.com/echosession/echosession/echosessiontest"
 )
 
+// open returns the site and a browser at it.
+func open(t *testing.T) (http.Handler, *echosessiontest.Browser[Visitor], *echosessiontest.Harness[Visitor]) {
+	t.Helper()
+	h := echosessiontest.New[Visitor](t)
+	e, err := newSite(h.Config())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e, h.Browser(e), h
+}
+
 func TestSite(t *testing.T) {
-	e, err := newSite(echosession.NewMemoryStore(), bytes.Repeat([]byte("s"), 32))
-	if err != nil {
-		t.Fatal(err)
-	}
-	server := httptest.NewServer(e)
-	defer server.Close()
-	jar, err := cookiejar.New(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	browser := &http.Client{Jar: jar}
+	_, b, _ := open(t)
+	const evil, sibling, app = "https://evil.example", "https://blog.example.com", "https://app.example.com"
 
 	// The steps are those of one visitor, in this order.
 	for _, step := range []struct {
 		name   string
 		path   string // of a POST; a GET of / when empty
 		form   url.Values
-		origin string
-		site   string // Sec-Fetch-Site; from cross-site the browser sends no Lax cookie
+		origin string // of the page that sends it, if it is not the site's own
 		status int
 		want   string
 	}{
 		{name: "a stranger is asked to log in", status: 200, want: "Log in"},
-		{name: "another site cannot log a visitor in", path: "/login", form: url.Values{"name": {"Eve"}}, origin: "https://evil.example", site: "cross-site", status: 403},
-		{name: "a sibling cannot log a visitor in", path: "/login", form: url.Values{"name": {"Eve"}}, origin: "https://blog.example.com", site: "same-site", status: 403},
+		{name: "another site cannot log a visitor in", path: "/login", form: url.Values{"name": {"Eve"}}, origin: evil, status: 403},
+		{name: "a sibling cannot log a visitor in", path: "/login", form: url.Values{"name": {"Eve"}}, origin: sibling, status: 403},
 		{name: "a stranger cannot add a note", path: "/notes", form: url.Values{"note": {"x"}}, status: 401},
 		{name: "login", path: "/login", form: url.Values{"name": {"Ada"}}, status: 200, want: "Hello, Ada."},
 		{name: "a note", path: "/notes", form: url.Values{"note": {"<milk>"}}, status: 200, want: "<li>&lt;milk&gt;</li>"},
-		{name: "another site cannot add a note", path: "/notes", form: url.Values{"note": {"x"}}, origin: "https://evil.example", site: "cross-site", status: 401},
-		{name: "a sibling cannot add a note", path: "/notes", form: url.Values{"note": {"x"}}, origin: "https://blog.example.com", site: "same-site", status: 403},
-		{name: "a trusted origin can", path: "/notes", form: url.Values{"note": {"eggs"}}, origin: "https://app.example.com", site: "same-site", status: 200, want: "<li>eggs</li>"},
-		{name: "another site cannot log out", path: "/logout", origin: "https://evil.example", site: "cross-site", status: 403},
-		{name: "a sibling cannot log out", path: "/logout", origin: "https://blog.example.com", site: "same-site", status: 403},
-		{name: "another site cannot log in as somebody else", path: "/login", form: url.Values{"name": {"Eve"}}, origin: "https://evil.example", site: "cross-site", status: 403},
+		{name: "another site cannot add a note", path: "/notes", form: url.Values{"note": {"x"}}, origin: evil, status: 401},
+		{name: "a sibling cannot add a note", path: "/notes", form: url.Values{"note": {"x"}}, origin: sibling, status: 403},
+		{name: "a trusted origin can", path: "/notes", form: url.Values{"note": {"eggs"}}, origin: app, status: 200, want: "<li>eggs</li>"},
+		{name: "another site cannot log out", path: "/logout", origin: evil, status: 403},
+		{name: "a sibling cannot log out", path: "/logout", origin: sibling, status: 403},
+		{name: "another site cannot log in as somebody else", path: "/login", form: url.Values{"name": {"Eve"}}, origin: evil, status: 403},
 		{name: "the visitor is still logged in", status: 200, want: "Hello, Ada."},
 		{name: "logout", path: "/logout", status: 200, want: "Log in"},
 	} {
-		r, err := http.NewRequest(http.MethodGet, server.URL+"/", nil)
-		if step.path != "" {
-			r, err = http.NewRequest(http.MethodPost, server.URL+step.path, strings.NewReader(step.form.Encode()))
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		from := b
 		if step.origin != "" {
-			r.Header.Set("Origin", step.origin)
-			r.Header.Set("Sec-Fetch-Site", step.site)
+			from = b.From(step.origin)
 		}
-		client := browser
-		if step.site == "cross-site" {
-			client = http.DefaultClient // without the cookies
+		var page *echosessiontest.Response
+		if step.path == "" {
+			page = from.Get("/")
+		} else {
+			page = from.PostForm(step.path, step.form)
 		}
-		resp, err := client.Do(r)
-		if err != nil {
-			t.Fatal(err)
+		if page.Code != step.status || !strings.Contains(page.Body.String(), step.want) {
+			t.Errorf("%s: %d\n%s", step.name, page.Code, page.Body)
 		}
-		body, err := io.ReadAll(resp.Body)
-		resp.Body.Close()
-		if err != nil || resp.StatusCode != step.status || !strings.Contains(string(body), step.want) {
-			t.Errorf("%s: %d %v\n%s", step.name, resp.StatusCode, err, body)
+		if step.status >= 400 && page.Header()["Set-Cookie"] != nil {
+			t.Errorf("%s: Set-Cookie: %q", step.name, page.Header()["Set-Cookie"])
 		}
-		if step.status >= 400 && resp.Header["Set-Cookie"] != nil {
-			t.Errorf("%s: Set-Cookie: %q", step.name, resp.Header["Set-Cookie"])
-		}
-		if strings.HasPrefix(step.want, "Hello") && resp.Header.Get("Cache-Control") != "private, no-store" {
-			t.Errorf("%s: Cache-Control: %q", step.name, resp.Header.Get("Cache-Control"))
+		if strings.HasPrefix(step.want, "Hello") && page.Header().Get("Cache-Control") != "private, no-store" {
+			t.Errorf("%s: Cache-Control: %q", step.name, page.Header().Get("Cache-Control"))
 		}
 	}
 }
 
 func TestCookieOutlivesTheBrowser(t *testing.T) {
-	e, err := newSite(echosession.NewMemoryStore(), bytes.Repeat([]byte("s"), 32))
-	if err != nil {
-		t.Fatal(err)
-	}
-	rec := httptest.NewRecorder()
-	e.ServeHTTP(rec, httptest.NewRequest(http.MethodPost, "/login", nil))
-	cookies := rec.Result().Cookies()
+	site, b, h := open(t)
+	cookies := h.Serve(site, httptest.NewRequest(http.MethodPost, "/login", nil)).Result().Cookies()
 	if len(cookies) != 1 || cookies[0].MaxAge < 29*24*60*60 || !cookies[0].HttpOnly {
 		t.Errorf("login set %v", cookies)
+	}
+
+	b.PostForm("/login", url.Values{"name": {"Ada"}})
+	for _, step := range []struct {
+		days int
+		want string
+	}{{29, "Hello, Ada."}, {29, "Hello, Ada."}, {31, "Log in"}} {
+		b.Reopen()
+		h.Clock.Advance(time.Duration(step.days) * 24 * time.Hour)
+		if page := b.Get("/"); !strings.Contains(page.Body.String(), step.want) {
+			t.Errorf("%d days after the last visit: %s", step.days, page.Body)
+		}
 	}
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
@@ -9,28 +8,23 @@ import (
 	"testing"
 	"time"
 
-	"github.com/echosession/echosession"
+	"github.com/echosession/echosession/echosessiontest"
 )
 
-// service is the service with a clock that tests set.
+// service is the service with the kit that tests it.
 type service struct {
-	http.Handler
-	now time.Time
+	*echosessiontest.Harness[Login]
+	handler http.Handler
 }
 
 func newTestService(t *testing.T) *service {
-	s := &service{now: time.Now()}
-	clock := func() time.Time { return s.now }
-	e, err := newService(echosession.Config{
-		Store:  echosession.NewMemoryStore(echosession.WithClock(clock)),
-		Secret: bytes.Repeat([]byte("s"), 32),
-		Now:    clock,
-	})
+	t.Helper()
+	h := echosessiontest.New[Login](t)
+	e, err := newService(h.Config())
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.Handler = e
-	return s
+	return &service{h, e}
 }
 
 // call decodes the answer into v, unless v is nil, and returns the status.
@@ -39,8 +33,7 @@ func (s *service) call(t *testing.T, method, path, token string, v any) int {
 	r := httptest.NewRequest(method, path, nil)
 	r.Header.Set("Authorization", "Bearer "+token)
 	r.Header.Set("User-Agent", strings.TrimPrefix(path, "/login?user=ada&"))
-	rec := httptest.NewRecorder()
-	s.ServeHTTP(rec, r)
+	rec := s.Serve(s.handler, r)
 	if v != nil && rec.Code == http.StatusOK {
 		if err := json.Unmarshal(rec.Body.Bytes(), v); err != nil {
 			t.Fatal(err)
@@ -79,7 +72,7 @@ func (s *service) devices(t *testing.T, token string) (names []string, current s
 func TestDevices(t *testing.T) {
 	s := newTestService(t)
 	login := func(device string) string {
-		s.now = s.now.Add(time.Second)
+		s.Clock.Advance(time.Second)
 		return s.token(t, "/login?user=ada&"+device, "")
 	}
 	phone := login("phone")
@@ -117,7 +110,7 @@ func TestUnknownPath(t *testing.T) {
 func TestStepUp(t *testing.T) {
 	s := newTestService(t)
 	old := s.token(t, "/login?user=ada&phone", "")
-	s.now = s.now.Add(6 * time.Minute)
+	s.Clock.Advance(6 * time.Minute)
 	if code := s.call(t, http.MethodPost, "/become-admin", old, nil); code != http.StatusUnauthorized {
 		t.Errorf("six minutes after the login: %d", code)
 	}
@@ -130,7 +123,7 @@ func TestStepUp(t *testing.T) {
 		t.Errorf("a new login leaves the session before it alive: %d", code)
 	}
 	admin := s.token(t, "/become-admin", again)
-	s.now = s.now.Add(time.Minute)
+	s.Clock.Advance(time.Minute)
 	for token, want := range map[string]int{again: http.StatusUnauthorized, admin: http.StatusOK} {
 		if code := s.call(t, http.MethodGet, "/devices", token, nil); code != want {
 			t.Errorf("a minute after the rotation: %d, not %d", code, want)

@@ -1,6 +1,7 @@
 package costs_test
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -79,7 +80,7 @@ func TestEveryOperationHasItsCosts(t *testing.T) {
 			}
 		}
 	}
-	if takesContext < 11 {
+	if takesContext < 17 {
 		t.Errorf("only %d methods take a context", takesContext)
 	}
 }
@@ -120,6 +121,9 @@ var operations = []operation{
 	}},
 	{name: "`Get`, rotated token", run: func(r *rig) error {
 		return r.get(r.rotated(), nil)
+	}},
+	{name: "`Get`, renewed token", run: func(r *rig) error {
+		return r.get(r.renewed(), echosession.ErrRenewed)
 	}},
 	{name: "`Get`, second in a request", run: func(r *rig) error {
 		h := r.handler(func(c echo.Context) error {
@@ -179,11 +183,52 @@ var operations = []operation{
 			r.must(other.Update(r.ctx, countUp))
 		}, func(sess *accountSession) error { return sess.Update(r.ctx, countUp) })
 	}},
+	{name: "`UpdateOrCreate`", run: func(r *rig) error {
+		return r.within(r.opened(), nil, func(sess *accountSession) error { return sess.UpdateOrCreate(r.ctx, countUp) })
+	}},
+	{name: "`UpdateOrCreate`, no session", run: func(r *rig) error {
+		return r.within("", nil, func(sess *accountSession) error { return sess.UpdateOrCreate(r.ctx, fill, r.opts...) })
+	}},
+	{name: "`UpdateOrCreate`, nothing to keep", run: func(r *rig) error {
+		return r.within("", nil, func(sess *accountSession) error {
+			return sess.UpdateOrCreate(r.ctx, func(*account) error { return nil }, r.opts...)
+		})
+	}},
+	{name: "`Take`", run: func(r *rig) error {
+		return r.within(r.opened(), nil, func(sess *accountSession) error {
+			cart, err := echosession.Take(r.ctx, sess, theCart)
+			return errors.Join(err, wantTwo(len(cart)))
+		})
+	}},
+	{name: "`Take`, nothing there", run: func(r *rig) error {
+		return r.within(r.opened(), func(sess *accountSession) {
+			_, err := echosession.Take(r.ctx, sess, theCart)
+			r.must(err)
+		}, func(sess *accountSession) error {
+			_, err := echosession.Take(r.ctx, sess, theCart)
+			return err
+		})
+	}},
 	{name: "`Touch`", run: func(r *rig) error {
 		return r.within(r.opened(), nil, func(sess *accountSession) error { return sess.Touch(r.ctx) })
 	}},
 	{name: "`Reload`", run: func(r *rig) error {
 		return r.within(r.opened(), nil, func(sess *accountSession) error { return sess.Reload(r.ctx) })
+	}},
+	{name: "`Check`", run: func(r *rig) error {
+		return r.within(r.opened(), nil, func(sess *accountSession) error { return sess.Check(r.ctx) })
+	}},
+	{name: "`Renew`, same subject", run: func(r *rig) error {
+		return r.within(r.opened(), nil, func(sess *accountSession) error { _, err := sess.Renew(r.ctx, countUp); return err })
+	}},
+	{name: "`Renew` of a guest", run: func(r *rig) error {
+		login := echosession.WithSubject(cmp.Or(r.subject, "user"))
+		r.opts = nil
+		return r.within(r.opened(), nil, func(sess *accountSession) error { _, err := sess.Renew(r.ctx, countUp, login); return err })
+	}},
+	{name: "`Renew`, no session", run: func(r *rig) error {
+		login := echosession.WithSubject(cmp.Or(r.subject, "user"))
+		return r.within("", nil, func(sess *accountSession) error { _, err := sess.Renew(r.ctx, fill, login); return err })
 	}},
 	{name: "`Rotate`", run: func(r *rig) error {
 		return r.within(r.opened(), nil, func(sess *accountSession) error { _, err := sess.Rotate(r.ctx); return err })
@@ -221,6 +266,27 @@ var operations = []operation{
 			return errors.Join(err, wantTwo(n))
 		})
 	}},
+	{name: "`Manager.Count` of two", indexed: true, run: func(r *rig) error {
+		r.session()
+		r.session()
+		return r.measure(func() error {
+			n, err := r.m.Count(r.ctx, r.subject)
+			return errors.Join(err, wantTwo(n))
+		})
+	}},
+	{name: "`Manager.Revoke`", indexed: true, run: func(r *rig) error {
+		id := r.session().ID()
+		return r.measure(func() error {
+			done, err := r.m.Revoke(r.ctx, r.subject, id)
+			if err == nil && !done {
+				err = errors.New("it does not find the session")
+			}
+			return err
+		})
+	}},
+	{name: "`Manager.Ping`", run: func(r *rig) error {
+		return r.measure(func() error { return r.m.Ping(r.ctx) })
+	}},
 	{name: "`Manager.All` of two", run: func(r *rig) error {
 		r.clean()
 		r.session()
@@ -237,6 +303,11 @@ var operations = []operation{
 		})
 	}},
 }
+
+// fill makes an account of an empty one.
+func fill(a *account) error { *a = anAccount(); return nil }
+
+func theCart(a *account) *[]cartItem { return &a.Cart }
 
 func countUp(a *account) error { a.UserID++; return nil }
 

@@ -255,6 +255,16 @@ func (r *rig) rotated() string {
 	return old
 }
 
+// renewed returns the old token of a session that was renewed.
+func (r *rig) renewed() string {
+	token := r.opened()
+	sess, err := r.back.Open(r.ctx, token)
+	r.must(err)
+	_, err = sess.Renew(r.ctx, countUp)
+	r.must(err)
+	return token
+}
+
 func (r *rig) openUnmeasured(token string, times int) {
 	for range times {
 		sess, err := r.m.Open(r.ctx, token)
@@ -417,12 +427,16 @@ func newWiretap(t testing.TB, addrs ...string) *wiretap {
 	if err != nil || len(files) == 0 {
 		t.Fatal("no scripts: ", err)
 	}
+	prelude, err := os.ReadFile("../../lua/prelude.lua")
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, file := range files {
 		source, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
 		}
-		sum := sha1.Sum(source)
+		sum := sha1.Sum(slices.Concat(prelude, source))
 		w.scripts[hex.EncodeToString(sum[:])] = filepath.Base(file)
 	}
 	return w

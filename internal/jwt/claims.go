@@ -21,6 +21,9 @@ type Claims map[string]any
 // milliseconds. 0: the session has no idle timeout and lives until exp.
 const idleClaim = "idle"
 
+// actClaim says who acts in the subject's place (RFC 8693 §4.1).
+const actClaim = "act"
+
 // NoIdle is the idle timeout of a session that has none.
 const NoIdle time.Duration = -1
 
@@ -35,7 +38,7 @@ const maxNumericDate = 253402300799
 // reserved reports whether a claim belongs to the package.
 func (t *Keyring) reserved(name string) bool {
 	switch name {
-	case "jti", "iat", idleClaim:
+	case "jti", "iat", idleClaim, actClaim:
 		return true
 	case "iss":
 		return t.issuer != ""

@@ -427,13 +427,14 @@ type Params struct {
 	Subject string        // sub. Empty: none
 	Idle    time.Duration // as in Token
 	Exp     time.Time     // exp. Zero: none
+	Actor   string        // the sub of act. Empty: none
 	Claims  Claims        // the caller's, from SplitClaims
 }
 
 // Issue signs a token with the first key. It also returns what Verify would return
 // for the token.
 func (t *Keyring) Issue(p Params) (token string, v *Token, err error) {
-	claims := make(Claims, len(p.Claims)+7)
+	claims := make(Claims, len(p.Claims)+8)
 	maps.Copy(claims, p.Claims)
 	claims["jti"] = p.ID
 	claims["iat"] = p.Now.Unix()
@@ -442,6 +443,9 @@ func (t *Keyring) Issue(p Params) (token string, v *Token, err error) {
 			return "", nil, errors.New("echosession: the subject is not valid UTF-8")
 		}
 		claims["sub"] = p.Subject
+	}
+	if p.Actor != "" {
+		claims[actClaim] = map[string]string{"sub": p.Actor}
 	}
 	if p.Idle != 0 {
 		if p.Idle != NoIdle && (p.Idle < time.Millisecond || p.Idle > maxIdle) {

@@ -53,7 +53,7 @@ var program = sync.OnceValue(func() string {
 
 // newBrowser starts a browser that resolves all names to loopback and ends with the
 // test. All of its tabs that newTab makes have their own cookies.
-func newBrowser(t *testing.T) context.Context {
+func newBrowser(t *testing.T, more ...chromedp.ExecAllocatorOption) context.Context {
 	t.Helper()
 	if program() == "" {
 		const missing = "there is no chromium in the PATH: install Debian's package chromium, or set ECHOSESSION_CHROMIUM"
@@ -69,7 +69,7 @@ func newBrowser(t *testing.T) context.Context {
 		chromedp.Flag("host-resolver-rules", "MAP *.example 127.0.0.1, MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"),
 		chromedp.WSURLReadTimeout(time.Minute),
 	)
-	allocator, cancel := chromedp.NewExecAllocator(context.Background(), options...)
+	allocator, cancel := chromedp.NewExecAllocator(context.Background(), append(options, more...)...)
 	t.Cleanup(cancel)
 	browser, cancel := chromedp.NewContext(allocator)
 	t.Cleanup(func() {

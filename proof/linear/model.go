@@ -7,6 +7,7 @@ package linear
 import (
 	"fmt"
 	"math"
+	"strings"
 
 	"github.com/anishathalye/porcupine"
 )
@@ -25,15 +26,25 @@ type Kind int
 const (
 	Create Kind = iota
 	Update
-	Read // Open, Reload or List
-	Touch
+	Read  // Open, Reload or List
+	Touch // Touch or Check
 	Rotate
 	Destroy
+	Leave // what a Create with a new subject does to the session before: it ends, unless it was renewed
+	Renew // in one step
+
+	// Where the keys of a Renew may be on different servers, it takes two steps that
+	// others can see: the old session ends, and the new one begins.
+	RenewEnd
+	RenewBegin
 )
 
 func (k Kind) String() string {
-	return [...]string{"Create", "Update", "Read", "Touch", "Rotate", "Destroy"}[k]
+	return [...]string{"Create", "Update", "Read", "Touch", "Rotate", "Destroy", "Leave", "Renew", "Renew, end", "Renew, begin"}[k]
 }
+
+// renews reports whether an operation ends a session that goes on under another token.
+func (k Kind) renews() bool { return k == Renew || k == RenewEnd }
 
 // Input is an operation as a client began it.
 type Input struct {
@@ -41,6 +52,11 @@ type Input struct {
 	Number  int // of the operation, in its history
 	Session int
 	Token   int // the number of the operation that made the token, or NoToken
+	Login   int // the number of the Create or Renew that the token comes from
+
+	// Subject is whose session is created, whose it is after a Renew, and without a
+	// token by which subject it is looked for.
+	Subject string
 }
 
 // NoToken is the Token of an operation that finds the session by its subject.
@@ -52,60 +68,131 @@ type Result int
 const (
 	Done    Result = iota
 	Gone           // ErrSessionGone
+	Renewed        // ErrRenewed
 	Unknown        // ErrIndeterminate: it took effect, or takes effect later, or never
 )
 
 // Output is what an operation told its client.
 type Output struct {
 	Result Result
-	Seen   Data // what a Read found, and what an Update's function was handed, without Session
+	Seen   Data // what a Read found, and what the function of an Update or a Renew was handed, without Session
 }
 
 // state is one session. The zero state is the one before its Create.
 type state struct {
-	live  bool
-	data  Data
-	token int // the one that can be rotated
+	live    bool
+	data    Data
+	token   int // the one that can be rotated
+	login   int // the Create or Renew that the session comes from
+	subject string
+	pending int    // the Renew that has ended the session, and is about to begin the next one
+	marks   string // the tokens that were renewed
 }
 
-// step tells whether an operation may end so in a state, and what it leaves. With
-// grace every token of the session leads to it, else the last one alone does.
+// renewed reports whether a token was renewed itself. A token that was rotated away
+// before only leads to the one that was.
+func (s state) renewed(token int) bool { return strings.Contains(s.marks, mark(token)) }
+
+func mark(token int) string { return fmt.Sprintf("#%d ", token) }
+
+// find tells what an operation meets: a live session, nothing, or the mark of a Renew.
+// With grace every token of a login leads to its session, else the last one alone does.
+func (s state) find(grace bool, in Input) Result {
+	switch {
+	case in.Token == NoToken:
+		if s.live && s.subject == in.Subject {
+			return Done
+		}
+	case in.Login != s.login:
+		if grace || s.renewed(in.Token) {
+			return Renewed
+		}
+	case s.live && (grace || in.Token == s.token):
+		return Done
+	}
+	return Gone
+}
+
+// handed is what the function of an Update or a Renew is handed: one user's data is not
+// for another.
+func (s state) handed(in Input) Data {
+	if in.Kind.renews() && s.subject != "" && s.subject != in.Subject {
+		return Data{}
+	}
+	return s.data
+}
+
+// step tells whether an operation may end so in a state, and what it leaves.
 //
 // An operation whose outcome is unknown does what it can: one that never took
 // effect comes last, where nobody sees what it did.
 func step(grace bool, s state, in Input, out Output) (bool, state) {
-	found := s.live && (grace || in.Token == s.token || in.Token == NoToken)
-	if in.Kind == Rotate && in.Token != s.token {
-		found = false // it was rotated already: see Session.Rotate
+	switch in.Kind {
+	case Create:
+		created := state{live: true, data: Data{Writer: in.Number}, token: in.Number, login: in.Number, subject: in.Subject}
+		return s == state{}, created
+	case RenewBegin:
+		if s.pending != in.Number {
+			return out.Result == Unknown, s
+		}
+		s.live, s.pending = true, 0
+		return true, s
 	}
-	if in.Kind == Create {
-		return !s.live, state{true, Data{Writer: in.Number}, in.Number}
+	found := s.find(grace, in)
+	if in.Kind == Rotate && found != Gone && in.Token != s.token && !s.renewed(in.Token) {
+		if out.Result == Gone {
+			return true, s // it was rotated already: see Session.Rotate
+		}
+		if found == Done {
+			found = Gone
+		}
 	}
+	hands := in.Kind == Read || in.Kind == Update || in.Kind.renews()
 	switch out.Result {
-	case Gone:
-		return !found, s
+	case Gone, Renewed:
+		return found == out.Result, s
 	case Unknown:
-		if !found || in.Kind == Update && out.Seen != s.data {
-			return true, s
+		if found != Done || hands && out.Seen != s.handed(in) {
+			return true, s.withdraw(in)
 		}
 	case Done:
-		if in.Kind == Destroy && !found {
-			return true, s
+		if in.Kind == Destroy && found == Gone || in.Kind == Leave && found != Done {
+			return true, s.withdraw(in)
 		}
-		if !found || (in.Kind == Read || in.Kind == Update) && out.Seen != s.data {
+		if found != Done || hands && out.Seen != s.handed(in) {
 			return false, s
 		}
 	}
+	return true, s.after(in, out)
+}
+
+// withdraw is what a RevokeSubject leaves that comes between the steps of a Renew.
+func (s state) withdraw(in Input) state {
+	if in.Kind == Destroy && in.Token == NoToken && in.Subject == s.subject && s.pending != 0 {
+		s.pending, s.data = 0, Data{}
+	}
+	return s
+}
+
+// after is the state after an operation that took effect.
+func (s state) after(in Input, out Output) state {
 	switch in.Kind {
 	case Update:
 		s.data.Count++
 		s.data.Writer = in.Number
 	case Rotate:
 		s.token = in.Number
-	case Destroy:
-		s = state{}
+	case Destroy, Leave:
+		s.live, s.data = false, Data{}
+	case Renew, RenewEnd:
+		s.marks += mark(s.token)
+		s.data = Data{Count: out.Seen.Count + 1, Writer: in.Number}
+		s.token, s.login, s.subject = in.Number, in.Number, in.Subject
+		if in.Kind == RenewEnd {
+			s.live, s.pending = false, in.Number
+		}
 	}
-	return true, s
+	return s
 }
 
 // model is the specification in porcupine's terms. Every session is checked by
@@ -135,10 +222,13 @@ func model(grace bool) porcupine.Model {
 		DescribeOperation: func(in, out any) string { return describe(in.(Input), out.(Output)) },
 		DescribeState: func(s any) string {
 			st := s.(state)
-			if !st.live {
-				return "absent"
+			switch {
+			case st.pending != 0:
+				return fmt.Sprintf("ended by Renew #%d, which is under way", st.pending)
+			case !st.live:
+				return fmt.Sprintf("absent, renewed: %s", st.marks)
 			}
-			return fmt.Sprintf("count %d by #%d, token #%d", st.data.Count, st.data.Writer, st.token)
+			return fmt.Sprintf("count %d by #%d, token #%d of %q, renewed: %s", st.data.Count, st.data.Writer, st.token, st.subject, st.marks)
 		},
 	}
 }
@@ -148,13 +238,18 @@ func describe(in Input, out Output) string {
 	if in.Kind != Create && in.Token != NoToken {
 		text += fmt.Sprintf(", token #%d", in.Token)
 	}
+	if in.Kind.renews() || in.Token == NoToken {
+		text += fmt.Sprintf(", subject %q", in.Subject)
+	}
 	text += ")"
 	switch {
 	case out.Result == Gone:
 		return text + " → gone"
+	case out.Result == Renewed:
+		return text + " → renewed"
 	case out.Result == Unknown:
 		return text + " → outcome unknown"
-	case in.Kind == Update || in.Kind == Read:
+	case in.Kind == Update || in.Kind == Read || in.Kind.renews():
 		return fmt.Sprintf("%s → saw count %d by #%d", text, out.Seen.Count, out.Seen.Writer)
 	}
 	return text + " → done"

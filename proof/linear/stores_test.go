@@ -3,6 +3,7 @@ package linear_test
 import (
 	"context"
 	"crypto/rand"
+	"log/slog"
 	"math/big"
 	mathrand "math/rand/v2"
 	"sync"
@@ -115,6 +116,7 @@ func (tr *trial) workload(t *testing.T, b backend, f *farm) linear.Workload {
 	w := linear.Workload{
 		Seed: tr.seed, Clients: 4 + tr.random.IntN(3), Operations: 12 + tr.random.IntN(8), Sessions: 1 + tr.random.IntN(2),
 		Grace: tr.grace, Indexed: tr.indexed, StaleOpen: b.staleOpen,
+		OneStep: len(f.servers) == 0, Faultless: tr.faults == nil,
 	}
 	keyspace := "linear-" + rand.Text() + ":"
 	for range b.processes {
@@ -132,7 +134,7 @@ func (tr *trial) workload(t *testing.T, b backend, f *farm) linear.Workload {
 			}
 			cfg.Store = tr.wrap(cfg.Store)
 		}
-		cfg.Secret = secret
+		cfg.Secret, cfg.Logger = secret, slog.New(slog.DiscardHandler)
 		cfg.Keyspace = keyspace
 		cfg.MaxAge = 10 * time.Minute
 		cfg.TouchInterval = time.Minute
@@ -261,7 +263,7 @@ func (s *slowStore) Load(ctx context.Context, ref echosession.Ref, ttl time.Dura
 	return s.Store.Load(ctx, ref, ttl)
 }
 
-func (s *slowStore) Create(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit int) error {
+func (s *slowStore) Create(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) error {
 	return s.write(func() error { return s.Store.Create(ctx, ref, record, ttl, limit) })
 }
 
@@ -279,6 +281,19 @@ func (s *slowStore) Delete(ctx context.Context, ref echosession.Ref) error {
 
 func (s *slowStore) Rotate(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl, grace time.Duration) error {
 	return s.write(func() error { return s.Store.Rotate(ctx, from, to, old, record, ttl, grace) })
+}
+
+func (s *slowStore) Renew(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl time.Duration, limit echosession.Limit) error {
+	return s.write(func() error { return s.Store.Renew(ctx, from, to, old, record, ttl, limit) })
+}
+
+func (s *slowStore) Check(ctx context.Context, ref echosession.Ref) (left time.Duration, err error) {
+	pause()
+	defer pause()
+	if s.faults.chance(40) {
+		return 0, echosession.ErrStoreUnavailable
+	}
+	return s.Store.Check(ctx, ref)
 }
 
 func (s *slowStore) DeleteSubject(ctx context.Context, subject string, except []string) (n int, err error) {

@@ -27,6 +27,16 @@ var mutants = []struct {
 	{"Rotate leaves the old session where it is", func(s echosession.Store) echosession.Store { return copying{s} }, false},
 	{"Delete does not follow a rotation", func(s echosession.Store) echosession.Store { return deletingPointers{s} }, true},
 	{"Load serves what was", func(s echosession.Store) echosession.Store { return &remembering{Store: s} }, true},
+	{"Renew ignores who wrote last", func(s echosession.Store) echosession.Store { return renewingBlindly{s} }, true},
+	{"Renew leaves the old session where it is", func(s echosession.Store) echosession.Store { return duplicating{s} }, false},
+	{"Renew lets what was rotated before lead to the login", func(s echosession.Store) echosession.Store { return &leading{renewals: renewals{Store: s}} }, true},
+	{"Renew brings a revoked session back", func(s echosession.Store) echosession.Store { return resurrecting{s} }, true},
+	{"Renew that was refused ends the session", func(s echosession.Store) echosession.Store { return losing{s} }, true},
+	{"a Renew whose reply was lost is done once more", func(s echosession.Store) echosession.Store { return renewingTwice{s} }, true},
+	{"Delete follows the mark of a Renew", func(s echosession.Store) echosession.Store { return &deletingLogins{renewals{Store: s}} }, true},
+	{"Replace writes to what was renewed, and says that it did", func(s echosession.Store) echosession.Store { return writingBehind{s} }, true},
+	{"Touch and Check find what was renewed", func(s echosession.Store) echosession.Store { return overlooking{s} }, true},
+	{"the mark of a Renew says that there is no session", func(s echosession.Store) echosession.Store { return unmarked{s} }, true},
 }
 
 // TestCatchesDefects shows that the check finds what it looks for.
@@ -59,7 +69,7 @@ type recreating struct{ echosession.Store }
 func (s recreating) Replace(ctx context.Context, ref echosession.Ref, old, record []byte, ttl time.Duration) error {
 	err := s.Store.Replace(ctx, ref, old, record, ttl)
 	if errors.Is(err, echosession.ErrNotFound) {
-		return s.Store.Create(ctx, ref, record, ttl, 0)
+		return s.Store.Create(ctx, ref, record, ttl, echosession.Limit{})
 	}
 	return err
 }
@@ -97,11 +107,11 @@ func (s denying) Replace(ctx context.Context, ref echosession.Ref, old, record [
 
 type reviving struct{ echosession.Store }
 
-func (s reviving) Create(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit int) error {
+func (s reviving) Create(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) error {
 	if err := s.Store.Create(ctx, ref, record, ttl, limit); err != nil {
 		return err
 	}
-	time.Sleep(time.Millisecond)
+	time.Sleep(3 * time.Millisecond)
 	return s.Store.Create(ctx, ref, record, ttl, limit)
 }
 
@@ -118,7 +128,7 @@ func (s rotatingBlindly) Rotate(ctx context.Context, from, to echosession.Ref, _
 type copying struct{ echosession.Store }
 
 func (s copying) Rotate(ctx context.Context, _, to echosession.Ref, _, record []byte, ttl, _ time.Duration) error {
-	return s.Create(ctx, to, record, ttl, 0)
+	return s.Create(ctx, to, record, ttl, echosession.Limit{})
 }
 
 type deletingPointers struct{ echosession.Store }
@@ -129,6 +139,140 @@ func (s deletingPointers) Delete(ctx context.Context, ref echosession.Ref) error
 		return nil
 	}
 	return s.Store.Delete(ctx, ref)
+}
+
+type renewingBlindly struct{ echosession.Store }
+
+func (s renewingBlindly) Renew(ctx context.Context, from, to echosession.Ref, _, record []byte, ttl time.Duration, limit echosession.Limit) error {
+	old, err := s.Load(ctx, from, 0)
+	if err != nil {
+		return err
+	}
+	return s.Store.Renew(ctx, from, to, old, record, ttl, limit)
+}
+
+type duplicating struct{ echosession.Store }
+
+func (s duplicating) Renew(ctx context.Context, _, to echosession.Ref, _, record []byte, ttl time.Duration, limit echosession.Limit) error {
+	return s.Create(ctx, to, record, ttl, limit)
+}
+
+// renewals remembers where every Renew led.
+type renewals struct {
+	echosession.Store
+	mu sync.Mutex
+	to map[string]echosession.Ref
+}
+
+func (s *renewals) Renew(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl time.Duration, limit echosession.Limit) error {
+	err := s.Store.Renew(ctx, from, to, old, record, ttl, limit)
+	if err == nil {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.to == nil {
+			s.to = make(map[string]echosession.Ref)
+		}
+		s.to[from.ID] = to
+	}
+	return err
+}
+
+func (s *renewals) of(id string) (to echosession.Ref, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	to, ok = s.to[id]
+	return to, ok
+}
+
+type leading struct{ renewals }
+
+func (s *leading) Load(ctx context.Context, ref echosession.Ref, ttl time.Duration) ([]byte, error) {
+	record, err := s.Store.Load(ctx, ref, ttl)
+	if rotated, ok := errors.AsType[*echosession.RotatedError](err); ok {
+		if to, ok := s.of(rotated.To); ok && to.Subject == ref.Subject {
+			return nil, &echosession.RotatedError{To: to.ID}
+		}
+	}
+	return record, err
+}
+
+type resurrecting struct{ echosession.Store }
+
+func (s resurrecting) Renew(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl time.Duration, limit echosession.Limit) error {
+	err := s.Store.Renew(ctx, from, to, old, record, ttl, limit)
+	if errors.Is(err, echosession.ErrNotFound) {
+		return s.Create(ctx, to, record, ttl, limit)
+	}
+	return err
+}
+
+type losing struct{ echosession.Store }
+
+func (s losing) Renew(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl time.Duration, limit echosession.Limit) error {
+	err := s.Store.Renew(ctx, from, to, old, record, ttl, limit)
+	if errors.Is(err, echosession.ErrConflict) {
+		_ = s.Delete(ctx, from)
+	}
+	return err
+}
+
+// renewingTwice loses some replies, and the next attempt meets its own mark.
+type renewingTwice struct{ echosession.Store }
+
+func (s renewingTwice) Renew(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl time.Duration, limit echosession.Limit) error {
+	err := s.Store.Renew(ctx, from, to, old, record, ttl, limit)
+	if err == nil && rand.IntN(10) == 0 {
+		return s.Store.Renew(ctx, from, to, old, record, ttl, limit)
+	}
+	return err
+}
+
+type deletingLogins struct{ renewals }
+
+func (s *deletingLogins) Delete(ctx context.Context, ref echosession.Ref) error {
+	err := s.Store.Delete(ctx, ref)
+	if to, ok := s.of(ref.ID); ok && errors.Is(err, echosession.ErrRenewed) {
+		return s.Store.Delete(ctx, to)
+	}
+	return err
+}
+
+type writingBehind struct{ echosession.Store }
+
+func (s writingBehind) Replace(ctx context.Context, ref echosession.Ref, old, record []byte, ttl time.Duration) error {
+	err := s.Store.Replace(ctx, ref, old, record, ttl)
+	if errors.Is(err, echosession.ErrRenewed) {
+		return nil
+	}
+	return err
+}
+
+type overlooking struct{ echosession.Store }
+
+func (s overlooking) Touch(ctx context.Context, ref echosession.Ref, ttl time.Duration) error {
+	err := s.Store.Touch(ctx, ref, ttl)
+	if errors.Is(err, echosession.ErrRenewed) {
+		return nil
+	}
+	return err
+}
+
+func (s overlooking) Check(ctx context.Context, ref echosession.Ref) (time.Duration, error) {
+	left, err := s.Store.Check(ctx, ref)
+	if errors.Is(err, echosession.ErrRenewed) {
+		return time.Minute, nil
+	}
+	return left, err
+}
+
+type unmarked struct{ echosession.Store }
+
+func (s unmarked) Load(ctx context.Context, ref echosession.Ref, ttl time.Duration) ([]byte, error) {
+	record, err := s.Store.Load(ctx, ref, ttl)
+	if errors.Is(err, echosession.ErrRenewed) {
+		return nil, echosession.ErrNotFound
+	}
+	return record, err
 }
 
 // remembering keeps what it loaded for a millisecond.
@@ -164,12 +308,15 @@ func TestModel(t *testing.T) {
 	type op struct {
 		kind     linear.Kind
 		token    int
+		login    int // that the token comes from; 0 is the Create
+		subject  string
 		result   linear.Result
 		count    int // seen
 		writer   int
 		parallel bool // with the one before
+		same     bool // it has the number of the one before
 	}
-	const done, gone, unknown = linear.Done, linear.Gone, linear.Unknown
+	const gone, renewed, unknown = linear.Gone, linear.Renewed, linear.Unknown
 	for _, tt := range []struct {
 		rule    string
 		noGrace bool
@@ -213,17 +360,102 @@ func TestModel(t *testing.T) {
 			{kind: linear.Rotate, token: 1}, {kind: linear.Rotate, token: 1, result: gone}}},
 		{rule: "the old token destroys during the grace", want: false, ops: []op{
 			{kind: linear.Rotate, token: 1}, {kind: linear.Destroy, token: 1}, {kind: linear.Touch, token: 2}}},
+
+		{rule: "a renewal keeps a guest's data", want: true, ops: []op{
+			{kind: linear.Update, token: 1, writer: 1}, {kind: linear.Renew, token: 1, count: 1, writer: 2, subject: "alice"},
+			{kind: linear.Read, token: 3, login: 3, count: 2, writer: 3}}},
+		{rule: "an update before a renewal is in it", want: false, ops: []op{
+			{kind: linear.Update, token: 1, writer: 1}, {kind: linear.Renew, token: 1, writer: 1, subject: "alice"}}},
+		{rule: "one user's data is not for another", want: false, ops: []op{
+			{kind: linear.Renew, token: 1, writer: 1, subject: "alice"},
+			{kind: linear.Renew, token: 2, login: 2, count: 1, writer: 2, subject: "bob"}}},
+		{rule: "another user begins with nothing", want: true, ops: []op{
+			{kind: linear.Renew, token: 1, writer: 1, subject: "alice"},
+			{kind: linear.Renew, token: 2, login: 2, subject: "bob"},
+			{kind: linear.Read, token: 3, login: 3, count: 1, writer: 3}}},
+		{rule: "the token from before is told of the renewal", want: true, ops: []op{
+			{kind: linear.Renew, token: 1, writer: 1},
+			{kind: linear.Read, token: 1, result: renewed}, {kind: linear.Update, token: 1, result: renewed},
+			{kind: linear.Touch, token: 1, result: renewed}, {kind: linear.Destroy, token: 1, result: renewed},
+			{kind: linear.Rotate, token: 1, result: renewed}, {kind: linear.Renew, token: 1, result: renewed}}},
+		{rule: "the token from before reads nothing", want: false, ops: []op{
+			{kind: linear.Renew, token: 1, writer: 1}, {kind: linear.Read, token: 1, count: 1, writer: 2}}},
+		{rule: "the token from before is not gone", want: false, ops: []op{
+			{kind: linear.Renew, token: 1, writer: 1}, {kind: linear.Read, token: 1, result: gone}}},
+		{rule: "the token from before writes nothing", want: false, ops: []op{
+			{kind: linear.Renew, token: 1, writer: 1}, {kind: linear.Update, token: 1, writer: 1}}},
+		{rule: "the token from before does not end the login", want: false, ops: []op{
+			{kind: linear.Renew, token: 1, writer: 1}, {kind: linear.Destroy, token: 1}}},
+		{rule: "a login with the token from before leaves the renewed session", want: true, ops: []op{
+			{kind: linear.Renew, token: 1, writer: 1}, {kind: linear.Leave, token: 1}, {kind: linear.Touch, token: 2, login: 2}}},
+		{rule: "a session that is not renewed is not said to be", want: false, ops: []op{
+			{kind: linear.Read, token: 1, result: renewed}}},
+		{rule: "a destroyed session is not renewed", want: false, ops: []op{
+			{kind: linear.Destroy, token: 1}, {kind: linear.Renew, token: 1, writer: 1}}},
+		{rule: "a session that is destroyed after its renewal was renewed", want: true, ops: []op{
+			{kind: linear.Renew, token: 1, writer: 1}, {kind: linear.Destroy, token: 2, login: 2},
+			{kind: linear.Read, token: 2, login: 2, result: gone}, {kind: linear.Read, token: 1, result: renewed}}},
+		{rule: "a token that was rotated away does not lead to the login", want: false, ops: []op{
+			{kind: linear.Rotate, token: 1}, {kind: linear.Renew, token: 2, writer: 1}, {kind: linear.Read, token: 1, count: 1, writer: 3}}},
+		{rule: "a token that was rotated away is told of the renewal", want: true, ops: []op{
+			{kind: linear.Rotate, token: 1}, {kind: linear.Renew, token: 2, writer: 1}, {kind: linear.Read, token: 1, result: renewed}}},
+		{rule: "a token that was rotated away renews the session", want: true, ops: []op{
+			{kind: linear.Rotate, token: 1}, {kind: linear.Renew, token: 1, writer: 1}, {kind: linear.Rotate, token: 2, result: renewed}}},
+		{rule: "without a grace a token that was rotated away renews nothing", noGrace: true, want: false, ops: []op{
+			{kind: linear.Rotate, token: 1}, {kind: linear.Renew, token: 1, writer: 1}}},
+		{rule: "without a grace a token that was rotated away is gone", noGrace: true, want: true, ops: []op{
+			{kind: linear.Rotate, token: 1}, {kind: linear.Renew, token: 2, writer: 1},
+			{kind: linear.Read, token: 1, result: gone}, {kind: linear.Read, token: 2, result: renewed}}},
+		{rule: "two renewals do not start from one session", want: false, ops: []op{
+			{kind: linear.Renew, token: 1, writer: 1}, {kind: linear.Renew, token: 1, writer: 1, parallel: true}}},
+		{rule: "an unknown renewal may take effect later", want: true, ops: []op{
+			{kind: linear.Renew, token: 1, writer: 1, result: unknown},
+			{kind: linear.Read, token: 1, writer: 1}, {kind: linear.Read, token: 1, result: renewed}}},
+		{rule: "an unknown renewal is not undone", want: false, ops: []op{
+			{kind: linear.Renew, token: 1, writer: 1, result: unknown},
+			{kind: linear.Read, token: 1, result: renewed}, {kind: linear.Read, token: 1, writer: 1}}},
+		{rule: "an unknown renewal begins a session or does not", want: true, ops: []op{
+			{kind: linear.RenewEnd, token: 1, writer: 1, subject: "alice", result: unknown},
+			{kind: linear.RenewBegin, token: 1, subject: "alice", result: unknown, same: true, parallel: true},
+			{kind: linear.Read, token: 1, result: renewed},
+			{kind: linear.Read, token: linear.NoToken, subject: "alice", result: gone},
+			{kind: linear.Read, token: linear.NoToken, subject: "alice", count: 1, writer: 2}}},
+		{rule: "a session that has begun does not end by itself", want: false, ops: []op{
+			{kind: linear.RenewEnd, token: 1, writer: 1, subject: "alice", result: unknown},
+			{kind: linear.RenewBegin, token: 1, subject: "alice", result: unknown, same: true, parallel: true},
+			{kind: linear.Read, token: linear.NoToken, subject: "alice", count: 1, writer: 2},
+			{kind: linear.Read, token: linear.NoToken, subject: "alice", result: gone}}},
+		{rule: "a session does not begin before the old one has ended", want: false, ops: []op{
+			{kind: linear.RenewEnd, token: 1, writer: 1, subject: "alice", result: unknown},
+			{kind: linear.RenewBegin, token: 1, subject: "alice", result: unknown, same: true, parallel: true},
+			{kind: linear.Read, token: linear.NoToken, subject: "alice", count: 1, writer: 2},
+			{kind: linear.Read, token: 1, writer: 1}}},
+		{rule: "what was revoked between the steps does not begin", want: false, ops: []op{
+			{kind: linear.RenewEnd, token: 1, writer: 1, subject: "alice", result: unknown},
+			{kind: linear.RenewBegin, token: 1, subject: "alice", result: unknown, same: true, parallel: true},
+			{kind: linear.Read, token: 1, result: renewed},
+			{kind: linear.Destroy, token: linear.NoToken, subject: "alice"},
+			{kind: linear.Read, token: linear.NoToken, subject: "alice", count: 1, writer: 2}}},
+		{rule: "the revocation of a subject leaves a guest", want: true, ops: []op{
+			{kind: linear.Destroy, token: linear.NoToken, subject: "alice"}, {kind: linear.Read, token: 1, writer: 1}}},
+		{rule: "the revocation of a subject ends the login", want: false, ops: []op{
+			{kind: linear.Renew, token: 1, writer: 1, subject: "alice"},
+			{kind: linear.Destroy, token: linear.NoToken, subject: "alice"},
+			{kind: linear.Read, token: 2, login: 2, count: 1, writer: 2}}},
 	} {
 		t.Run(tt.rule, func(t *testing.T) {
 			h := linear.NewHistory()
 			number := h.Number()
 			h.Add(0, h.Now(), linear.Input{Kind: linear.Create, Number: number, Session: number}, linear.Output{})
-			call := h.Now()
+			call, last := h.Now(), number
 			for _, op := range tt.ops {
 				if !op.parallel {
 					call = h.Now()
 				}
-				h.Add(0, call, linear.Input{Kind: op.kind, Number: h.Number(), Session: number, Token: op.token},
+				if !op.same {
+					last = h.Number()
+				}
+				h.Add(0, call, linear.Input{Kind: op.kind, Number: last, Session: number, Token: op.token, Login: max(op.login, number), Subject: op.subject},
 					linear.Output{Result: op.result, Seen: linear.Data{Count: op.count, Writer: op.writer}})
 			}
 			if got := h.Linearizable(!tt.noGrace); got != tt.want {

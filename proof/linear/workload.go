@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -19,7 +20,13 @@ type Workload struct {
 	Operations int // of each client
 	Sessions   int // at a time
 	Grace      bool
-	Indexed    bool // the sessions have one subject, and are listed and revoked too
+	Indexed    bool // the sessions of each subject are listed and revoked too
+
+	// OneStep says that a Renew takes one step whatever the subjects. Otherwise it does so
+	// only with an index and where the subject stays.
+	OneStep bool
+
+	Faultless bool // no request and no reply is lost
 
 	// Managers are the processes: clients are spread over them.
 	Managers []*echosession.Manager[Data]
@@ -28,8 +35,6 @@ type Workload struct {
 	// history, and is held to what Outcome.checkOpens says.
 	StaleOpen bool
 }
-
-const subject = "alice"
 
 // Outcome is what became of a workload.
 type Outcome struct {
@@ -42,6 +47,7 @@ type Outcome struct {
 	opens    []open
 	listings []listing
 	revokes  []revoke
+	renewals []renewal
 }
 
 // session is a session with all IDs that it ever has.
@@ -58,6 +64,9 @@ type session struct {
 type token struct {
 	number int // of the operation that made it
 	text   string
+
+	login   int // the number of the Create or Renew that it comes from
+	subject string
 }
 
 // open is an Open that may have found what was.
@@ -70,6 +79,7 @@ type open struct {
 // listing is a List.
 type listing struct {
 	client         int
+	subject        string
 	call, returned int64
 	found          map[string]Data // by ID
 }
@@ -77,8 +87,23 @@ type listing struct {
 // revoke is a RevokeSubject.
 type revoke struct {
 	client         int
+	subject        string
 	call, returned int64
 	result         Result
+}
+
+// meets reports whether a RevokeSubject and a Renew may have met.
+func (r revoke) meets(n renewal) bool {
+	return r.subject == n.in.Subject && r.call < n.returned && (r.result == Unknown || r.returned > n.call)
+}
+
+// renewal is a Renew.
+type renewal struct {
+	client         int
+	call, returned int64
+	in             Input
+	out            Output
+	oneStep        bool
 }
 
 // Run lets the clients do their work and returns when all are done.
@@ -100,11 +125,40 @@ func (w Workload) Run(ctx context.Context) *Outcome {
 		})
 	}
 	wg.Wait()
-	o.settle()
+	w.lookAtAll(ctx, o)
+	o.settle(w.Faultless)
 	if w.StaleOpen {
 		o.checkOpens(w.Grace)
 	}
 	return o
+}
+
+// lookAtAll ends a history: it uses every token that there ever was, and looks for
+// the sessions of every subject.
+func (w Workload) lookAtAll(ctx context.Context, o *Outcome) {
+	c := &client{
+		Workload: w, Outcome: o, manager: w.Managers[0],
+		random:  rand.New(rand.NewPCG(w.Seed, uint64(w.Clients))),
+		handles: make(map[int]*echosession.Session[Data]),
+	}
+	for _, s := range o.all() {
+		for _, t := range s.tokens {
+			if handle := c.open(ctx, s, t); handle != nil {
+				c.check(ctx, s, t, handle)
+			}
+		}
+	}
+	if !w.Indexed {
+		return
+	}
+	for _, subject := range []string{"alice", "bob"} {
+		listed, ok := c.list(ctx, subject)
+		n, err := c.manager.Count(ctx, subject)
+		// After lost replies, commands may be on the way for a while.
+		if ok && err == nil && w.Faultless && n != listed {
+			c.wrong("Count of %s is %d, and List finds %d", subject, n, listed)
+		}
+	}
 }
 
 // slot holds one of the sessions that the clients share at a time.
@@ -178,11 +232,11 @@ func (c *client) act(ctx context.Context) {
 		c.create(ctx, slot)
 		return
 	}
-	if n := c.random.IntN(100); c.Indexed && n < 8 {
-		if n < 1 {
-			c.revoke(ctx)
+	if n := c.random.IntN(100); c.Indexed && n < 10 {
+		if n < 3 {
+			c.revoke(ctx, c.user())
 		} else {
-			c.list(ctx)
+			c.list(ctx, c.user())
 		}
 		return
 	}
@@ -194,14 +248,20 @@ func (c *client) act(ctx context.Context) {
 		}
 	}
 	switch n := c.random.IntN(100); {
-	case n < 45:
+	case n < 35:
 		c.update(ctx, s, t, handle)
-	case n < 75:
+	case n < 40:
+		c.updateOrCreate(ctx, slot, s, t)
+	case n < 60:
 		c.reload(ctx, s, t, handle)
-	case n < 80:
+	case n < 65:
 		c.touch(ctx, s, t, handle)
-	case n < 92:
+	case n < 70:
+		c.check(ctx, s, t, handle)
+	case n < 80:
 		c.rotate(ctx, s, t, handle)
+	case n < 93:
+		c.renew(ctx, s, t, handle)
 	case n < 97:
 		c.destroy(ctx, s, t, handle)
 	default:
@@ -233,6 +293,8 @@ func (c *client) outcome(in Input, err error) (result Result, known bool) {
 		return Done, true
 	case errors.Is(err, echosession.ErrSessionGone):
 		return Gone, true
+	case errors.Is(err, echosession.ErrRenewed):
+		return Renewed, true
 	case errors.Is(err, echosession.ErrIndeterminate) && in.Kind != Read && in.Kind != Touch:
 		return Unknown, true
 	case errors.Is(err, echosession.ErrStoreUnavailable), errors.Is(err, echosession.ErrConflict):
@@ -268,10 +330,10 @@ func (c *client) ended(call int64, in Input, seen Data, err error) bool {
 	if !known {
 		return false
 	}
-	if result == Gone && in.Kind != Rotate {
+	if result == Renewed || result == Gone && in.Kind != Rotate {
 		delete(c.handles, in.Token)
 	}
-	if result == Gone {
+	if result == Gone || result == Renewed {
 		seen = Data{}
 	} else if seen.Session != 0 && seen.Session != in.Session {
 		c.wrong("%v of session %d met the data of session %d", in.Kind, in.Session, seen.Session)
@@ -282,48 +344,113 @@ func (c *client) ended(call int64, in Input, seen Data, err error) bool {
 }
 
 func (c *client) input(kind Kind, s *session, t token) Input {
-	return Input{Kind: kind, Number: c.Number(), Session: s.number, Token: t.number}
+	return Input{Kind: kind, Number: c.Number(), Session: s.number, Token: t.number, Login: t.login}
 }
 
-func (c *client) options() (opts []echosession.CreateOption) {
-	if c.Indexed {
+// subject is whose session is created: a user's as a rule.
+func (c *client) subject() string {
+	if c.random.IntN(4) == 0 {
+		return ""
+	}
+	return c.user()
+}
+
+// user is one of the two subjects, the first as a rule.
+func (c *client) user() string {
+	if c.random.IntN(3) == 0 {
+		return "bob"
+	}
+	return "alice"
+}
+
+// options are those of a session of a subject.
+func options(subject string) (opts []echosession.CreateOption) {
+	if subject != "" {
 		opts = append(opts, echosession.WithSubject(subject))
 	}
 	return opts
 }
 
 func (c *client) create(ctx context.Context, slot *slot) {
-	s := c.born()
-	in := Input{Kind: Create, Number: s.number, Session: s.number}
+	s, subject := c.born(), c.subject()
+	in := Input{Kind: Create, Number: s.number, Session: s.number, Subject: subject}
 	call := c.Now()
-	handle, err := c.manager.Create(ctx, Data{Session: s.number, Writer: s.number}, c.options()...)
+	handle, err := c.manager.Create(ctx, Data{Session: s.number, Writer: s.number}, options(subject)...)
 	if c.ended(call, in, Data{}, err) {
-		s.add(handle.ID(), token{s.number, handle.Token()})
-		c.handles[s.number] = handle
-		slot.set(s)
+		c.begun(slot, s, subject, handle)
 	}
+}
+
+// begun notes a session that was created.
+func (c *client) begun(slot *slot, s *session, subject string, handle *echosession.Session[Data]) {
+	s.add(handle.ID(), token{s.number, handle.Token(), s.number, subject})
+	c.handles[s.number] = handle
+	slot.set(s)
 }
 
 // login creates a session through the handle of another, which ends that one.
 func (c *client) login(ctx context.Context, slot *slot, old *session, t token, handle *echosession.Session[Data]) {
-	s := c.born()
-	destroy := c.input(Destroy, old, t)
-	in := Input{Kind: Create, Number: s.number, Session: s.number}
+	s, subject := c.born(), c.subject()
+	leave := c.input(Leave, old, t)
+	if subject == "" {
+		leave.Kind = Destroy
+	}
+	in := Input{Kind: Create, Number: s.number, Session: s.number, Subject: subject}
 	call := c.Now()
-	text, err := handle.Create(ctx, Data{Session: s.number, Writer: s.number}, c.options()...)
-	if c.ended(call, destroy, Data{}, err) {
+	_, err := handle.Create(ctx, Data{Session: s.number, Writer: s.number}, options(subject)...)
+	if c.ended(call, leave, Data{}, err) {
 		c.Add(c.number, call, in, Output{})
 		delete(c.handles, t.number)
 		old.gone()
-		s.add(handle.ID(), token{s.number, text})
-		c.handles[s.number] = handle
-		slot.set(s)
+		c.begun(slot, s, subject, handle)
 		return
 	}
 	s.mu.Lock()
 	s.undone = true
 	s.mu.Unlock()
 	c.Add(c.number, call, in, Output{Result: Unknown})
+}
+
+// updateOrCreate is for what a request of a token does: it updates the session that
+// it finds, and makes a guest where no session is there.
+func (c *client) updateOrCreate(ctx context.Context, slot *slot, s *session, t token) {
+	if c.StaleOpen {
+		return // then nobody knows which of the two it does
+	}
+	handle, err := c.manager.Open(ctx, t.text)
+	if err != nil {
+		return // it is known from open
+	}
+	guest := c.born()
+	in, create := c.input(Update, s, t), Input{Kind: Create, Number: guest.number, Session: guest.number}
+	reason := handle.Reason()
+	var seen Data
+	call := c.Now()
+	err = handle.UpdateOrCreate(ctx, func(d *Data) error {
+		seen = *d
+		if reason != nil {
+			*d = Data{Session: guest.number, Writer: guest.number}
+			return nil
+		}
+		d.Count++
+		d.Writer = in.Number
+		return nil
+	})
+	switch {
+	case reason == nil:
+		c.ended(call, in, seen, err)
+	case errors.Is(reason, echosession.ErrRenewed):
+		if !errors.Is(err, echosession.ErrConflict) || !errors.Is(err, echosession.ErrRenewed) || handle.Exists() {
+			c.wrong("UpdateOrCreate with a renewed token: %w", err)
+		}
+	default:
+		if seen != (Data{}) {
+			c.wrong("UpdateOrCreate began a guest's session with %+v", seen)
+		}
+		if c.ended(call, create, Data{}, err) {
+			c.begun(slot, guest, "", handle)
+		}
+	}
 }
 
 func (c *client) open(ctx context.Context, s *session, t token) *echosession.Session[Data] {
@@ -372,6 +499,13 @@ func (c *client) touch(ctx context.Context, s *session, t token, handle *echoses
 	c.ended(call, in, Data{}, err)
 }
 
+func (c *client) check(ctx context.Context, s *session, t token, handle *echosession.Session[Data]) {
+	in := c.input(Touch, s, t)
+	call := c.Now()
+	err := handle.Check(ctx)
+	c.ended(call, in, Data{}, err)
+}
+
 func (c *client) update(ctx context.Context, s *session, t token, handle *echosession.Session[Data]) {
 	in := c.input(Update, s, t)
 	var seen, left Data
@@ -393,8 +527,52 @@ func (c *client) rotate(ctx context.Context, s *session, t token, handle *echose
 	call := c.Now()
 	text, err := handle.Rotate(ctx)
 	if c.ended(call, in, Data{}, err) {
-		s.add(handle.ID(), token{in.Number, text})
+		s.add(handle.ID(), token{in.Number, text, t.login, t.subject})
 		delete(c.handles, t.number)
+		c.handles[in.Number] = handle
+	}
+}
+
+// renew is a login: of a guest or of a user, who may be another one then.
+func (c *client) renew(ctx context.Context, s *session, t token, handle *echosession.Session[Data]) {
+	in := c.input(Renew, s, t)
+	in.Subject = t.subject
+	var opts []echosession.CreateOption
+	if c.random.IntN(3) > 0 {
+		in.Subject = c.user()
+		opts = options(in.Subject)
+	}
+	var seen, left Data
+	call := c.Now()
+	text, err := handle.Renew(ctx, func(d *Data) error {
+		seen = *d
+		d.Session = s.number
+		d.Count++
+		d.Writer = in.Number
+		left = *d
+		return nil
+	}, opts...)
+	result, known := c.outcome(in, err)
+	if !known {
+		return
+	}
+	if seen.Session != 0 && seen.Session != s.number {
+		c.wrong("Renew of session %d met the data of session %d", s.number, seen.Session)
+	}
+	seen.Session = 0
+	oneStep := c.OneStep || c.Indexed && in.Subject != "" && in.Subject == t.subject
+	c.mu.Lock()
+	c.renewals = append(c.renewals, renewal{c.number, call, c.Now(), in, Output{result, seen}, oneStep})
+	c.mu.Unlock()
+	delete(c.handles, t.number)
+	switch result {
+	case Renewed, Unknown:
+		s.gone() // if it is not, somebody creates another session a little early
+	case Done:
+		if handle.Data() != left || handle.Subject() != in.Subject {
+			c.wrong("Renew stored %+v of %q, and the handle has %+v of %q", left, in.Subject, handle.Data(), handle.Subject())
+		}
+		s.add(handle.ID(), token{in.Number, text, in.Number, in.Subject})
 		c.handles[in.Number] = handle
 	}
 }
@@ -409,13 +587,13 @@ func (c *client) destroy(ctx context.Context, s *session, t token, handle *echos
 	}
 }
 
-// list reads every session of the subject.
-func (c *client) list(ctx context.Context) {
-	l := listing{client: c.number, call: c.Now(), found: make(map[string]Data)}
+// list reads every session of a subject.
+func (c *client) list(ctx context.Context, subject string) (n int, ok bool) {
+	l := listing{client: c.number, subject: subject, call: c.Now(), found: make(map[string]Data)}
 	handles, err := c.manager.List(ctx, subject)
 	l.returned = c.Now()
 	if _, known := c.outcome(Input{Kind: Read}, err); !known {
-		return
+		return 0, false
 	}
 	for _, handle := range handles {
 		l.found[handle.ID()] = handle.Data()
@@ -423,11 +601,12 @@ func (c *client) list(ctx context.Context) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.listings = append(c.listings, l)
+	return len(handles), true
 }
 
-// revoke ends every session of the subject.
-func (c *client) revoke(ctx context.Context) {
-	r := revoke{client: c.number, call: c.Now()}
+// revoke ends every session of a subject.
+func (c *client) revoke(ctx context.Context, subject string) {
+	r := revoke{client: c.number, subject: subject, call: c.Now()}
 	_, err := c.manager.RevokeSubject(ctx, subject)
 	r.returned = c.Now()
 	result, known := c.outcome(Input{Kind: Destroy}, err)
@@ -443,17 +622,72 @@ func (c *client) revoke(ctx context.Context) {
 	}
 }
 
-// settle makes operations on each session of what was done with all of them. An ID
-// that no client was told belongs to a session that was rotated with an unknown
-// outcome, or else to one that a Create whose reply was lost did not hand out: that
-// is a session of its own.
-func (o *Outcome) settle() {
-	created := make(map[int]int64)
+// settle makes operations on each session of what was done with all of them.
+func (o *Outcome) settle(faultless bool) {
+	for _, n := range o.renewals {
+		o.addRenewal(n, faultless)
+	}
+	created, found := o.assign()
+	for s, began := range created {
+		in := Input{Session: s, Token: NoToken}
+		for i, l := range o.listings {
+			out := Output{Result: Gone}
+			if data, ok := found[i][s]; ok {
+				out = Output{Done, data}
+			}
+			in.Kind, in.Number, in.Subject = Read, o.Number(), l.subject
+			if began < l.returned {
+				o.add(l.client, l.call, l.returned, in, out)
+			}
+		}
+		for _, r := range o.revokes {
+			in.Kind, in.Number, in.Subject = Destroy, o.Number(), r.subject
+			// One with an unknown outcome may yet meet whatever is created later.
+			if began < r.returned || r.result == Unknown {
+				o.add(r.client, r.call, r.returned, in, Output{Result: r.result})
+			}
+		}
+	}
+}
+
+// addRenewal adds a Renew in the steps that others can see.
+func (o *Outcome) addRenewal(n renewal, faultless bool) {
+	if n.oneStep {
+		o.add(n.client, n.call, n.returned, n.in, n.out)
+		return
+	}
+	end, begin := n.in, n.in
+	end.Kind, begin.Kind = RenewEnd, RenewBegin
+	revoked := slices.ContainsFunc(o.revokes, func(r revoke) bool { return r.meets(n) })
+	if n.out.Result == Gone && revoked {
+		// The session that was about to begin may have been revoked, whether the old one
+		// had ended by then or not. Where the reply to its begin was lost, it may even have
+		// begun.
+		n.out.Result = Unknown
+		o.add(n.client, n.call, n.returned, end, n.out)
+		if !faultless {
+			o.add(n.client, n.call, n.returned, begin, n.out)
+		}
+		return
+	}
+	o.add(n.client, n.call, n.returned, end, n.out)
+	if n.out.Result == Done || n.out.Result == Unknown {
+		o.add(n.client, n.call, n.returned, begin, Output{Result: n.out.Result})
+	}
+}
+
+// assign returns when the Create of each session began, and what each List found of
+// which session. An ID that no client was told belongs to a session that was rotated or
+// renewed with an unknown outcome, or else to one that a Create whose reply was lost did
+// not hand out: that is a session of its own.
+func (o *Outcome) assign() (created map[int]int64, found []map[int]Data) {
+	created = make(map[int]int64)
+	subjectOf := make(map[int]string)
 	rotating := make(map[int]int64) // when the first Rotate with an unknown outcome began
 	for _, op := range o.ops {
 		switch in := op.Input.(Input); {
 		case in.Kind == Create:
-			created[in.Session] = op.Call
+			created[in.Session], subjectOf[in.Session] = op.Call, in.Subject
 		case in.Kind == Rotate && op.Return == never:
 			if began, ok := rotating[in.Session]; !ok || op.Call < began {
 				rotating[in.Session] = op.Call
@@ -471,7 +705,8 @@ func (o *Outcome) settle() {
 		if s, ok := ids[id]; ok {
 			return s
 		}
-		if began, ok := rotating[data.Session]; ok && began < l.returned {
+		// Nobody can write to a session that was not handed out.
+		if began, ok := rotating[data.Session]; data.Count > 0 || ok && began < l.returned {
 			return data.Session
 		}
 		call, ok := created[data.Session]
@@ -480,13 +715,13 @@ func (o *Outcome) settle() {
 		}
 		stray := o.Number()
 		ids[id], created[stray] = stray, call
-		o.add(0, call, never, Input{Kind: Create, Number: data.Session, Session: stray}, Output{Result: Unknown})
+		o.add(0, call, never, Input{Kind: Create, Number: data.Session, Session: stray, Subject: subjectOf[data.Session]}, Output{Result: Unknown})
 		if undone[data.Session] {
-			o.add(0, call, never, Input{Kind: Destroy, Number: o.Number(), Session: stray, Token: NoToken}, Output{Result: Unknown})
+			o.add(0, call, never, Input{Kind: Leave, Number: o.Number(), Session: stray, Token: NoToken, Subject: subjectOf[data.Session]}, Output{Result: Unknown})
 		}
 		return stray
 	}
-	found := make([]map[int]Data, len(o.listings))
+	found = make([]map[int]Data, len(o.listings))
 	for i, l := range o.listings {
 		found[i] = make(map[int]Data)
 		for id, data := range l.found {
@@ -498,56 +733,52 @@ func (o *Outcome) settle() {
 			found[i][s] = data
 		}
 	}
-	for s, began := range created {
-		in := Input{Session: s, Token: NoToken}
-		for i, l := range o.listings {
-			out := Output{Result: Gone}
-			if data, ok := found[i][s]; ok {
-				out = Output{Done, data}
-			}
-			if in.Kind, in.Number = Read, o.Number(); began < l.returned {
-				o.add(l.client, l.call, l.returned, in, out)
-			}
-		}
-		for _, r := range o.revokes {
-			// One with an unknown outcome may yet meet whatever is created later.
-			if in.Kind, in.Number = Destroy, o.Number(); began < r.returned || r.result == Unknown {
-				o.add(r.client, r.call, r.returned, in, Output{Result: r.result})
-			}
-		}
-	}
+	return created, found
 }
 
 // checkOpens holds every Open to what a stale read may find: what some operation
-// wrote that had begun, and nothing only if one had begun that can end the session
-// or take the token's power.
+// wrote that had begun, nothing only if one had begun that can end the session or take
+// the token's power, and the mark of a Renew only if one had begun.
 func (o *Outcome) checkOpens(grace bool) {
-	type mark struct{ session, writer, count int }
-	written := make(map[mark]int64) // when the writer began
-	ended := make(map[int]int64)    // when the first operation that can end the session began
+	type version struct{ session, writer, count int }
+	written := make(map[version]int64) // when the writer began
+	ended := make(map[int]int64)       // when the first operation that can end the session began
+	renewed := make(map[int]int64)     // when the first Renew began
+	first := func(of map[int]int64, session int, call int64) {
+		if began, ok := of[session]; !ok || call < began {
+			of[session] = call
+		}
+	}
 	for _, op := range o.ops {
 		in, out := op.Input.(Input), op.Output.(Output)
 		switch {
-		case out.Result == Gone:
+		case out.Result == Gone, out.Result == Renewed:
 		case in.Kind == Create:
-			written[mark{in.Session, in.Number, 0}] = op.Call
-		case in.Kind == Update:
-			written[mark{in.Session, in.Number, out.Seen.Count + 1}] = op.Call
-		case in.Kind == Destroy, in.Kind == Rotate && !grace:
-			if first, ok := ended[in.Session]; !ok || op.Call < first {
-				ended[in.Session] = op.Call
+			written[version{in.Session, in.Number, 0}] = op.Call
+		case in.Kind == Update || in.Kind.renews():
+			written[version{in.Session, in.Number, out.Seen.Count + 1}] = op.Call
+			if in.Kind.renews() {
+				first(renewed, in.Session, op.Call)
 			}
+		case in.Kind == Destroy, in.Kind == Leave, in.Kind == Rotate && !grace:
+			first(ended, in.Session, op.Call)
 		}
 	}
 	for _, open := range o.opens {
 		seen := open.out.Seen
+		if open.out.Result == Renewed {
+			if began, ok := renewed[open.in.Session]; !ok || began > open.returned {
+				o.wrong("Open was told that session %d was renewed, and nobody had renewed it", open.in.Session)
+			}
+			continue
+		}
 		if open.out.Result == Gone {
 			if began, ok := ended[open.in.Session]; !ok || began > open.returned {
 				o.wrong("Open did not find session %d, which nobody had ended", open.in.Session)
 			}
 			continue
 		}
-		began, ok := written[mark{seen.Session, seen.Writer, seen.Count}]
+		began, ok := written[version{seen.Session, seen.Writer, seen.Count}]
 		if seen.Session != open.in.Session || !ok || began > open.returned {
 			o.wrong("Open of session %d found %+v, which nobody had written", open.in.Session, seen)
 		}

@@ -1,0 +1,28 @@
+package echosessiontest
+
+import (
+	"sync"
+	"time"
+)
+
+// A Clock stands still until it is advanced. It begins at the time of [New]. It is
+// safe for concurrent use.
+type Clock struct {
+	mu  sync.Mutex
+	now time.Time
+}
+
+// Now returns the time.
+func (c *Clock) Now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.now
+}
+
+// Advance moves the time on by d: the lifetimes of sessions, of tokens and of the
+// cookies in a [Browser].
+func (c *Clock) Advance(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now = c.now.Add(d)
+}
