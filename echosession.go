@@ -249,7 +249,7 @@ type Config struct {
 	// [Manager.List] and [Manager.All] import nothing. With SubjectIndex, what another
 	// library has stored is found for tokens without sub alone. While Import is set,
 	// whoever can write to the store can forge a session's data, as with AllowPlaintext:
-	// take it out when the last old session has ended. Default nil: what is not a
+	// take it out when nothing of the other library is left. Default nil: what is not a
 	// record is ErrCorrupt.
 	Import func(stored []byte, v any) error
 
