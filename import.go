@@ -19,7 +19,12 @@ type importer struct {
 	maxSize int          // of what is stored
 }
 
-const hookImport = "Import"
+const (
+	hookImport = "Import"
+
+	// importBackoff is the attempt whose wait an import takes that met another writer.
+	importBackoff = 3
+)
 
 // droppedMembers are what the Node predecessor writes beside the data: the token's
 // claims, and the token itself. Nobody who reads the store shall find a token in it.
@@ -65,7 +70,11 @@ func (e *engine) importStored(ctx context.Context, l *live, stored []byte, touch
 		// else, and where a logout came first there is nothing to compare with.
 		return e.store.Replace(ctx, l.ref, stored, record, ttl)
 	})
-	if err != nil && !errors.Is(err, ErrConflict) {
+	if errors.Is(err, ErrConflict) {
+		time.Sleep(backoff(importBackoff)) // until a cache or a replica has seen the other write
+		return nil
+	}
+	if err != nil {
 		return e.failed("import", err)
 	}
 	return nil
