@@ -19,6 +19,9 @@ type importer struct {
 	maxSize int          // of what is stored
 }
 
+// importBackoff is the attempt whose wait an import takes that met another writer.
+const importBackoff = 3
+
 // droppedMembers are what the Node predecessor writes beside the data: the token's
 // claims, and the token itself. Nobody who reads the store shall find a token in it.
 var droppedMembers = []string{"claims", "jwt"}
@@ -29,10 +32,11 @@ func (e *engine) imports(l *live, stored []byte) bool {
 	return e.importer != nil && l.tok != nil && len(stored) > 0 && revisionOf(stored) == nil
 }
 
-// importStored puts a record, which lives for ttl, in the place of what another library
-// has stored. nil means that the caller reads again what is there now: it may be another
-// request's record.
-func (e *engine) importStored(ctx context.Context, l *live, stored []byte, ttl time.Duration) error {
+// importStored puts a record in the place of what another library has stored. ttl is the
+// lifetime of a session that is used now. If the read has not restarted the lifetime, the
+// record keeps what is left. nil means that the caller reads again what is there now: it
+// may be another request's record.
+func (e *engine) importStored(ctx context.Context, l *live, stored []byte, touched bool, ttl time.Duration) error {
 	record, err := e.imported(l, stored)
 	if err != nil {
 		// A connection that is out of step hands out replies to other commands: only
@@ -47,12 +51,26 @@ func (e *engine) importStored(ctx context.Context, l *live, stored []byte, ttl t
 		e.reports.report(slog.LevelWarn, failureKind{"session record cannot be read", "import", err.Error()})
 		return err
 	}
+	if !touched {
+		left, err := e.checkRef(ctx, l.ref)
+		if _, ok := errors.AsType[*RotatedError](err); ok {
+			return nil
+		}
+		if err != nil {
+			return e.failed("import", err)
+		}
+		ttl = min(ttl, left)
+	}
 	err = e.write(ctx, func(ctx context.Context) error {
 		// It compares with all that was stored: what is put there is made of nothing
 		// else, and where a logout came first there is nothing to compare with.
 		return e.store.Replace(ctx, l.ref, stored, record, ttl)
 	})
-	if err != nil && !errors.Is(err, ErrConflict) {
+	if errors.Is(err, ErrConflict) {
+		time.Sleep(backoff(importBackoff)) // until a cache or a replica has seen the other write
+		return nil
+	}
+	if err != nil {
 		return e.failed("import", err)
 	}
 	return nil
