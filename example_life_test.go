@@ -411,7 +411,7 @@ func ExampleSession_Check() {
 		w.Header().Set("Content-Type", "text/event-stream")
 		for second := range seconds {
 			if err := sess.Check(ctx); err != nil {
-				return nil // the session has ended, and so does the stream
+				return nil // the session has ended, or the store does not answer
 			}
 			fmt.Fprintf(w, "data: %d\n\n", second)
 			w.Flush()
