@@ -245,10 +245,12 @@ type Config struct {
 	// It is called when a request whose token is valid finds something that does not
 	// begin as a record does. What Import makes of it takes the place of what was
 	// stored, in the form of Codec and EncryptionKeys, unless another request changed or
-	// deleted it meanwhile. The subject, the idle timeout and the deadline are those of
-	// the token; CreatedAt is its iat. AbsoluteTimeout does not concern the session. If
-	// stored is a JSON object, its members claims and jwt are left out: the Node
-	// predecessor keeps the bearer token there.
+	// deleted it meanwhile. It keeps the lifetime that was left, which the read has
+	// restarted as any use does. The subject, the idle timeout and the deadline are those
+	// of the token; CreatedAt and AuthenticatedAt are its iat, or now if it has none.
+	// AbsoluteTimeout does not concern the session. If stored is a JSON object, its
+	// members claims and jwt are left out: the Node predecessor keeps the bearer token
+	// there.
 	//
 	// An error or a panic of Import is [ErrCorrupt], with the cause for errors.Is, and
 	// what was stored stays. The log does not have the cause.
@@ -256,7 +258,7 @@ type Config struct {
 	// [Manager.List] and [Manager.All] import nothing. With SubjectIndex, what another
 	// library has stored is found for tokens without sub alone. While Import is set,
 	// whoever can write to the store can forge a session's data, as with AllowPlaintext:
-	// take it out when the last old session has ended. Default nil: what is not a
+	// take it out when nothing of the other library is left. Default nil: what is not a
 	// record is ErrCorrupt.
 	Import func(stored []byte, v any) error
 

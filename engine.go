@@ -176,7 +176,7 @@ func (e *engine) read(ctx context.Context, l *live, touch bool, v any) error {
 			return e.failed("load", err)
 		}
 		if e.imports(l, record) {
-			if err := e.importStored(ctx, l, record, ttl); err != nil {
+			if err := e.importStored(ctx, l, record, touch, ttl); err != nil {
 				return err
 			}
 			continue

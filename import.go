@@ -19,19 +19,12 @@ type importer struct {
 	maxSize int          // of what is stored
 }
 
+// importBackoff is the attempt whose wait an import takes that met another writer.
+const importBackoff = 3
+
 // droppedMembers are what the Node predecessor writes beside the data: the token's
 // claims, and the token itself. Nobody who reads the store shall find a token in it.
 var droppedMembers = []string{"claims", "jwt"}
-
-// importError is an ErrCorrupt whose text leaves out the cause, which may quote the
-// data. [errors.Is] and [errors.As] find it.
-type importError struct {
-	why   string
-	cause error
-}
-
-func (e *importError) Error() string   { return ErrCorrupt.Error() + ": " + e.why }
-func (e *importError) Unwrap() []error { return []error{ErrCorrupt, e.cause} }
 
 // imports reports whether what is stored for l is to be imported. A session that was
 // found without its token is not: who holds no token shall not cause a write.
@@ -39,10 +32,11 @@ func (e *engine) imports(l *live, stored []byte) bool {
 	return e.importer != nil && l.tok != nil && len(stored) > 0 && revisionOf(stored) == nil
 }
 
-// importStored puts a record, which lives for ttl, in the place of what another library
-// has stored. nil means that the caller reads again what is there now: it may be another
-// request's record.
-func (e *engine) importStored(ctx context.Context, l *live, stored []byte, ttl time.Duration) error {
+// importStored puts a record in the place of what another library has stored. ttl is the
+// lifetime of a session that is used now. If the read has not restarted the lifetime, the
+// record keeps what is left. nil means that the caller reads again what is there now: it
+// may be another request's record.
+func (e *engine) importStored(ctx context.Context, l *live, stored []byte, touched bool, ttl time.Duration) error {
 	record, err := e.imported(l, stored)
 	if err != nil {
 		// A connection that is out of step hands out replies to other commands: only
@@ -57,12 +51,26 @@ func (e *engine) importStored(ctx context.Context, l *live, stored []byte, ttl t
 		e.reports.report(slog.LevelWarn, failureKind{"session record cannot be read", "import", err.Error()})
 		return err
 	}
+	if !touched {
+		left, err := e.checkRef(ctx, l.ref)
+		if _, ok := errors.AsType[*RotatedError](err); ok {
+			return nil
+		}
+		if err != nil {
+			return e.failed("import", err)
+		}
+		ttl = min(ttl, left)
+	}
 	err = e.write(ctx, func(ctx context.Context) error {
 		// It compares with all that was stored: what is put there is made of nothing
 		// else, and where a logout came first there is nothing to compare with.
 		return e.store.Replace(ctx, l.ref, stored, record, ttl)
 	})
-	if err != nil && !errors.Is(err, ErrConflict) {
+	if errors.Is(err, ErrConflict) {
+		time.Sleep(backoff(importBackoff)) // until a cache or a replica has seen the other write
+		return nil
+	}
+	if err != nil {
 		return e.failed("import", err)
 	}
 	return nil
@@ -85,7 +93,7 @@ func (e *engine) imported(l *live, stored []byte) ([]byte, error) {
 	h.authenticatedAt = h.createdAt
 	record, err := e.serializer.encode(h, v, nil)
 	if err != nil {
-		return nil, &importError{"what Import made of it cannot be stored", err}
+		return nil, &corruptError{"what Import made of it cannot be stored", err}
 	}
 	return record, nil
 }
@@ -101,12 +109,12 @@ func (i *importer) run(stored []byte) (v any, err error) {
 			if !ok {
 				cause = fmt.Errorf("panic: %v", r)
 			}
-			v, err = nil, &importError{"Import panicked", cause}
+			v, err = nil, &corruptError{"Import panicked", cause}
 		}
 	}()
 	v = reflect.New(i.t).Interface()
 	if err := i.decode(withoutMembers(stored, droppedMembers), v); err != nil {
-		return nil, &importError{"Import refused it", err}
+		return nil, &corruptError{"Import refused it", err}
 	}
 	return v, nil
 }

@@ -41,11 +41,12 @@ func oldSession(t testing.TB, cfg echosession.Config, stored, claims string) (id
 	return id, hs256(`{"alg":"HS256","typ":"JWT"}`, `{"jti":"`+id+`"`+claims+`}`, legacySecret)
 }
 
-// storedUnder returns what is stored under an ID, nil for nothing.
+// storedUnder returns what is stored under an ID, nil for nothing and for a session that
+// was renewed.
 func storedUnder(t testing.TB, cfg echosession.Config, id string) []byte {
 	t.Helper()
 	record, err := storeOf(t, cfg).Load(context.Background(), echosession.Ref{ID: id}, 0)
-	if err != nil && !errors.Is(err, echosession.ErrNotFound) {
+	if err != nil && !errors.Is(err, echosession.ErrNotFound) && !errors.Is(err, echosession.ErrRenewed) {
 		t.Fatal(err)
 	}
 	return record
@@ -260,6 +261,62 @@ func TestNoImportAfterALogout(t *testing.T) {
 	})
 }
 
+// loggingOutStore deletes what it is asked about.
+type loggingOutStore struct{ echosession.Store }
+
+func (s loggingOutStore) Check(ctx context.Context, ref echosession.Ref) (time.Duration, error) {
+	if err := s.Delete(ctx, ref); err != nil {
+		return 0, err
+	}
+	return s.Store.Check(ctx, ref)
+}
+
+// The same where the lifetime that is left was asked for in between.
+func TestNoImportAfterALogoutInBetween(t *testing.T) {
+	cfg := importing(echosession.Config{Store: loggingOutStore{echosession.NewMemoryStore()}})
+	m := newManager[User](t, cfg)
+	id, token := oldSession(t, cfg, `{"name":"Ada"}`, "")
+	opened(t, m, token)
+	ref := echosession.Ref{ID: id}
+	if err := cfg.Store.Delete(t.Context(), ref); err != nil {
+		t.Fatal(err)
+	}
+	if err := cfg.Store.Create(t.Context(), ref, []byte(`{"name":"Ada"}`), time.Hour, echosession.Limit{}); err != nil {
+		t.Fatal(err)
+	}
+	if sess, err := m.Open(t.Context(), token); err != nil || !errors.Is(sess.Reason(), echosession.ErrSessionGone) {
+		t.Errorf("%v, %v", sess.Reason(), err)
+	}
+	if record := storedUnder(t, cfg, id); record != nil {
+		t.Errorf("stored is %q", record)
+	}
+}
+
+// A session without a subject gets one from Renew, and with it a place in the index.
+func TestAnImportedSessionIsRenewed(t *testing.T) {
+	eachStore(t, func(t *testing.T, cfg echosession.Config) {
+		cfg.SubjectIndex = true
+		cfg = importing(cfg)
+		m := newManager[User](t, cfg)
+		id, token := oldSession(t, cfg, `{"name":"Ada","count":3}`, `,"iat":1000000000`)
+		sess := opened(t, m, token)
+		keep := func(*User) error { return nil }
+		if _, err := sess.Renew(t.Context(), keep, echosession.WithSubject("ada")); err != nil {
+			t.Fatal(err)
+		}
+		list, err := m.List(t.Context(), "ada")
+		if err != nil || len(list) != 1 || list[0].Data().Count != 3 || list[0].CreatedAt().Unix() != 1e9 || time.Since(list[0].AuthenticatedAt()) > time.Minute {
+			t.Errorf("%v, %v", list, err)
+		}
+		if sess, err := m.Open(t.Context(), token); err != nil || sess.Exists() {
+			t.Errorf("the token from before finds %s (%v)", sess.ID(), err)
+		}
+		if record := storedUnder(t, cfg, id); len(record) > 0 && record[0] == '{' {
+			t.Errorf("stored is %q", record)
+		}
+	})
+}
+
 // When the predecessor changes the session between the read and the write, the import
 // begins anew with what is stored then.
 func TestImportStartsFromWhatIsStored(t *testing.T) {
@@ -296,6 +353,36 @@ func TestImportStartsFromWhatIsStored(t *testing.T) {
 	}
 }
 
+// What Node writes over an imported session is imported again, with the lifetime that it
+// has: nothing restarts it, for this process has touched the session a moment ago.
+func TestImportKeepsTheLifetimeThatIsLeft(t *testing.T) {
+	eachClockedStore(t, func(t *testing.T, cfg echosession.Config, clock *clock) {
+		cfg = importing(cfg)
+		m := newManager[User](t, cfg)
+		id, token := oldSession(t, cfg, `{"count":1}`, "")
+		opened(t, m, token)
+		if got := lifetimeOf(t, cfg); got != 24*time.Hour {
+			t.Errorf("the first use leaves %v", got)
+		}
+		for _, tt := range []struct{ node, want time.Duration }{{time.Hour, time.Hour}, {48 * time.Hour, 24 * time.Hour}} {
+			store := storeOf(t, cfg)
+			if err := store.Delete(t.Context(), echosession.Ref{ID: id}); err != nil {
+				t.Fatal(err)
+			}
+			if err := store.Create(t.Context(), echosession.Ref{ID: id}, []byte(`{"count":2}`), tt.node, echosession.Limit{}); err != nil {
+				t.Fatal(err)
+			}
+			clock.Advance(time.Second)
+			if sess := opened(t, m, token); sess.Data().Count != 2 {
+				t.Errorf("%+v", sess.Data())
+			}
+			if got, want := lifetimeOf(t, cfg), min(tt.node-time.Second, tt.want); got != want {
+				t.Errorf("%v is left of what Node wrote, not %v", got, want)
+			}
+		}
+	})
+}
+
 // errNotMine is what Imports return here, with data that no log may have.
 var errNotMine = errors.New(`invalid character 's' after "password"`)
 
@@ -308,10 +395,10 @@ func TestImportFails(t *testing.T) {
 		says  string
 	}{
 		"an error":                  {func([]byte, any) error { return fmt.Errorf("%w of %s", errNotMine, "Ada") }, errNotMine, "Import refused it"},
-		"a panic with an error":     {func([]byte, any) error { panic(errNotMine) }, errNotMine, "Import panicked"},
-		"a panic with a text":       {func([]byte, any) error { panic("password") }, nil, "Import panicked"},
-		"a nil pointer":             {func([]byte, any) error { var u *User; u.Count++; return nil }, nil, "Import panicked"},
-		"more than can be stored":   {func(_ []byte, v any) error { v.(*User).Name = strings.Repeat("password", 9000); return nil }, echosession.ErrTooLarge, "cannot be stored"},
+		"a panic with an error":     {func([]byte, any) error { panic(errNotMine) }, errNotMine, "Import refused it"},
+		"a panic with a text":       {func([]byte, any) error { panic("password") }, nil, "Import refused it"},
+		"a nil pointer":             {func([]byte, any) error { var u *User; u.Count++; return nil }, nil, "Import refused it"},
+		"more than can be stored":   {func(_ []byte, v any) error { v.(*User).Name = strings.Repeat("password", 9000); return nil }, echosession.ErrTooLarge, "the encoder of what Import made refused it"},
 		"json.Unmarshal of another": {json.Unmarshal, nil, "Import refused it"},
 	} {
 		t.Run(name, func(t *testing.T) {

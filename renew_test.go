@@ -728,7 +728,12 @@ func TestRenewCrossOriginVerified(t *testing.T) {
 			"/checked":   {echosession.WithSubject("ada"), echosession.CrossOriginVerified()},
 		} {
 			route(s, m, path, func(c echo.Context, sess *echosession.Session[User]) error {
-				_, err := sess.Renew(c.Request().Context(), count, opts...)
+				_, err := sess.Renew(c.Request().Context(), func(u *User) error {
+					if path == "/unchecked" {
+						t.Error("fn ran for a request that was refused")
+					}
+					return count(u)
+				}, opts...)
 				return err
 			})
 		}

@@ -45,8 +45,8 @@ type SigningKey struct {
 	// and no kid selects it. With it a secret of any length is accepted, except an empty
 	// one. It goes with [Config.Import]. Default false.
 	//
-	// It gives up two things, so take the key out as soon as the last old session has
-	// ended: docs/migrate.md says when that is.
+	// It gives up two things, so take the key out as soon as no client has an old token:
+	// docs/migrate.md says when that is.
 	//
 	//   - A secret that is short or was thought up by a person can be guessed from one
 	//     token, without asking the service. Whoever has guessed it can put other claims

@@ -167,7 +167,7 @@ func (s *Session[T]) MarshalJSON() ([]byte, error) {
 
 // Create stores a new session and returns its token. A live session behind the handle
 // is destroyed: somebody else may know it from before the login, and must not know
-// the session after the login (session fixation).
+// the session after the login (session fixation). [Session.Renew] keeps what is in it.
 //
 // With [Config.Cookie] it also sets the cookie, if the request's token came in the
 // cookie or the request has none. A client whose token came as a bearer token, in
@@ -181,9 +181,15 @@ func (s *Session[T]) MarshalJSON() ([]byte, error) {
 // [CrossOriginVerified] are the exceptions. A GET is not checked: the handler of a
 // login's callback checks its state.
 //
-// It returns [ErrCrossOrigin], [ErrReservedClaim], [ErrTooLarge], [ErrRequestOver]
-// when the handler has returned or, with a cookie, when the answer's header has been
-// sent, and [ErrStoreUnavailable] or [ErrIndeterminate].
+// Where the session of the request has ended after [Get], or another request has renewed
+// it, the browser may have a newer cookie by now: then only a session with a subject, a
+// login, takes its place. Without a subject Create returns [ErrSessionGone] or
+// [ErrRenewed].
+//
+// It also returns [ErrCrossOrigin], [ErrReservedClaim], [ErrTooLarge],
+// [ErrTooManySessions] with [RefuseNew], [ErrRequestOver] when the handler has returned
+// or, with a cookie, when the answer's header has been sent, and [ErrStoreUnavailable] or
+// [ErrIndeterminate].
 func (s *Session[T]) Create(ctx context.Context, data T, opts ...CreateOption) (token string, err error) {
 	return s.handle.create(ctx, &data, paramsOf(opts))
 }
@@ -197,8 +203,8 @@ func (s *Session[T]) Create(ctx context.Context, data T, opts ...CreateOption) (
 //
 // The token from before is worth nothing from then on, not even for [Config.RotateGrace]:
 // whoever knows the session from before the login does not know the session after it
-// (session fixation). Requests with that token get [ErrRenewed]. As with
-// [Session.Update], no update by another request is lost, and fn may run several times:
+// (session fixation). Requests with that token get [ErrRenewed], and after a minute
+// [ErrSessionGone]. As with [Session.Update], no update by another request is lost, and fn may run several times:
 // an update that was stored before the Renew is in what fn is handed, and a later one
 // gets ErrRenewed.
 //
@@ -214,7 +220,9 @@ func (s *Session[T]) Create(ctx context.Context, data T, opts ...CreateOption) (
 // is, Renew creates it as [Session.Create] does, from a zero T. Otherwise it returns
 // [ErrNoSession] beside the [Session.Reason], and creates nothing: also when the session
 // ended after [Get], and after [ErrAmbiguousToken] or [ErrCrossOrigin]. Only with
-// [CrossOriginVerified] it creates after ErrCrossOrigin.
+// [CrossOriginVerified] it creates after ErrCrossOrigin. A request whose token was
+// renewed before it arrived never had a live session: a login goes through, for the answer
+// to the login before may have been lost.
 //
 // It sets the cookie where [Session.Rotate] does, and where it creates as Create does.
 // When the answer is lost on its way to the client, the session is lost to the client
@@ -333,7 +341,7 @@ func (s *Session[T]) Reload(ctx context.Context) error {
 // It goes to the primary and to the subject's index, past caches and replicas. It
 // returns nil for a live session, and otherwise [ErrNoSession], [ErrSessionGone],
 // [ErrRenewed] or [ErrStoreUnavailable].
-func (s *Session[T]) Check(ctx context.Context) error {
+func (s *Session[_]) Check(ctx context.Context) error {
 	return s.handle.check(ctx)
 }
 

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"maps"
 	"os"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -282,4 +283,46 @@ func TestVerifyOnly(t *testing.T) {
 			checkVerify(t, newTokens(t, jwt.Config{Keys: []jwt.SigningKey{{ID: "new", Algorithm: "HS256", Key: tokenSecret}}, WithKid: true}), issued, true)
 		})
 	}
+}
+
+// FuzzLegacyVerify: a legacy key adds tokens of another typ, without kid, with its own
+// MAC, and changes nothing for the others.
+func FuzzLegacyVerify(f *testing.F) {
+	plain := newTokens(f, jwt.Config{Keys: []jwt.SigningKey{{ID: "new", Algorithm: "HS256", Key: tokenSecret}}, WithKid: true})
+	both := legacyTokens(f, legacyKey("HS256", legacySecret))
+	for _, header := range []string{
+		`{"alg":"HS256","typ":"JWT"}`, `{"alg":"HS256"}`, `{"alg":"HS256","typ":"JWT","kid":"new"}`,
+		`{"alg":"HS256","typ":"session+jwt","kid":"new"}`, `{"alg":"none","typ":"JWT"}`,
+	} {
+		for _, payload := range []string{`{"jti":"` + tokenID + `"}`, `{"jti":"` + tokenID + `","sub":42,"idle":true,"iat":1}`} {
+			f.Add(header, payload, true)
+			f.Add(header, payload, false)
+		}
+	}
+	f.Fuzz(func(t *testing.T, header, payload string, old bool) {
+		secret := tokenSecret
+		if old {
+			secret = legacySecret
+		}
+		token := hs256(header, payload, secret)
+		want, plainErr := plain.Verify(token)
+		got, err := both.Verify(token)
+		if plainErr == nil {
+			if err != nil || !reflect.DeepEqual(got, want) {
+				t.Fatalf("with a legacy key: %+v, %v", got, err)
+			}
+			return
+		}
+		if err != nil {
+			return
+		}
+		var h map[string]any
+		if json.Unmarshal([]byte(header), &h) != nil || !old || h["alg"] != "HS256" || h["kid"] != nil || h["typ"] != nil && h["typ"] != "JWT" {
+			t.Fatalf("accepted: %s", header)
+		}
+		var claims jwt.Claims
+		if json.Unmarshal([]byte(payload), &claims) != nil || claims["jti"] != got.ID || got.Idle != 0 {
+			t.Fatalf("%+v of %s", got, payload)
+		}
+	})
 }

@@ -25,10 +25,10 @@ type User struct {
 // A carrier takes users over: carry goes before the middleware of echosession, and
 // rotate behind it.
 type carrier struct {
-	sessions  *echosession.Manager[User]
-	idOf      func(old string) string
-	carryOver func(c echo.Context, id, subject string) error
-	rotate    echo.MiddlewareFunc
+	sessions *echosession.Manager[User]
+	idOf     func(old string) string
+	tokenOf  func(id, subject string) (string, error)
+	rotate   echo.MiddlewareFunc
 }
 
 // newCarrier returns what all migrations have in common. importOld reads what the old
@@ -54,20 +54,14 @@ func newCarrier(rdb *redis.Client, secret, carrySecret []byte, oldCookie string,
 		return uuid.NewHash(hmac.New(sha256.New, carrySecret), uuid.Nil, []byte(old), 4).String()
 	}
 
-	// The request goes on as if it had come with a token of the session. Nobody knows
-	// when the user logged in: iat 0 makes it long ago, for Fresh.
-	carryOver := func(c echo.Context, id, subject string) error {
+	// A token of the session, which never leaves the server. Nobody knows when the user
+	// logged in: iat 0 makes it long ago, for Fresh.
+	tokenOf := func(id, subject string) (string, error) {
 		claims := jwt.MapClaims{"jti": id, "iat": 0}
 		if subject != "" {
 			claims["sub"] = subject
 		}
-		token, err := jwt.NewWithClaims(jwt.SigningMethodHS256, claims).SignedString(carrySecret)
-		if err != nil {
-			return err
-		}
-		c.Request().AddCookie(&http.Cookie{Name: "__Host-session", Value: token})
-		c.Set("carried", true)
-		return nil
+		return jwt.NewWithClaims(jwt.SigningMethodHS256, claims).SignedString(carrySecret)
 	}
 
 	// Behind the middleware of echosession. The client gets a cookie with a token of its
@@ -91,13 +85,13 @@ func newCarrier(rdb *redis.Client, secret, carrySecret []byte, oldCookie string,
 			return next(c)
 		}
 	}
-	return &carrier{sessions, idOf, carryOver, rotate}, nil
+	return &carrier{sessions, idOf, tokenOf, rotate}, nil
 }
 
 // moving is the middleware for stores of other libraries in the same Redis. oldKey
 // returns the key of a request's old session, or "".
 func (k *carrier) moving(rdb *redis.Client, oldKey func(c echo.Context) string) echo.MiddlewareFunc {
-	idOf, carryOver := k.idOf, k.carryOver
+	idOf, tokenOf := k.idOf, k.tokenOf
 
 	// Before the middleware of echosession. RENAMENX moves what is stored in one step: it
 	// is under one of the two keys, and after a logout under none.
@@ -115,9 +109,12 @@ func (k *carrier) moving(rdb *redis.Client, oldKey func(c echo.Context) string) 
 			if err != nil && !redis.HasErrorPrefix(err, "no such key") {
 				return echo.NewHTTPError(http.StatusServiceUnavailable).SetInternal(err)
 			}
-			if err := carryOver(c, id, ""); err != nil {
+			token, err := tokenOf(id, "")
+			if err != nil {
 				return err
 			}
+			c.Request().AddCookie(&http.Cookie{Name: "__Host-session", Value: token})
+			c.Set("carried", true) // for rotate
 			return next(c)
 		}
 	}

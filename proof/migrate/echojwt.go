@@ -17,9 +17,10 @@ type oldClaims struct {
 	Name string `json:"name"`
 }
 
-// exchanging is the middleware for tokens of echo-jwt in the cookie "token".
+// exchanging is the middleware for tokens of echo-jwt, in the cookie "token" or as bearer
+// tokens.
 func (k *carrier) exchanging(rdb *redis.Client, oldSecret []byte) echo.MiddlewareFunc {
-	idOf, carryOver := k.idOf, k.carryOver
+	idOf, tokenOf := k.idOf, k.tokenOf
 
 	// A token is exchanged once. The mark lives as long as the token: after a logout, the
 	// token does not log in again.
@@ -32,14 +33,17 @@ func (k *carrier) exchanging(rdb *redis.Client, oldSecret []byte) echo.Middlewar
 	// Before the middleware of echosession.
 	carry := func(next echo.HandlerFunc) echo.HandlerFunc {
 		return func(c echo.Context) error {
-			cookie, err := c.Cookie("token")
-			if _, ours := c.Cookie("__Host-session"); ours == nil || err != nil {
-				return next(c)
+			old, bearer := strings.CutPrefix(c.Request().Header.Get("Authorization"), "Bearer ")
+			if cookie, err := c.Cookie("token"); err == nil && !bearer {
+				if _, err := c.Cookie("__Host-session"); err == nil {
+					return next(c)
+				}
+				old = cookie.Value
 			}
 			var claims oldClaims
-			_, err = jwt.ParseWithClaims(cookie.Value, &claims, func(*jwt.Token) (any, error) { return oldSecret, nil },
+			_, err := jwt.ParseWithClaims(old, &claims, func(*jwt.Token) (any, error) { return oldSecret, nil },
 				jwt.WithValidMethods([]string{"HS256"}), jwt.WithExpirationRequired())
-			if err != nil {
+			if err != nil { // no token, one of ours, or a bad one
 				return next(c)
 			}
 			data, err := json.Marshal(User{Name: claims.Name})
@@ -47,15 +51,22 @@ func (k *carrier) exchanging(rdb *redis.Client, oldSecret []byte) echo.Middlewar
 				return err
 			}
 			// Without its signature: one signature can be written in several ways.
-			id := idOf(cookie.Value[:strings.LastIndexByte(cookie.Value, '.')])
+			id := idOf(old[:strings.LastIndexByte(old, '.')])
 			left := (time.Until(claims.ExpiresAt.Time) + time.Hour).Milliseconds() // clocks differ
 			keys := []string{"exchanged:" + id, "sess:" + id}
 			if err := exchange.Run(c.Request().Context(), rdb, keys, left, data).Err(); err != nil {
 				return echo.NewHTTPError(http.StatusServiceUnavailable).SetInternal(err)
 			}
-			if err := carryOver(c, id, claims.Subject); err != nil {
+			token, err := tokenOf(id, claims.Subject)
+			if err != nil {
 				return err
 			}
+			if bearer {
+				c.Request().Header.Set("Authorization", "Bearer "+token)
+				return next(c)
+			}
+			c.Request().AddCookie(&http.Cookie{Name: "__Host-session", Value: token})
+			c.Set("carried", true) // for rotate
 			return next(c)
 		}
 	}

@@ -228,6 +228,7 @@ func migrate(t *testing.T, lib library) *migration {
 type browser struct {
 	t      *testing.T
 	client *http.Client
+	bearer string // sent in Authorization
 }
 
 func newBrowser(t *testing.T, cookies ...*http.Cookie) *browser {
@@ -239,7 +240,7 @@ func newBrowser(t *testing.T, cookies ...*http.Cookie) *browser {
 	jar.SetCookies(&url.URL{Scheme: "https", Host: "127.0.0.1"}, cookies)
 	transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
 	t.Cleanup(transport.CloseIdleConnections)
-	return &browser{t, &http.Client{Jar: jar, Transport: transport, Timeout: 20 * time.Second}}
+	return &browser{t: t, client: &http.Client{Jar: jar, Transport: transport, Timeout: 20 * time.Second}}
 }
 
 func (b *browser) cookies() map[string]*http.Cookie {
@@ -257,6 +258,9 @@ func (b *browser) do(s *httptest.Server, method, path string) (status int, body 
 	if err != nil {
 		b.t.Error(err)
 		return 0, ""
+	}
+	if b.bearer != "" {
+		r.Header.Set("Authorization", "Bearer "+b.bearer)
 	}
 	resp, err := b.client.Do(r)
 	if err != nil {
@@ -521,6 +525,54 @@ func TestATokenIsExchangedOnce(t *testing.T) {
 	}
 	if marks := m.rdb.Keys(t.Context(), "exchanged:*").Val(); len(marks) != 1 {
 		t.Errorf("the marks are %q", marks)
+	}
+}
+
+// A client that keeps its JWT and sends it as a bearer token learns of nothing: the JWT
+// opens the session until its exp or a logout.
+func TestBearer(t *testing.T) {
+	lib := libraries["echo-jwt"]
+	m := migrate(t, lib)
+	old := newBrowser(t).login(m, lib).Value
+	send := func(method, path, token string) (status int, body string) {
+		t.Helper()
+		b := newBrowser(t)
+		b.bearer = token
+		status, body = b.do(m.new, method, path)
+		if cookies := b.cookies(); len(cookies) != 0 {
+			t.Errorf("cookies %v", cookies)
+		}
+		return status, body
+	}
+	const requests = 8
+	var wg sync.WaitGroup
+	for range requests {
+		wg.Go(func() {
+			if status, body := send(http.MethodPost, "/count", old); status != http.StatusOK {
+				t.Errorf("%d %s", status, body)
+			}
+		})
+	}
+	wg.Wait()
+	graceOver(t, m)
+	if status, body := send(http.MethodGet, "/me", old); status != http.StatusOK || body != "Ada 8 ada 0" {
+		t.Errorf("%d %s", status, body)
+	}
+	for _, bad := range []string{"", "x", old[:len(old)-2], old + "A"} {
+		if status, body := send(http.MethodGet, "/me", bad); status != http.StatusUnauthorized {
+			t.Errorf("%q: %d %s", bad, status, body)
+		}
+	}
+	if status, body := send(http.MethodPost, "/logout", old); status != http.StatusOK {
+		t.Fatalf("%d %s", status, body)
+	}
+	for range 2 {
+		if status, body := send(http.MethodGet, "/me", old); status != http.StatusUnauthorized {
+			t.Errorf("after the logout: %d %s", status, body)
+		}
+	}
+	if keys := m.rdb.Keys(t.Context(), "sess:*").Val(); len(keys) != 0 {
+		t.Errorf("the sessions are %q", keys)
 	}
 }
 
