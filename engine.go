@@ -610,7 +610,6 @@ func (e *engine) renew(ctx context.Context, l *live, p createParams, fresh func(
 		return nil, err
 	}
 	e.used(next, now)
-	e.verified.Remove(l.token)
 	return next, nil
 }
 

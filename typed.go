@@ -195,8 +195,8 @@ func (s *Session[T]) Create(ctx context.Context, data T, opts ...CreateOption) (
 }
 
 // Renew carries the session through a login or a gain of rights: it moves what is
-// stored to a new ID, lets fn change it, and returns the new token. [Session.AuthenticatedAt]
-// is now. Call it where somebody has just proved who they are:
+// stored to a new ID, lets fn change it, and returns the new token. A nil fn changes
+// nothing. [Session.AuthenticatedAt] is now. Call it where somebody has just proved who they are:
 //
 //	_, err := sess.Renew(ctx, func(u *User) error { u.Name = name; return nil },
 //		echosession.WithSubject(name))
@@ -233,9 +233,13 @@ func (s *Session[T]) Create(ctx context.Context, data T, opts ...CreateOption) (
 // session of the new subject; then the old session stays. A session from [Manager.List]
 // or [Manager.All] cannot be renewed.
 func (s *Session[T]) Renew(ctx context.Context, fn func(*T) error, opts ...CreateOption) (token string, err error) {
-	return s.handle.renew(ctx, paramsOf(opts),
-		func() any { return new(T) },
-		func(v any) error { return fn(v.(*T)) })
+	change := func(v any) error {
+		if fn == nil {
+			return nil
+		}
+		return fn(v.(*T))
+	}
+	return s.handle.renew(ctx, paramsOf(opts), func() any { return new(T) }, change)
 }
 
 // UpdateOrCreate is [Session.Update], and where there is no live session it creates one
