@@ -147,8 +147,11 @@ var (
 		s.must(s.direct.Rotate(s.Context(), s.from, newRef(s.from.Subject), []byte("old"), []byte("rotated"), time.Hour, time.Hour))
 	}
 	deleteFrom = func(s *renewScene) { s.must(s.direct.Delete(s.Context(), s.from)) }
-	deleteTo   = func(s *renewScene) { s.must(s.direct.Delete(s.Context(), s.to)) }
-	changeTo   = func(s *renewScene) {
+	takeTo     = func(s *renewScene) {
+		s.must(s.direct.Create(s.Context(), s.to, []byte("taken"), time.Hour, echosession.Limit{}))
+	}
+	deleteTo = func(s *renewScene) { s.must(s.direct.Delete(s.Context(), s.to)) }
+	changeTo = func(s *renewScene) {
 		s.must(s.direct.Replace(s.Context(), s.to, []byte("new"), []byte("changed"), time.Hour))
 	}
 	forgetFrom = func(s *renewScene) {
@@ -229,6 +232,9 @@ var renewAccidents = []struct {
 	{"all replies of the preparation are lost", threeSteps, map[string]accident{
 		"prepare 0": {lose: true}, "prepare 1": {lose: true}, "prepare 2": {lose: true},
 	}, isUnavailable, "old, none"},
+	{"the ID is taken, and all replies of the preparation are lost", threeSteps, map[string]accident{
+		"prepare 0": {before: takeTo, lose: true}, "prepare 1": {lose: true}, "prepare 2": {lose: true},
+	}, isUnavailable, "old, taken"},
 	{"all replies of the preparation are lost, and those of the withdrawal", threeSteps, map[string]accident{
 		"prepare 0": {lose: true}, "prepare 1": {lose: true}, "prepare 2": {lose: true},
 		"withdraw 0": {drop: true}, "withdraw 1": {drop: true}, "withdraw 2": {drop: true},
