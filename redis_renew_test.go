@@ -616,3 +616,24 @@ func (c *countWrites) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.
 		return next(ctx, cmds)
 	}
 }
+
+// A session that is missing in its subject's index is gone: who revoked the subject's
+// sessions could not find it. Check says so, and Renew carries nothing on.
+func TestASessionThatIsNotIndexedIsGone(t *testing.T) {
+	for _, subjects := range [][2]string{oneSubject, twoSubjects, toNone} {
+		t.Run(fmt.Sprintf("%q", subjects), func(t *testing.T) {
+			s := newRenewScene(t, redistest.Shared(t), subjects, nil)
+			_, index := echosession.RedisKeys(s.keyspace, s.from)
+			s.must(s.admin.ZRem(t.Context(), index, s.from.ID).Err())
+			_, err := s.store.Check(t.Context(), s.from)
+			wantNotFound(t, "Check", err)
+			if n, err := s.store.Count(t.Context(), s.from.Subject); n != 0 || err != nil {
+				t.Errorf("Count: %d, %v", n, err)
+			}
+			wantNotFound(t, "Renew", s.renew(echosession.Limit{}))
+			if got := s.state(); got != "none, none" {
+				t.Errorf("from and to: %s", got)
+			}
+		})
+	}
+}
