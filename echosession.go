@@ -16,8 +16,13 @@
 // way to change what is stored. It is atomic: when two requests update one session
 // at the same time, both changes are kept.
 //
+// Where somebody logs in, call [Session.Renew]. It keeps what the session of a guest holds,
+// and ends the token of before: who planted that token, or saw it, is not logged in.
+// [Session.UpdateOrCreate] makes a session for a guest, and [Authenticated] lets only users
+// through.
+//
 // A session ends when it has not been used for [Config.MaxAge], at the time in the
-// exp claim of its token, or at once with [Session.Destroy] and
+// exp claim of its token, or at once with [Session.Destroy], [Manager.Revoke] and
 // [Manager.RevokeSubject].
 //
 // When the store cannot answer, that is an error ([ErrStoreUnavailable], answered
@@ -122,8 +127,9 @@ type Config struct {
 	// [WithClaims] supersedes it for one session.
 	MaxAge time.Duration
 
-	// AbsoluteTimeout is the longest a session lives after [Session.Create], however
-	// much it is used. It is the exp of the token. Rotation does not prolong it. From a
+	// AbsoluteTimeout is the longest a session lives after the last login, which is its
+	// [Session.Create] or [Session.Renew], however much it is used. A guest's counts from
+	// the creation. It is the exp of the token. Rotation does not prolong it. From a
 	// second to 36,500 days. Default 0: none.
 	AbsoluteTimeout time.Duration
 
@@ -165,8 +171,9 @@ type Config struct {
 
 	// Cookies.
 
-	// Cookie makes [Session.Create] and [Session.Rotate] set a cookie with the
-	// token, and [Session.Destroy] clear it. Default nil: no cookie.
+	// Cookie makes [Session.Create], [Session.Renew], [Session.UpdateOrCreate] and
+	// [Session.Rotate] set a cookie with the token, and [Session.Destroy] clear it.
+	// Default nil: no cookie.
 	//
 	// An answer that carries the cookie gets Cache-Control: private, no-store. So
 	// does any answer to a live session's cookie, unless the handler sets
@@ -188,8 +195,8 @@ type Config struct {
 
 	// Subjects.
 
-	// SubjectIndex keeps an index of the sessions of each subject, for
-	// [Manager.List], [Manager.RevokeSubject] and MaxSessions. Turning it on or off
+	// SubjectIndex keeps an index of the sessions of each subject, for [Manager.List],
+	// [Manager.Revoke], [Manager.RevokeSubject], [Manager.Count] and MaxSessions. Turning it on or off
 	// ends the sessions that have a subject. Default false.
 	SubjectIndex bool
 

@@ -705,6 +705,9 @@ func adapterSessions[T any]() adaptertest.Sessions[T, echo.Context, echo.Middlew
 		Middleware: (*echosession.Manager[T]).Middleware,
 		Require:    (*echosession.Manager[T]).Require,
 		Get:        echosession.Get[T],
+		With: func(m *echosession.Manager[T], h func(echo.Context, *echosession.Session[T]) error) func(echo.Context) error {
+			return m.With(h)
+		},
 		Configured: func(cfg echosession.Config, o adaptertest.Options) (*echosession.Manager[T], echo.MiddlewareFunc, error) {
 			if o.Skip != nil {
 				cfg.Skipper = func(c echo.Context) bool { return o.Skip(c.Request()) }
@@ -762,6 +765,9 @@ func exampleSessions[T any]() adaptertest.Sessions[T, *Context, Middleware] {
 			return Require[T](append([]echosession.RequireOption{echosession.RequestKey(m.RequestKey()), m.Only()}, opts...)...)
 		},
 		Get: Get[T],
+		With: func(m *echosession.Manager[T], h func(*Context, *echosession.Session[T]) error) func(*Context) error {
+			return With(h, m.RequestKey())
+		},
 	}
 }
 

@@ -429,6 +429,14 @@ func TestACanceledContextDoesNotStopAWrite(t *testing.T) {
 		if _, err := sess.Rotate(canceled); err != nil {
 			t.Error("Rotate:", err)
 		}
+		for _, subject := range []string{"ada", "ada", "bob"} {
+			if _, err := sess.Renew(canceled, count, echosession.WithSubject(subject)); err != nil {
+				t.Error("Renew:", err)
+			}
+		}
+		if err := open(t, m, "").UpdateOrCreate(canceled, count); err != nil {
+			t.Error("UpdateOrCreate:", err)
+		}
 		token := sess.Token()
 		if err := sess.Destroy(canceled); err != nil {
 			t.Error("Destroy:", err)

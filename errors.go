@@ -185,6 +185,7 @@ var answerForms = []answerForm{
 	{ErrAmbiguousToken, http.StatusBadRequest, "more than one token in the request", "invalid_request"},
 	{ErrCrossOrigin, http.StatusForbidden, "cross-origin request refused", noChallenge},
 	{ErrTooManySessions, http.StatusForbidden, "too many sessions", noChallenge},
+	{ErrConflict, http.StatusConflict, "the session was changed by another request", noChallenge}, // before ErrRenewed: see renewedMeanwhile
 	{ErrInvalidToken, http.StatusUnauthorized, sessionEnded, "invalid_token"},
 	{ErrSessionGone, http.StatusUnauthorized, sessionEnded, "invalid_token"},
 	{ErrRenewed, http.StatusUnauthorized, sessionEnded, "invalid_token"},
@@ -193,7 +194,6 @@ var answerForms = []answerForm{
 	{ErrNotAuthenticated, http.StatusUnauthorized, loginNeeded, "insufficient_user_authentication"},
 	{ErrNoToken, http.StatusUnauthorized, loginNeeded, plainChallenge},
 	{ErrNoSession, http.StatusUnauthorized, loginNeeded, plainChallenge},
-	{ErrConflict, http.StatusConflict, "the session was changed by another request", noChallenge},
 	{ErrReservedClaim, http.StatusInternalServerError, serverError, noChallenge},
 	{ErrTooLarge, http.StatusInternalServerError, serverError, noChallenge},
 	{ErrNotInstalled, http.StatusInternalServerError, serverError, noChallenge},

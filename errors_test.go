@@ -93,6 +93,29 @@ func TestErrorsThatHandlersReturn(t *testing.T) {
 	}
 }
 
+// After a login by another request, UpdateOrCreate is answered with 409 and not with 401:
+// the client has a newer token by now, or is about to get it.
+func TestGuestAfterRenewIsAnsweredWithConflict(t *testing.T) {
+	m := newManager[User](t, echosession.Config{Store: echosession.NewMemoryStore(), Secret: testSecret})
+	s := newServer(t, m.Middleware())
+	s.POST("/add", func(c echo.Context) error {
+		sess, err := m.Get(c)
+		if err != nil {
+			return err
+		}
+		return sess.UpdateOrCreate(c.Request().Context(), func(u *User) error { u.Name = "guest"; return nil })
+	})
+	sess, err := m.Create(t.Context(), User{Name: "guest"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	old := sess.Token()
+	if _, err := sess.Renew(t.Context(), func(*User) error { return nil }, echosession.WithSubject("ada")); err != nil {
+		t.Fatal(err)
+	}
+	checkAnswer(t, s.post(t, "/add", old), echosession.ErrConflict)
+}
+
 // TestErrorsInEarnest lets requests and handlers meet the errors for real.
 func TestErrorsInEarnest(t *testing.T) {
 	clock, fake, log := newClock(), newFakeRedis(t), new(logBuffer)

@@ -107,6 +107,17 @@ func Get[T any](c *Context, requestKey ...string) (*echosession.Session[T], erro
 	return echosession.Find[T](c.Values[key], key)
 }
 
+// With makes a handler of a function that needs the session.
+func With[T any](h func(c *Context, sess *echosession.Session[T]) error, requestKey ...string) Handler {
+	return func(c *Context) error {
+		sess, err := Get[T](c, requestKey...)
+		if err != nil {
+			return err
+		}
+		return h(c, sess)
+	}
+}
+
 // Require is middleware for routes that need a live session.
 func Require[T any](opts ...echosession.RequireOption) Middleware {
 	key := echosession.RequestKeyOf(opts...)
@@ -146,14 +157,10 @@ func ExampleExchange() {
 		fmt.Println(err)
 		return
 	}
-	hello := func(c *Context) error {
-		sess, err := Get[Account](c)
-		if err != nil {
-			return err
-		}
-		_, err = fmt.Fprintf(c.Writer, "Hello, %s!\n", sess.Data().Name)
+	hello := With(func(c *Context, sess *echosession.Session[Account]) error {
+		_, err := fmt.Fprintf(c.Writer, "Hello, %s!\n", sess.Data().Name)
 		return err
-	}
+	})
 	server := Install(sessions)(Require[Account]()(hello))
 
 	r := httptest.NewRequest(http.MethodGet, "/", nil)

@@ -262,7 +262,7 @@ func ExampleSession_Create() {
 			echosession.WithClaims(echosession.Claims{"plan": "pro"}),
 		}
 		if c.QueryParam("remember") == "me" {
-			opts = append(opts, echosession.WithMaxAge(90*24*time.Hour))
+			opts = append(opts, echosession.Remember(90*24*time.Hour))
 		}
 		if _, err := sess.Create(c.Request().Context(), User{Name: "Ada"}, opts...); err != nil {
 			return err

@@ -9,12 +9,14 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/labstack/echo/v4"
 
 	"github.com/echosession/echosession"
+	"github.com/echosession/echosession/echosessiontest"
 )
 
 // Nothing is created for a guest who leaves the zero value as it is.
@@ -104,6 +106,96 @@ func TestWhereNoGuestIsMade(t *testing.T) {
 			}
 		}
 	})
+}
+
+// CrossOriginVerified is for logins: a guest's cookie is planted by no other site.
+func TestNoSitePlantsAGuest(t *testing.T) {
+	eachStore(t, func(t *testing.T, cfg echosession.Config) {
+		cfg.Cookie = &echosession.Cookie{}
+		m := newManager[User](t, cfg)
+		s := newServer(t, m.Middleware())
+		route(s, m, "/", func(c echo.Context, sess *echosession.Session[User]) error {
+			return sess.UpdateOrCreate(c.Request().Context(), count, echosession.CrossOriginVerified())
+		})
+		a := s.do(t, s.request(t, "POST", "/", "", "Origin", "https://evil.example", "Sec-Fetch-Site", "cross-site"))
+		if a.StatusCode != http.StatusForbidden || a.Header["Set-Cookie"] != nil {
+			t.Errorf("%d %s, Set-Cookie %q", a.StatusCode, a.body, a.Header["Set-Cookie"])
+		}
+		for range m.All(t.Context()) {
+			t.Error("a session was created")
+		}
+	})
+}
+
+// A session that ended after Get, revoked or renewed by another request, gives way to
+// a login, but not to a guest.
+func TestNoGuestInThePlaceOfASessionThatEnded(t *testing.T) {
+	eachStore(t, func(t *testing.T, cfg echosession.Config) {
+		cfg.Cookie, cfg.SubjectIndex = &echosession.Cookie{}, true
+		m := newManager[User](t, cfg)
+		s := newServer(t, m.Middleware())
+		ends := map[string]func(ctx context.Context, token string) error{
+			"revoked": func(ctx context.Context, _ string) error { _, err := m.RevokeSubject(ctx, "ada"); return err },
+			"renewed": func(ctx context.Context, token string) error {
+				_, err := open(t, m, token).Renew(ctx, keep, echosession.WithSubject("bob"))
+				return err
+			},
+		}
+		for name, end := range ends {
+			for _, found := range []bool{true, false} { // whether the handle learns of it before Create
+				route(s, m, fmt.Sprint("/", name, found), func(c echo.Context, sess *echosession.Session[User]) error {
+					ctx := c.Request().Context()
+					if err := end(ctx, sess.Token()); err != nil {
+						t.Error(err)
+					}
+					if found {
+						if err := sess.Update(ctx, count); !errors.Is(err, echosession.ErrSessionGone) && !errors.Is(err, echosession.ErrRenewed) {
+							t.Errorf("Update: %v", err)
+						}
+					}
+					var opts []echosession.CreateOption
+					if subject := c.QueryParam("subject"); subject != "" {
+						opts = append(opts, echosession.WithSubject(subject))
+					}
+					_, err := sess.Create(ctx, User{}, opts...)
+					return err
+				})
+				for subject, want := range map[string]int{"": http.StatusUnauthorized, "eve": http.StatusOK} {
+					if name == "revoked" && !found && subject == "" {
+						continue // a session that is absent at its end may have been destroyed by this very Create
+					}
+					created, err := m.Create(t.Context(), User{}, echosession.WithSubject("ada"))
+					if err != nil {
+						t.Fatal(err)
+					}
+					before := records(m)
+					path := fmt.Sprint("/", name, found, "?subject=", subject)
+					a := s.do(t, s.request(t, "POST", path, "", "Cookie", "__Host-session="+created.Token()))
+					cookies := 0
+					if want == http.StatusOK {
+						cookies = 1
+					}
+					if a.StatusCode != want || len(a.Header["Set-Cookie"]) != cookies {
+						t.Errorf("%s: %d %s, Set-Cookie %q", path, a.StatusCode, a.body, a.Header["Set-Cookie"])
+					}
+					left := before + cookies
+					if name == "revoked" {
+						left--
+					}
+					if got := records(m); got != left {
+						t.Errorf("%s: %d records, want %d", path, got, left)
+					}
+				}
+			}
+		}
+	})
+}
+
+func records(m *echosession.Manager[User]) (n int) {
+	for range m.All(context.Background()) {
+		n++
+	}
+	return n
 }
 
 // A guest whose session ends within the request is not replaced; after a logout in the
@@ -650,5 +742,30 @@ func TestWith(t *testing.T) {
 	e.GET("/", h) // without the middleware
 	if err := h(e.NewContext(s.request(t, "GET", "/", ""), nil)); !errors.Is(err, echosession.ErrNotInstalled) {
 		t.Errorf("without the middleware: %v", err)
+	}
+}
+
+// A store that is no Pinger is asked for a session that does not exist, and what it says
+// of its own stays out of the error's text.
+func TestPingOfAStoreOfOnesOwn(t *testing.T) {
+	faults := echosessiontest.NewFaultStore(echosession.NewMemoryStore())
+	m := newManager[User](t, echosession.Config{Store: faults, Secret: testSecret})
+	if err := m.Ping(t.Context()); err != nil {
+		t.Error(err)
+	}
+	words := errors.New("password hunter2 refused")
+	for _, tt := range []struct {
+		fault error
+		says  string
+	}{
+		{words, "unknown"},
+		{fmt.Errorf("%w: %w", echosession.ErrStoreUnavailable, syscall.ECONNREFUSED), "connection refused"},
+	} {
+		faults.FailNext(1, tt.fault)
+		err := m.Ping(t.Context())
+		if !errors.Is(err, echosession.ErrStoreUnavailable) || !errors.Is(err, tt.fault) ||
+			!strings.HasSuffix(err.Error(), tt.says) || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%v, want one that says %q", err, tt.says)
+		}
 	}
 }

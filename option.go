@@ -262,7 +262,8 @@ func (h *handle) meets(r requirement) error {
 	if login.IsZero() && r.authenticated {
 		return ErrNotAuthenticated
 	}
-	if r.fresh > 0 && (login.IsZero() || h.engine.cfg.Now().Sub(login) > r.fresh) {
+	// The zero time is too long ago for any.
+	if r.fresh > 0 && h.engine.cfg.Now().Sub(login) > r.fresh {
 		return &notFreshError{r.fresh}
 	}
 	return nil

@@ -197,6 +197,19 @@ func TestReadmeProgramIsRun(t *testing.T) {
 	}
 }
 
+// Each task of a login's life takes 15 lines of code at most.
+func TestTasksAreShort(t *testing.T) {
+	blocks := goBlocks(t, filepath.Join("docs", "sessions.md"))
+	for _, code := range blocks {
+		if lines := strings.Count(code, "\n"); lines > 15 {
+			t.Errorf("%d lines:\n%s", lines, code)
+		}
+	}
+	if len(blocks) < 15 {
+		t.Errorf("only %d tasks were found", len(blocks))
+	}
+}
+
 // One thing has one name in all examples and documents: what a call returns is
 // kept under one of the names here.
 func TestExamplesNameThings(t *testing.T) {
@@ -215,6 +228,7 @@ func TestExamplesNameThings(t *testing.T) {
 		"sessions.List":              {"list"},
 		"sess.Create":                {"token"},
 		"sess.Rotate":                {"token"},
+		"sess.Renew":                 {"token"},
 		"echo.New":                   {"e"},
 		"echosession.NewMemoryStore": {"store"},
 	}

@@ -187,6 +187,15 @@ func testLife(t *testing.T, kind clientKind) {
 		if open(next).Exists() || open(tokens[0]).Exists() {
 			t.Errorf("index %t: it outlives Destroy", indexed)
 		}
+		for _, subject := range []string{"bob", "ada"} { // as a rule in another slot, and in the same one
+			old := tokens[2]
+			tokens[2], err = open(old).Renew(ctx, func(u *User) error { u.Name = "user 2"; return nil }, echosession.WithSubject(subject))
+			must(err)
+			must(open(tokens[2]).Check(ctx))
+			if err := open(old).Reason(); !errors.Is(err, echosession.ErrRenewed) {
+				t.Errorf("index %t: the token from before Renew: %v", indexed, err)
+			}
+		}
 
 		seen := make(map[string]bool)
 		for sess, err := range m.All(ctx) {

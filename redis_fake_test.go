@@ -90,6 +90,19 @@ func (f *fakeRedis) withoutExpiry() []string {
 	return keys
 }
 
+// keys returns the keys that are there.
+func (f *fakeRedis) keys() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var keys []string
+	for key := range f.values {
+		if _, ok := f.live(key); ok {
+			keys = append(keys, key)
+		}
+	}
+	return keys
+}
+
 func (f *fakeRedis) Process(ctx context.Context, cmd redis.Cmder) error {
 	if err := ctx.Err(); err != nil {
 		cmd.SetErr(err)

@@ -78,6 +78,7 @@ type faultOperation struct {
 	noGrace     bool
 	paged       bool // through pages of a few sessions
 	old         bool // through a token that was rotated away
+	limit       int  // MaxSessions
 	calls       int  // of the store that may time out, if more than one
 }
 
@@ -98,6 +99,22 @@ var faultOperations = []faultOperation{
 	{
 		name: "Touch",
 		run:  callOf("Touch"),
+	},
+	{
+		name: "Check",
+		run:  callOf("Check"),
+	},
+	{
+		name:        "Count",
+		onlyIndexed: true,
+		run:         countThroughProxy(1),
+	},
+	{
+		name:        "Count by pages",
+		onlyIndexed: true,
+		paged:       true,
+		prepare:     createThreeMore,
+		run:         countThroughProxy(4),
 	},
 	{
 		name:        "List",
@@ -163,6 +180,38 @@ var faultOperations = []faultOperation{
 				return 0
 			}
 			return s.sessions(s.user)
+		},
+	},
+	{
+		name:    "Renew",
+		run:     renewThroughProxy(""),
+		applied: hasRenewed,
+	},
+	{
+		name:        "Renew into another subject",
+		onlyIndexed: true,
+		run:         renewThroughProxy("another of "),
+		applied:     hasRenewed,
+	},
+	{
+		name:        "Renew into another subject that is full",
+		onlyIndexed: true,
+		limit:       2,
+		prepare: func(s *faultScene) {
+			for range 2 {
+				another := "another of " + s.user
+				if _, err := s.direct.Create(context.Background(), User{Name: another}, echosession.WithSubject(another)); err != nil {
+					s.Fatal(err)
+				}
+			}
+		},
+		run: renewThroughProxy("another of "),
+		applied: func(s *faultScene) int {
+			n := hasRenewed(s)
+			if left := s.sessions("another of " + s.user); left > 2 || left < 1 || s.made != "" && left != 1 {
+				s.Errorf("%d of two sessions are left", left)
+			}
+			return n
 		},
 	},
 	{
@@ -266,6 +315,45 @@ func rotateThroughProxy(ctx context.Context, s *faultScene) (err error) {
 	return err
 }
 
+func countThroughProxy(want int) func(context.Context, *faultScene) error {
+	return func(ctx context.Context, s *faultScene) error {
+		n, err := s.manager.Count(ctx, s.user)
+		if err == nil && n != want {
+			s.Errorf("%d sessions are counted, want %d", n, want)
+		}
+		return err
+	}
+}
+
+// renewThroughProxy renews for the user, or for another subject.
+func renewThroughProxy(another string) func(context.Context, *faultScene) error {
+	return func(ctx context.Context, s *faultScene) (err error) {
+		s.made, err = s.sess.Renew(ctx, func(u *User) error {
+			u.Name = s.user // a zero User of another subject
+			return nil
+		}, echosession.WithSubject(another+s.user))
+		return err
+	}
+}
+
+// hasRenewed is 1 when the session from before has ended: then the new one is there, or
+// neither is, when the outcome is unknown.
+func hasRenewed(s *faultScene) int {
+	now := s.at(s.token)
+	sessions := s.sessions(s.user)
+	switch {
+	case now.Exists() && sessions != 1:
+		s.Errorf("beside the session there are %d more", sessions-1)
+	case now.Exists():
+		return 0
+	case !errors.Is(now.Reason(), echosession.ErrRenewed):
+		s.Errorf("the session from before: %v", now.Reason())
+	case sessions > 1 || s.made != "" && sessions != 1:
+		s.Errorf("%d sessions are there after it", sessions)
+	}
+	return 1
+}
+
 func hasRotated(s *faultScene) int {
 	now := s.at(s.token)
 	if data := now.Data(); !now.Exists() || data.Name != s.user || data.Count != startCount {
@@ -333,6 +421,7 @@ func stage(t testing.TB, timeout time.Duration, server *redistest.Server, direct
 	}
 	s := &faultScene{TB: t, proxy: proxy, timeout: timeout, direct: newManager[User](t, cfg), user: "Ada"}
 	cfg.Client, cfg.StoreTimeout = client.face(t, rdb), timeout
+	cfg.MaxSessions = op.limit
 	if op.touchAlways {
 		cfg.TouchInterval = echosession.TouchAlways
 	}
@@ -515,7 +604,7 @@ func failEverything(t *testing.T, set func(*testing.T) *faultScene, client fault
 						if rule.Count() == 0 {
 							t.Error("the fault did not happen")
 						}
-						report.add(s.check(op, f, client, step, cmd[0], times, err, answer, took), took)
+						report.add(s.check(op, f, client, step, len(sent), cmd[0], times, err, answer, took), took)
 					})
 				})
 			}
@@ -608,9 +697,11 @@ func causes(err error) string {
 }
 
 // expect says what an operation may answer.
-func expect(op faultOperation, f fault, step int, cmd string, times int) []string {
+func expect(op faultOperation, f fault, step, steps int, cmd string, times int) []string {
 	script := cmd == "EVALSHA"
 	switch {
+	case strings.HasPrefix(op.name, "Renew") && steps > 1:
+		return []string{expectOfRenew(f, step, times)}
 	case op.old && step == 1 && times < 0:
 		return []string{"unavailable"} // it is a read: where the old token leads
 	case times < 0 && cmd == "SET" && strings.HasPrefix(op.name, "Rotate"):
@@ -630,10 +721,23 @@ func expect(op faultOperation, f fault, step int, cmd string, times int) []strin
 	return []string{"indeterminate"}
 }
 
+// expectOfRenew says what a Renew of three steps may answer.
+func expectOfRenew(f fault, step, times int) string {
+	switch {
+	case times == 1 && (!f.reply || f.retry || f.script):
+		return "ok"
+	case step == 0:
+		return "unavailable" // nothing finds what is left of the first step
+	case step == 1 && f.reply:
+		return "unavailable" // refused: the session is as it was
+	}
+	return "indeterminate"
+}
+
 // check holds what an operation returned against what is stored.
-func (s *faultScene) check(op faultOperation, f fault, client faultClient, step int, cmd string, times int, err error, answer *httptest.ResponseRecorder, took time.Duration) string {
+func (s *faultScene) check(op faultOperation, f fault, client faultClient, step, steps int, cmd string, times int, err error, answer *httptest.ResponseRecorder, took time.Duration) string {
 	kind := kindOf(err)
-	if want := expect(op, f, step, cmd, times); !slices.Contains(want, kind) {
+	if want := expect(op, f, step, steps, cmd, times); !slices.Contains(want, kind) {
 		s.Errorf("%s (%s), want %v", kind, causes(err), want)
 	}
 	wantCode := http.StatusServiceUnavailable
@@ -763,6 +867,7 @@ func TestForeignReplies(t *testing.T) {
 					continue
 				}
 				one.touchAlways = one.touchAlways || other.touchAlways
+				one.limit = max(one.limit, other.limit)
 				name := one.name + " and " + other.name
 				if indexed {
 					name += " with index"

@@ -358,7 +358,7 @@ func TestOwnWritesAreReadOnThePrimary(t *testing.T) {
 					for store, want := range map[echosession.Store]string{writer: "getex", reader: "get"} {
 						before := fake.count(want)
 						_, err := store.Load(t.Context(), ref, 0)
-						if rotated := (*echosession.RotatedError)(nil); err != nil && !errors.As(err, &rotated) && !errors.Is(err, echosession.ErrNotFound) {
+						if rotated := (*echosession.RotatedError)(nil); err != nil && !errors.As(err, &rotated) && !errors.Is(err, echosession.ErrNotFound) && !errors.Is(err, echosession.ErrRenewed) {
 							t.Fatal(err)
 						}
 						if fake.count(want) != before+1 {
@@ -371,6 +371,19 @@ func TestOwnWritesAreReadOnThePrimary(t *testing.T) {
 			check("Replace", writer.Replace(t.Context(), ref, []byte("r1"), []byte("r2"), time.Hour), ref)
 			check("Rotate", writer.Rotate(t.Context(), ref, next, []byte("r2"), []byte("r3"), time.Hour, time.Hour), ref, next)
 			check("Delete", writer.Delete(t.Context(), ref), ref, next)
+			for _, subject := range []string{subject, "another"} {
+				from, to := newRef(ref.Subject), newRef(subject)
+				check("Create", writer.Create(t.Context(), from, []byte("r1"), time.Hour, echosession.Limit{}))
+				check("Renew", writer.Renew(t.Context(), from, to, []byte("r1"), []byte("r2"), time.Hour, echosession.Limit{}), from, to)
+			}
+			old, from := newRef("bob"), newRef("")
+			check("Create by another", reader.Create(t.Context(), old, []byte("r"), time.Hour, echosession.Limit{}))
+			check("Create by another", reader.Create(t.Context(), from, []byte("r"), time.Hour, echosession.Limit{}))
+			evicting := writer.Renew(t.Context(), from, newRef("bob"), []byte("r"), []byte("r2"), time.Hour, echosession.Limit{Sessions: 1})
+			before := fake.count("getex")
+			if _, err := writer.Load(t.Context(), old, 0); evicting != nil || !errors.Is(err, echosession.ErrNotFound) || fake.count("getex") != before+1 {
+				t.Errorf("after a Renew that evicts: %v, %v, and no getex", evicting, err)
+			}
 			if subject == "" {
 				return
 			}

@@ -117,6 +117,23 @@ func Get[T any](c *echo.Context, requestKey ...string) (*echosession.Session[T],
 	return echosession.Find[T](c.Get(key), key)
 }
 
+// With makes a handler of a function that needs the session: it calls [Get], and returns
+// its error where there is one. The session need not be live: put [Require] before routes
+// where it must be. A requestKey names one of several instances.
+//
+//	e.GET("/me", echov5.With(func(c *echo.Context, sess *echosession.Session[User]) error {
+//		return c.JSON(http.StatusOK, sess)
+//	}), echov5.Require[User]())
+func With[T any](h func(c *echo.Context, sess *echosession.Session[T]) error, requestKey ...string) echo.HandlerFunc {
+	return func(c *echo.Context) error {
+		sess, err := Get[T](c, requestKey...)
+		if err != nil {
+			return err
+		}
+		return h(c, sess)
+	}
+}
+
 // Require is middleware for groups and routes that need a live session, as
 // [echosession.Require] is on Echo v4. It goes behind [Middleware]. With
 // [echosession.Manager.Only] it takes the sessions of one Manager alone.

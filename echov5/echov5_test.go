@@ -52,6 +52,9 @@ func sessionsOf[T any]() adaptertest.Sessions[T, *echo.Context, echo.MiddlewareF
 			return echov5.Require[T](append([]echosession.RequireOption{echosession.RequestKey(m.RequestKey()), m.Only()}, opts...)...)
 		},
 		Get: echov5.Get[T],
+		With: func(m *echosession.Manager[T], h func(*echo.Context, *echosession.Session[T]) error) func(*echo.Context) error {
+			return echov5.With(h, m.RequestKey())
+		},
 		Configured: func(cfg echosession.Config, o adaptertest.Options) (*echosession.Manager[T], echo.MiddlewareFunc, error) {
 			m, err := echosession.New[T](cfg)
 			if err != nil {

@@ -55,6 +55,12 @@ func sessionsOf[T any]() adaptertest.Sessions[T, call, middleware] {
 		Get: func(c call, requestKey ...string) (*echosession.Session[T], error) {
 			return nethttp.Get[T](c.r, requestKey...)
 		},
+		With: func(m *echosession.Manager[T], h func(call, *echosession.Session[T]) error) func(call) error {
+			with := nethttp.With(m, func(w http.ResponseWriter, r *http.Request, sess *echosession.Session[T]) error {
+				return h(call{w, r}, sess)
+			})
+			return func(c call) error { return with(c.w, c.r) }
+		},
 		Configured: func(cfg echosession.Config, o adaptertest.Options) (*echosession.Manager[T], middleware, error) {
 			m, err := echosession.New[T](cfg)
 			if err != nil {

@@ -152,6 +152,27 @@ func Require[T any](m *echosession.Manager[T], opts ...echosession.RequireOption
 	}
 }
 
+// With makes a handler of a function that needs the session of m: a session of another
+// Manager gets [echosession.ErrNotInstalled]. The session need not be live: put [Require]
+// before routes where it must be. The function may return an error, as a [HandlerFunc].
+//
+//	mux.Handle("GET /me", nethttp.Require(sessions)(nethttp.With(sessions, me)))
+//
+//	func me(w http.ResponseWriter, r *http.Request, sess *echosession.Session[User]) error {
+//		return json.NewEncoder(w).Encode(sess)
+//	}
+func With[T any](m *echosession.Manager[T], h func(w http.ResponseWriter, r *http.Request, sess *echosession.Session[T]) error) HandlerFunc {
+	key := m.RequestKey()
+	only := m.Only()
+	return func(w http.ResponseWriter, r *http.Request) error {
+		sess, err := find[T](r, key, only)
+		if err != nil {
+			return err
+		}
+		return h(w, r, sess)
+	}
+}
+
 // A HandlerFunc is a handler that returns an error. The error is answered as the
 // innermost [Middleware] around the handler says, and with status 500 where there is
 // no Middleware. Once the header of the answer has been sent, an error changes

@@ -287,3 +287,20 @@ func TestTimeoutHandlerBehindTheMiddleware(t *testing.T) {
 		t.Errorf("too late: %d %v", rec.Code, rec.Header())
 	}
 }
+
+// With takes the sessions of its own Manager alone.
+func TestWithOfAnotherManager(t *testing.T) {
+	m, other := newManager(t, newConfig()), newManager(t, newConfig())
+	called := false
+	h := nethttp.With(other, func(http.ResponseWriter, *http.Request, *echosession.Session[User]) error {
+		called = true
+		return nil
+	})
+	rec := serve(nethttp.Middleware(m)(h), get("/", newToken(t, m, "Ada")))
+	if rec.Code != 500 || called {
+		t.Errorf("%d %s; the function was called: %v", rec.Code, rec.Body, called)
+	}
+	if rec := serve(nethttp.Middleware(other)(h), get("/", "")); rec.Code != 200 || !called {
+		t.Errorf("its own: %d %s; the function was called: %v", rec.Code, rec.Body, called)
+	}
+}

@@ -29,7 +29,10 @@ import (
 )
 
 // User is the data of most of the suite's sessions.
-type User struct{ Name string }
+type User struct {
+	Name string
+	Cart []string
+}
 
 // Staff is the data of the suite's other sessions.
 type Staff struct{ Badge string }
@@ -87,6 +90,10 @@ type Sessions[T, C, M any] struct {
 	// Get returns the session of a request.
 	Get func(c C, requestKey ...string) (*echosession.Session[T], error)
 
+	// With makes a handler of a function that needs the session of m. It is nil when the
+	// adapter has no such function.
+	With func(m *echosession.Manager[T], h func(C, *echosession.Session[T]) error) func(C) error
+
 	// Configured makes a Manager of cfg, and middleware that installs its sessions
 	// as the Options say. It is nil when the adapter has no such options.
 	Configured func(cfg echosession.Config, o Options) (*echosession.Manager[T], M, error)
@@ -118,6 +125,15 @@ func Run[C, M any](t *testing.T, a Adapter[C, M]) {
 	t.Run("caches", s.testCaches)
 	t.Run("cross-origin", s.testCrossOrigin)
 	t.Run("flows", s.testFlows)
+	t.Run("login", s.testLogin)
+	t.Run("login from another site", s.testLoginFromElsewhere)
+	t.Run("guest", s.testGuests)
+	t.Run("remembered cookie", s.testRemember)
+	t.Run("partitioned cookie", s.testPartitioned)
+	t.Run("authenticated", s.testAuthenticated)
+	t.Run("too many sessions", s.testTooMany)
+	t.Run("words of the lookup", s.testWords)
+	t.Run("with", s.testWith)
 	t.Run("several instances", s.testInstances)
 	t.Run("options", s.testOptions)
 	t.Run("panic", s.testPanic)

@@ -16,14 +16,14 @@ import (
 type step func(w http.ResponseWriter, r *http.Request, sess *echosession.Session[User]) error
 
 func create(_ http.ResponseWriter, r *http.Request, sess *echosession.Session[User]) error {
-	_, err := sess.Create(r.Context(), User{"eve"})
+	_, err := sess.Create(r.Context(), User{Name: "eve"})
 	return err
 }
 
 // createWith is the step that creates a session with options.
 func createWith(opts ...echosession.CreateOption) step {
 	return func(_ http.ResponseWriter, r *http.Request, sess *echosession.Session[User]) error {
-		_, err := sess.Create(r.Context(), User{"eve"}, opts...)
+		_, err := sess.Create(r.Context(), User{Name: "eve"}, opts...)
 		return err
 	}
 }

@@ -62,7 +62,7 @@ func newSite(t *testing.T, opts ...func(*echosession.Config)) *site {
 // add creates a session of the user with this name.
 func (s *site) add(name string, m *echosession.Manager[User]) *echosession.Session[User] {
 	s.t.Helper()
-	sess, err := m.Create(s.t.Context(), User{name})
+	sess, err := m.Create(s.t.Context(), User{Name: name})
 	if err != nil {
 		s.t.Fatal(err)
 	}

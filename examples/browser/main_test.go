@@ -39,7 +39,12 @@ func TestSite(t *testing.T) {
 		{name: "another site cannot log a visitor in", path: "/login", form: url.Values{"name": {"Eve"}}, origin: evil, status: 403},
 		{name: "a sibling cannot log a visitor in", path: "/login", form: url.Values{"name": {"Eve"}}, origin: sibling, status: 403},
 		{name: "a stranger cannot add a note", path: "/notes", form: url.Values{"note": {"x"}}, status: 401},
-		{name: "login", path: "/login", form: url.Values{"name": {"Ada"}}, status: 200, want: "Hello, Ada."},
+		{name: "a guest puts something into the basket", path: "/basket", form: url.Values{"item": {"<tea>"}}, status: 200, want: "<b>&lt;tea&gt;</b>"},
+		{name: "a guest cannot add a note", path: "/notes", form: url.Values{"note": {"x"}}, status: 401},
+		{name: "another site makes no guest", path: "/basket", form: url.Values{"item": {"x"}}, origin: evil, status: 403},
+		{name: "login", path: "/login", form: url.Values{"name": {"Ada"}}, status: 200, want: "<p role=\"status\">Welcome, Ada.</p>\n\n<p>Hello, Ada."},
+		{name: "the welcome is shown once", status: 200, want: "<!doctype html>\n\n\n<p>Hello, Ada."},
+		{name: "the basket is still there", status: 200, want: "<b>&lt;tea&gt;</b>"},
 		{name: "a note", path: "/notes", form: url.Values{"note": {"<milk>"}}, status: 200, want: "<li>&lt;milk&gt;</li>"},
 		{name: "another site cannot add a note", path: "/notes", form: url.Values{"note": {"x"}}, origin: evil, status: 401},
 		{name: "a sibling cannot add a note", path: "/notes", form: url.Values{"note": {"x"}}, origin: sibling, status: 403},
@@ -66,7 +71,7 @@ func TestSite(t *testing.T) {
 		if step.status >= 400 && page.Header()["Set-Cookie"] != nil {
 			t.Errorf("%s: Set-Cookie: %q", step.name, page.Header()["Set-Cookie"])
 		}
-		if strings.HasPrefix(step.want, "Hello") && page.Header().Get("Cache-Control") != "private, no-store" {
+		if strings.Contains(step.want, "Hello") && page.Header().Get("Cache-Control") != "private, no-store" {
 			t.Errorf("%s: Cache-Control: %q", step.name, page.Header().Get("Cache-Control"))
 		}
 	}
@@ -74,12 +79,33 @@ func TestSite(t *testing.T) {
 
 func TestCookieOutlivesTheBrowser(t *testing.T) {
 	site, b, h := open(t)
-	cookies := h.Serve(site, httptest.NewRequest(http.MethodPost, "/login", nil)).Result().Cookies()
-	if len(cookies) != 1 || cookies[0].MaxAge < 29*24*60*60 || !cookies[0].HttpOnly {
-		t.Errorf("login set %v", cookies)
+	login := func(form string) *http.Cookie {
+		t.Helper()
+		r := httptest.NewRequest(http.MethodPost, "/login", strings.NewReader(form))
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		cookies := h.Serve(site, r).Result().Cookies()
+		if len(cookies) != 1 || !cookies[0].HttpOnly {
+			t.Fatalf("login set %v", cookies)
+		}
+		return cookies[0]
+	}
+	if cookie := login("name=Ada&remember=on"); cookie.MaxAge < 29*24*60*60 {
+		t.Errorf("with the checkbox, login set %v", cookie)
+	}
+	if cookie := login("name=Ada"); cookie.MaxAge != 0 {
+		t.Errorf("without the checkbox, login set %v", cookie)
 	}
 
 	b.PostForm("/login", url.Values{"name": {"Ada"}})
+	if page := b.Get("/"); !strings.Contains(page.Body.String(), "Hello, Ada.") {
+		t.Errorf("without the checkbox: %s", page.Body)
+	}
+	b.Reopen()
+	if page := b.Get("/"); !strings.Contains(page.Body.String(), "Log in") {
+		t.Errorf("without the checkbox, when the browser was closed: %s", page.Body)
+	}
+
+	b.PostForm("/login", url.Values{"name": {"Ada"}, "remember": {"on"}})
 	for _, step := range []struct {
 		days int
 		want string

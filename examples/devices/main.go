@@ -1,6 +1,6 @@
-// Command devices shows a user on which devices they are logged in, and lets them
-// log out all other devices. Before the most sensitive action it asks for a recent
-// login.
+// Command devices shows a user on which devices they are logged in, and lets them log out
+// one of these devices or all others. Before the most sensitive action it asks for a
+// recent login.
 package main
 
 import (
@@ -15,9 +15,14 @@ import (
 )
 
 // Login is what a session holds.
-type Login struct {
-	Device string
-	Admin  bool
+type Login struct{ Admin bool }
+type session = echosession.Session[Login]
+
+// device is what a user sees of a session.
+type device struct {
+	ID, Device, Actor        string // Actor is who is logged in as the user, if it is somebody else
+	Created, LogIn, LastUsed time.Time
+	Current                  bool
 }
 
 func main() {
@@ -32,55 +37,58 @@ func main() {
 
 func newService(cfg echosession.Config) (*echo.Echo, error) {
 	cfg.SubjectIndex = true
-	cfg.MaxSessions = 3 // a login on a fourth device ends the oldest session
+	cfg.MaxSessions = 3 // a login on a fourth device ends the oldest session; see Config.WhenFull
 	sessions, err := echosession.New[Login](cfg)
 	if err != nil {
 		return nil, err
 	}
-	// handler gets the session of a request and hands it to h.
-	handler := func(h func(echo.Context, *echosession.Session[Login]) error) echo.HandlerFunc {
-		return func(c echo.Context) error {
-			sess, err := sessions.Get(c)
-			if err != nil {
-				return err
-			}
-			return h(c, sess)
-		}
-	}
 
 	e := echo.New()
 	e.Use(sessions.Middleware())
-	// A real login checks a password first.
-	e.POST("/login", handler(func(c echo.Context, sess *echosession.Session[Login]) error {
-		token, err := sess.Create(c.Request().Context(), Login{Device: c.Request().UserAgent()},
-			echosession.WithSubject(c.FormValue("user")))
+	// A real login checks a password first. A second login of the user on the same
+	// device keeps the session's data, and the token from before is worth nothing.
+	e.POST("/login", sessions.With(func(c echo.Context, sess *session) error {
+		ctx := c.Request().Context()
+		token, err := sess.Renew(ctx, func(*Login) error { return nil },
+			echosession.WithSubject(c.FormValue("user")), echosession.WithDevice(c.Request().UserAgent()))
 		if err != nil {
 			return err
 		}
-		return c.JSON(http.StatusOK, map[string]string{"token": token})
+		n, err := sessions.Count(ctx, sess.Subject())
+		if err != nil {
+			return err
+		}
+		return c.JSON(http.StatusOK, map[string]any{"token": token, "devices": n})
 	}))
 
 	// Middleware on each route, not on a Group without a prefix: the group would
 	// answer every unknown path of the service, with 401 instead of 404.
 	private := sessions.Require()
-	e.GET("/devices", handler(func(c echo.Context, sess *echosession.Session[Login]) error {
-		type device struct {
-			ID      string
-			Device  string
-			Since   time.Time
-			Current bool
-		}
+	e.GET("/devices", sessions.With(func(c echo.Context, sess *session) error {
 		devices := []device{}
 		list, err := sessions.List(c.Request().Context(), sess.Subject())
 		if err != nil {
 			return err
 		}
 		for _, s := range list {
-			devices = append(devices, device{s.ID(), s.Data().Device, s.CreatedAt(), s.ID() == sess.ID()})
+			devices = append(devices, device{
+				s.ID(), s.Device(), s.Actor(), s.CreatedAt(), s.AuthenticatedAt(), s.LastUsedAt(), s.ID() == sess.ID(),
+			})
 		}
 		return c.JSON(http.StatusOK, devices)
 	}), private)
-	e.POST("/logout-elsewhere", handler(func(c echo.Context, sess *echosession.Session[Login]) error {
+	// Revoke ends no session of another user, whatever the ID is.
+	e.DELETE("/devices/:id", sessions.With(func(c echo.Context, sess *session) error {
+		found, err := sessions.Revoke(c.Request().Context(), sess.Subject(), c.Param("id"))
+		if err != nil {
+			return err
+		}
+		if !found {
+			return echo.ErrNotFound
+		}
+		return c.NoContent(http.StatusNoContent)
+	}), private)
+	e.POST("/logout-elsewhere", sessions.With(func(c echo.Context, sess *session) error {
 		n, err := sessions.RevokeSubject(c.Request().Context(), sess.Subject(), sess.ID())
 		if err != nil {
 			return err
@@ -92,14 +100,10 @@ func newService(cfg echosession.Config) (*echo.Echo, error) {
 	// is answered with 401 and error="insufficient_user_authentication": the client
 	// then asks the user to log in again.
 	recent := sessions.Require(echosession.Fresh(5 * time.Minute))
-	e.POST("/become-admin", handler(func(c echo.Context, sess *echosession.Session[Login]) error {
-		// Someone else may know the old token, and must not become an admin with it.
-		// After Rotate the old token ends when Config.RotateGrace is over.
-		token, err := sess.Rotate(c.Request().Context())
-		if err != nil {
-			return err
-		}
-		err = sess.Update(c.Request().Context(), func(l *Login) error {
+	e.POST("/become-admin", sessions.With(func(c echo.Context, sess *session) error {
+		// Someone else may know the old token, and must not become an admin with it:
+		// Renew, not Rotate and Update.
+		token, err := sess.Renew(c.Request().Context(), func(l *Login) error {
 			l.Admin = true
 			return nil
 		})

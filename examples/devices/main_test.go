@@ -123,10 +123,57 @@ func TestStepUp(t *testing.T) {
 		t.Errorf("a new login leaves the session before it alive: %d", code)
 	}
 	admin := s.token(t, "/become-admin", again)
+	if code := s.call(t, http.MethodGet, "/devices", again, nil); code != http.StatusUnauthorized {
+		t.Errorf("the token from before, at once: %d", code)
+	}
 	s.Clock.Advance(time.Minute)
 	for token, want := range map[string]int{again: http.StatusUnauthorized, admin: http.StatusOK} {
 		if code := s.call(t, http.MethodGet, "/devices", token, nil); code != want {
-			t.Errorf("a minute after the rotation: %d, not %d", code, want)
+			t.Errorf("a minute after the renewal: %d, not %d", code, want)
 		}
+	}
+}
+
+func TestOneDevice(t *testing.T) {
+	s := newTestService(t)
+	phone, bob := s.token(t, "/login?user=ada&phone", ""), s.token(t, "/login?user=bob", "")
+	login := s.Clock.Now()
+	s.Clock.Advance(time.Hour)
+	var laptop struct {
+		Token   string
+		Devices int
+	}
+	if code := s.call(t, http.MethodPost, "/login?user=ada&laptop", "", &laptop); code != http.StatusOK || laptop.Devices != 2 {
+		t.Fatalf("login: %d, on %d devices", code, laptop.Devices)
+	}
+	s.Clock.Advance(time.Hour)
+	var devices []struct {
+		ID, Device               string
+		Created, LogIn, LastUsed time.Time
+	}
+	if code := s.call(t, http.MethodGet, "/devices", phone, &devices); code != http.StatusOK || len(devices) != 2 {
+		t.Fatalf("/devices: %d, %+v", code, devices)
+	}
+	for i, want := range []struct {
+		device         string
+		login, lastUse time.Duration
+	}{{"phone", 0, 2 * time.Hour}, {"laptop", time.Hour, time.Hour}} {
+		got := devices[i]
+		since := func(at time.Time) time.Duration { return at.Sub(login).Round(time.Second) }
+		if got.Device != want.device || since(got.Created) != want.login || since(got.LogIn) != want.login || since(got.LastUsed) != want.lastUse {
+			t.Errorf("device %d is %+v, not %+v after %v", i, got, want, login)
+		}
+	}
+
+	if code := s.call(t, http.MethodDelete, "/devices/"+devices[1].ID, bob, nil); code != http.StatusNotFound {
+		t.Errorf("another user ends the session: %d", code)
+	}
+	for _, want := range []int{http.StatusNoContent, http.StatusNotFound} {
+		if code := s.call(t, http.MethodDelete, "/devices/"+devices[1].ID, phone, nil); code != want {
+			t.Errorf("the laptop's session is ended: %d, not %d", code, want)
+		}
+	}
+	if names, _ := s.devices(t, phone); strings.Join(names, " ") != "phone" {
+		t.Errorf("the devices left are %q", names)
 	}
 }

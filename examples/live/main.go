@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"log"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -22,8 +23,9 @@ import (
 // Player is what a session holds.
 type Player struct {
 	Name  string `json:"name"`
-	Score int    `json:"score"`
+	Score int64  `json:"score"`
 }
+type session = echosession.Session[Player]
 
 func main() {
 	secret := make([]byte, 32)
@@ -35,38 +37,37 @@ func main() {
 	log.Fatal(e.Start("127.0.0.1:8080"))
 }
 
-// newGame returns a server that sends the score to its listeners at every interval.
+// newGame returns a server that sends its listeners the points of all players at every
+// interval.
 func newGame(cfg echosession.Config, interval time.Duration) (*echo.Echo, error) {
 	sessions, err := echosession.New[Player](cfg)
 	if err != nil {
 		return nil, err
 	}
+	var total atomic.Int64
 	e := echo.New()
 	e.Use(sessions.Middleware())
-	e.POST("/login", func(c echo.Context) error {
-		sess, err := sessions.Get(c)
-		if err != nil {
-			return err
-		}
+	e.POST("/login", sessions.With(func(c echo.Context, sess *session) error {
 		token, err := sess.Create(c.Request().Context(), Player{Name: c.FormValue("name")})
 		if err != nil {
 			return err
 		}
 		return c.JSON(http.StatusOK, map[string]string{"token": token})
-	})
+	}))
 
 	// An EventSource cannot set headers: the token is in a cookie or in the query.
-	e.GET("/events", func(c echo.Context) error {
-		sess, err := sessions.Get(c)
-		if err != nil {
-			return err
-		}
+	e.GET("/events", sessions.With(func(c echo.Context, sess *session) error {
 		ctx, w := c.Request().Context(), c.Response()
 		w.Header().Set("Content-Type", "text/event-stream")
 		ticker := time.NewTicker(interval)
 		defer ticker.Stop()
 		for {
-			if _, err := fmt.Fprintf(w, "data: %d\n\n", sess.Data().Score); err != nil {
+			// Check fails when the session has ended, and then the stream ends, too. It
+			// restarts no timeout: a page that nobody looks at keeps no session alive.
+			if err := sess.Check(ctx); err != nil {
+				return err
+			}
+			if _, err := fmt.Fprintf(w, "data: %d\n\n", total.Load()); err != nil {
 				return err
 			}
 			w.Flush()
@@ -75,13 +76,8 @@ func newGame(cfg echosession.Config, interval time.Duration) (*echo.Echo, error)
 				return nil
 			case <-ticker.C:
 			}
-			// Reload restarts the idle timeout. It fails when the session has ended,
-			// and then the stream ends, too.
-			if err := sess.Reload(ctx); err != nil {
-				return err
-			}
 		}
-	}, sessions.Require())
+	}), sessions.Require())
 
 	// A browser cannot set the headers of a WebSocket either. When the token is in
 	// the first message, it is in no URL and in no log. And the page of another site
@@ -90,7 +86,7 @@ func newGame(cfg echosession.Config, interval time.Duration) (*echo.Echo, error)
 		server := websocket.Server{Handler: func(ws *websocket.Conn) {
 			// Do not send the error itself: it may say more than a client should know.
 			answer := "log in again"
-			if err := play(ws, sessions); errors.Is(err, echosession.ErrStoreUnavailable) {
+			if err := play(ws, sessions, &total); errors.Is(err, echosession.ErrStoreUnavailable) {
 				answer = "try again later"
 			}
 			_ = websocket.JSON.Send(ws, map[string]string{"error": answer})
@@ -101,7 +97,7 @@ func newGame(cfg echosession.Config, interval time.Duration) (*echo.Echo, error)
 	return e, nil
 }
 
-func play(ws *websocket.Conn, sessions *echosession.Manager[Player]) error {
+func play(ws *websocket.Conn, sessions *echosession.Manager[Player], total *atomic.Int64) error {
 	ws.MaxPayloadBytes = 16 << 10
 	ctx := ws.Request().Context()
 	var token string
@@ -116,7 +112,7 @@ func play(ws *websocket.Conn, sessions *echosession.Manager[Player]) error {
 		return sess.Reason()
 	}
 	for {
-		var points int
+		var points int64
 		if err := websocket.JSON.Receive(ws, &points); err != nil {
 			return err
 		}
@@ -125,6 +121,7 @@ func play(ws *websocket.Conn, sessions *echosession.Manager[Player]) error {
 		if err != nil {
 			return err
 		}
+		total.Add(points)
 		if err := websocket.JSON.Send(ws, sess); err != nil {
 			return err
 		}

@@ -22,11 +22,11 @@ import (
 
 type User struct {
 	Name string   `json:"name"`
-	Cart []string `json:"cart"`
+	Cart []string `json:"cart,omitempty"`
 }
 type session = echosession.Session[User]
 
-const usage = `Paste these into another shell:
+const usage = `Paste these lines into another shell:
   TOKEN=$(curl -sS -H 'Content-Type: application/json' -d '{"name":"Ada"}' http://%[1]s/login | sed 's/.*"token":"//;s/".*//')
   curl -sS -H "Authorization: Bearer $TOKEN" http://%[1]s/me
   curl -sS -H "Authorization: Bearer $TOKEN" -X POST http://%[1]s/cart/apple
@@ -34,12 +34,16 @@ const usage = `Paste these into another shell:
 
 func main() {
 	addr := flag.String("addr", "127.0.0.1:8080", "`address` to listen on")
-	redisURL := flag.String("redis", os.Getenv("REDIS_URL"), "`URL` of a Redis; without one memory keeps the sessions")
+	redisURL := flag.String("redis", os.Getenv("REDIS_URL"), "`URL` of a Redis; without it the sessions are in memory")
 	flag.Parse()
 
 	secret := make([]byte, 32)
-	rand.Read(secret) // in production: one that outlives the process
-	cfg := echosession.Config{Secret: secret, Store: echosession.NewMemoryStore()}
+	rand.Read(secret) // in production, it comes from your configuration
+	cfg := echosession.Config{
+		Secret: secret,
+		Store:  echosession.NewMemoryStore(),
+		Cookie: &echosession.Cookie{Insecure: true}, // for browsers; in production, leave Insecure out
+	}
 	if *redisURL != "" {
 		opts, err := redis.ParseURL(*redisURL)
 		if err != nil {
@@ -48,30 +52,40 @@ func main() {
 		opts.ContextTimeoutEnabled = true
 		cfg.Client, cfg.Store = redis.NewClient(opts), nil
 	}
+	sessions, err := echosession.New[User](cfg)
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := sessions.Ping(context.Background()); err != nil {
+		log.Fatal(err)
+	}
 	e := echo.New()
-	e.Use(echov5.Middleware[User](cfg))
-	e.POST("/login", with(func(c *echo.Context, sess *session) error {
+	e.Use(echov5.Install(sessions))
+	e.POST("/login", echov5.With(func(c *echo.Context, sess *session) error {
 		var form struct{ Name string } // and a password to check
 		if err := c.Bind(&form); err != nil {
 			return err
 		}
-		token, err := sess.Create(c.Request().Context(), User{Name: form.Name, Cart: []string{}})
+		token, err := sess.Renew(c.Request().Context(), func(u *User) error { // a guest's cart is kept
+			u.Name = form.Name
+			return nil
+		}, echosession.WithSubject(form.Name))
 		if err != nil {
 			return err
 		}
 		return c.JSON(http.StatusOK, map[string]string{"token": token})
 	}))
-	e.GET("/me", with(func(c *echo.Context, sess *session) error {
+	e.GET("/me", echov5.With(func(c *echo.Context, sess *session) error {
 		return c.JSON(http.StatusOK, sess)
 	}), echov5.Require[User]())
-	e.POST("/cart/:sku", with(func(c *echo.Context, sess *session) error {
+	e.POST("/cart/:sku", echov5.With(func(c *echo.Context, sess *session) error { // guests have a cart, too
 		add := func(u *User) error { u.Cart = append(u.Cart, c.Param("sku")); return nil }
-		if err := sess.Update(c.Request().Context(), add); err != nil {
+		if err := sess.UpdateOrCreate(c.Request().Context(), add); err != nil {
 			return err
 		}
 		return c.JSON(http.StatusOK, sess)
-	}), echov5.Require[User]())
-	e.POST("/logout", with(func(c *echo.Context, sess *session) error {
+	}))
+	e.POST("/logout", echov5.With(func(c *echo.Context, sess *session) error {
 		if err := sess.Destroy(c.Request().Context()); err != nil {
 			return err
 		}
@@ -87,15 +101,5 @@ func main() {
 	}
 	if err := server.Start(ctx, e); err != nil {
 		log.Fatal(err)
-	}
-}
-
-func with(h func(*echo.Context, *session) error) echo.HandlerFunc {
-	return func(c *echo.Context) error {
-		sess, err := echov5.Get[User](c)
-		if err != nil {
-			return err
-		}
-		return h(c, sess)
 	}
 }

@@ -20,7 +20,7 @@ import (
 
 type User struct {
 	Name string   `json:"name"`
-	Cart []string `json:"cart"`
+	Cart []string `json:"cart,omitempty"`
 }
 type session = echosession.Session[User]
 
@@ -37,7 +37,11 @@ func main() {
 
 	secret := make([]byte, 32)
 	rand.Read(secret) // in production, it comes from your configuration
-	cfg := echosession.Config{Secret: secret, Store: echosession.NewMemoryStore()}
+	cfg := echosession.Config{
+		Secret: secret,
+		Store:  echosession.NewMemoryStore(),
+		Cookie: &echosession.Cookie{Insecure: true}, // for browsers; in production, leave Insecure out
+	}
 	if *redisURL != "" {
 		opts, err := redis.ParseURL(*redisURL)
 		if err != nil {
@@ -46,31 +50,41 @@ func main() {
 		opts.ContextTimeoutEnabled = true
 		cfg.Client, cfg.Store = redis.NewClient(opts), nil
 	}
+	sessions, err := echosession.New[User](cfg)
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := sessions.Ping(context.Background()); err != nil {
+		log.Fatal(err)
+	}
 	e := echo.New()
 	e.HideBanner, e.HidePort = true, true
-	e.Use(echosession.Middleware[User](cfg))
-	e.POST("/login", with(func(c echo.Context, sess *session) error {
+	e.Use(sessions.Middleware())
+	e.POST("/login", sessions.With(func(c echo.Context, sess *session) error {
 		var form struct{ Name string } // and a password to check
 		if err := c.Bind(&form); err != nil {
 			return err
 		}
-		token, err := sess.Create(c.Request().Context(), User{Name: form.Name, Cart: []string{}})
+		token, err := sess.Renew(c.Request().Context(), func(u *User) error { // a guest's cart is kept
+			u.Name = form.Name
+			return nil
+		}, echosession.WithSubject(form.Name))
 		if err != nil {
 			return err
 		}
 		return c.JSON(http.StatusOK, echo.Map{"token": token})
 	}))
-	e.GET("/me", with(func(c echo.Context, sess *session) error {
+	e.GET("/me", sessions.With(func(c echo.Context, sess *session) error {
 		return c.JSON(http.StatusOK, sess)
-	}), echosession.Require[User]())
-	e.POST("/cart/:sku", with(func(c echo.Context, sess *session) error {
+	}), sessions.Require())
+	e.POST("/cart/:sku", sessions.With(func(c echo.Context, sess *session) error { // guests have a cart, too
 		add := func(u *User) error { u.Cart = append(u.Cart, c.Param("sku")); return nil }
-		if err := sess.Update(c.Request().Context(), add); err != nil {
+		if err := sess.UpdateOrCreate(c.Request().Context(), add); err != nil {
 			return err
 		}
 		return c.JSON(http.StatusOK, sess)
-	}), echosession.Require[User]())
-	e.POST("/logout", with(func(c echo.Context, sess *session) error {
+	}))
+	e.POST("/logout", sessions.With(func(c echo.Context, sess *session) error {
 		if err := sess.Destroy(c.Request().Context()); err != nil {
 			return err
 		}
@@ -86,14 +100,4 @@ func main() {
 	signal.Notify(interrupt, os.Interrupt)
 	<-interrupt
 	_ = e.Shutdown(context.Background())
-}
-
-func with(h func(echo.Context, *session) error) echo.HandlerFunc {
-	return func(c echo.Context) error {
-		sess, err := echosession.Get[User](c)
-		if err != nil {
-			return err
-		}
-		return h(c, sess)
-	}
 }

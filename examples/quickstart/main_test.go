@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -75,7 +76,10 @@ func pasteCommands(t *testing.T, program *exec.Cmd) {
 
 	showStatus := strings.Replace(commands[1], "curl", "curl -o /dev/null -w '%{http_code}\\n'", 1)
 	commands[0] = strings.Replace(commands[0], "curl", "curl --retry 5 --retry-connrefused", 1)
-	commands = append(commands, strings.Replace(showStatus, "/me", "/logout -X POST", 1), showStatus)
+	guest := strings.NewReplacer("curl", "curl -b $JAR -c $JAR", `-H "Authorization: Bearer $TOKEN"`, "")
+	commands = append(commands, strings.Replace(showStatus, "/me", "/logout -X POST", 1), showStatus,
+		"JAR="+filepath.Join(t.TempDir(), "cookies"), guest.Replace(commands[2]),
+		strings.Replace(guest.Replace(commands[0]), "Ada", "Bob", 1), guest.Replace(commands[1]))
 
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
@@ -83,10 +87,12 @@ func pasteCommands(t *testing.T, program *exec.Cmd) {
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	want := `{"name":"Ada","cart":[]}
+	want := `{"name":"Ada"}
 {"name":"Ada","cart":["apple"]}
 204
 401
+{"name":"","cart":["apple"]}
+{"name":"Bob","cart":["apple"]}
 `
 	if string(out) != want {
 		t.Errorf("the commands answered\n%s, not\n%s", out, want)

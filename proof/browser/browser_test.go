@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -88,11 +89,18 @@ type site struct {
 	sessions *echosession.Manager[User]
 	store    *echosession.MemoryStore
 	port     string
+
+	ahead atomic.Int64      // nanoseconds by which its clock is ahead
+	late  chan chan<- error // takes a request that waits until the channel is closed
 }
+
+// now is the site's time.
+func (s *site) now() time.Time { return time.Now().Add(time.Duration(s.ahead.Load())) }
 
 func newSite(t *testing.T, cookie echosession.Cookie) *site {
 	t.Helper()
-	s := &site{t: t, store: echosession.NewMemoryStore()}
+	s := &site{t: t, late: make(chan chan<- error)}
+	s.store = echosession.NewMemoryStore(echosession.WithClock(s.now))
 	pages := http.NewServeMux()
 	pages.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/html")
@@ -116,7 +124,7 @@ func newSite(t *testing.T, cookie echosession.Cookie) *site {
 func (s *site) application(cookie echosession.Cookie) http.Handler {
 	sessions, err := echosession.New[User](echosession.Config{
 		Store: s.store, Secret: bytes.Repeat([]byte{1}, 32), Cookie: &cookie,
-		TrustedOrigins: []string{s.url(trusted, "")},
+		TrustedOrigins: []string{s.url(trusted, "")}, Now: s.now,
 	})
 	if err != nil {
 		s.t.Fatal(err)
@@ -133,7 +141,8 @@ func (s *site) application(cookie echosession.Cookie) http.Handler {
 			if err != nil {
 				return err
 			}
-			return c.HTML(http.StatusOK, `<!doctype html><title>site</title><p id="name">`+sess.Data().Name+`</p>`)
+			user := sess.Data()
+			return c.HTML(http.StatusOK, fmt.Sprintf(`<!doctype html><title>site</title><p id="name">%s</p><p id="count">%d</p>`, user.Name, user.Count))
 		}
 	}
 	login := func(ctx context.Context, sess *echosession.Session[User]) error {
@@ -156,6 +165,7 @@ func (s *site) application(cookie echosession.Cookie) http.Handler {
 	} {
 		e.POST(path, does(fn))
 	}
+	s.logins(e, does)
 	return e
 }
 
