@@ -19,12 +19,7 @@ type importer struct {
 	maxSize int          // of what is stored
 }
 
-const (
-	hookImport = "Import"
-
-	// importBackoff is the attempt whose wait an import takes that met another writer.
-	importBackoff = 3
-)
+const hookImport = "Import"
 
 // droppedMembers are what the Node predecessor writes beside the data: the token's
 // claims, and the token itself. Nobody who reads the store shall find a token in it.
@@ -70,11 +65,7 @@ func (e *engine) importStored(ctx context.Context, l *live, stored []byte, touch
 		// else, and where a logout came first there is nothing to compare with.
 		return e.store.Replace(ctx, l.ref, stored, record, ttl)
 	})
-	if errors.Is(err, ErrConflict) {
-		time.Sleep(backoff(importBackoff)) // until a cache or a replica has seen the other write
-		return nil
-	}
-	if err != nil {
+	if err != nil && !errors.Is(err, ErrConflict) {
 		return e.failed("import", err)
 	}
 	return nil
