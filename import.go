@@ -42,20 +42,20 @@ func (e *engine) importStored(ctx context.Context, l *live, stored []byte, touch
 		// what is read twice is what is stored.
 		again, loadErr := e.load(ctx, l.ref, 0)
 		switch {
+		case wasRotated(loadErr), loadErr == nil && !bytes.Equal(again, stored):
+			return nil
 		case loadErr != nil:
 			return e.failed("import", loadErr)
-		case !bytes.Equal(again, stored):
-			return nil
 		}
 		e.reports.report(slog.LevelWarn, failureKind{"session record cannot be read", "import", err.Error()})
 		return err
 	}
 	if !touched {
 		left, err := e.checkRef(ctx, l.ref)
-		if _, ok := errors.AsType[*RotatedError](err); ok {
+		switch {
+		case wasRotated(err):
 			return nil
-		}
-		if err != nil {
+		case err != nil:
 			return e.failed("import", err)
 		}
 		ttl = min(ttl, left)
@@ -69,6 +69,12 @@ func (e *engine) importStored(ctx context.Context, l *live, stored []byte, touch
 		return e.failed("import", err)
 	}
 	return nil
+}
+
+// wasRotated says that another request has imported a session meanwhile, and rotated it.
+func wasRotated(err error) bool {
+	_, ok := errors.AsType[*RotatedError](err)
+	return ok
 }
 
 // imported makes a record of what another library has stored.
