@@ -78,7 +78,7 @@ func (c Cookie) compiled() (*Cookie, error) {
 		errs = append(errs, errors.New("the prefixes __Host- and __Secure- exclude Insecure; take another name in development"))
 	}
 	if c.Insecure && c.Partitioned {
-		errs = append(errs, errors.New("Partitioned needs a secure cookie; drop Insecure or Partitioned"))
+		errs = append(errs, errors.New("the attribute Partitioned needs a secure cookie; drop Insecure or Partitioned"))
 	}
 	if c.Insecure && c.SameSite == http.SameSiteNoneMode {
 		errs = append(errs, errors.New("SameSite=None needs a secure cookie; drop Insecure or take http.SameSiteLaxMode"))

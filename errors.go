@@ -57,17 +57,18 @@ var (
 	// session stands behind the handle. The [Session.Reason] is wrapped beside it.
 	ErrNoSession = errors.New("echosession: no live session")
 
-	// ErrNotFresh is returned by [Require] with [Fresh] when the session was created
-	// too long ago (RFC 9470).
+	// ErrNotFresh is returned by [Require] with [Fresh] when the last login is too long
+	// ago, or nobody has logged in (RFC 9470).
 	ErrNotFresh = errors.New("echosession: the login is too long ago")
 
 	// ErrNotAuthenticated is returned by [Require] with [Authenticated] for a session in
 	// which nobody has logged in: a guest's, see [Session.UpdateOrCreate].
 	ErrNotAuthenticated = errors.New("echosession: nobody has logged in to the session")
 
-	// ErrConflict is returned by [Session.Update] and [Session.Rotate] when other
-	// writers came first at every attempt, and by a [Store] that holds another record
-	// than the one to be replaced.
+	// ErrConflict is returned by [Session.Update], [Session.Renew] and [Session.Rotate]
+	// when other writers came first at every attempt, by [Session.UpdateOrCreate] after
+	// [ErrRenewed], and by a [Store] that holds another record than the one to be
+	// replaced.
 	ErrConflict = errors.New("echosession: the session was changed by another writer")
 
 	// ErrTooManySessions is returned where a session would be one more than
@@ -152,6 +153,19 @@ func indeterminate(cause error) error {
 	}
 	return &storeError{ErrIndeterminate, cause}
 }
+
+// corrupt returns ErrCorrupt and why.
+func corrupt(why string) error { return fmt.Errorf("%w: %s", ErrCorrupt, why) }
+
+// corruptError is ErrCorrupt where a function of the program could not read a record. Its
+// text leaves out the cause, which may quote the data; [errors.Is] and [errors.As] find it.
+type corruptError struct {
+	why   string
+	cause error
+}
+
+func (e *corruptError) Error() string   { return corrupt(e.why).Error() }
+func (e *corruptError) Unwrap() []error { return []error{ErrCorrupt, e.cause} }
 
 // notFreshError is ErrNotFresh with the age that was demanded.
 type notFreshError struct{ maxAge time.Duration }

@@ -254,7 +254,7 @@ func ExampleFresh_stepUp() {
 		if _, err := checkPassword(c); err != nil {
 			return err
 		}
-		_, err := sess.Renew(c.Request().Context(), func(*User) error { return nil })
+		_, err := sess.Renew(c.Request().Context(), nil)
 		if err != nil {
 			return err
 		}

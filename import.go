@@ -19,8 +19,6 @@ type importer struct {
 	maxSize int          // of what is stored
 }
 
-const hookImport = "Import"
-
 // droppedMembers are what the Node predecessor writes beside the data: the token's
 // claims, and the token itself. Nobody who reads the store shall find a token in it.
 var droppedMembers = []string{"claims", "jwt"}
@@ -94,7 +92,7 @@ func (e *engine) imported(l *live, stored []byte) ([]byte, error) {
 	h.authenticatedAt = h.createdAt
 	record, err := e.serializer.encode(h, v, nil)
 	if err != nil {
-		return nil, &hookError{"the encoder of what Import made", err}
+		return nil, &corruptError{"what Import made of it cannot be stored", err}
 	}
 	return record, nil
 }
@@ -110,12 +108,12 @@ func (i *importer) run(stored []byte) (v any, err error) {
 			if !ok {
 				cause = fmt.Errorf("panic: %v", r)
 			}
-			v, err = nil, &hookError{hookImport, cause}
+			v, err = nil, &corruptError{"Import panicked", cause}
 		}
 	}()
 	v = reflect.New(i.t).Interface()
 	if err := i.decode(withoutMembers(stored, droppedMembers), v); err != nil {
-		return nil, &hookError{hookImport, err}
+		return nil, &corruptError{"Import refused it", err}
 	}
 	return v, nil
 }

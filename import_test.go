@@ -466,10 +466,10 @@ func TestImportFails(t *testing.T) {
 		says  string
 	}{
 		"an error":                  {func([]byte, any) error { return fmt.Errorf("%w of %s", errNotMine, "Ada") }, errNotMine, "Import refused it"},
-		"a panic with an error":     {func([]byte, any) error { panic(errNotMine) }, errNotMine, "Import refused it"},
-		"a panic with a text":       {func([]byte, any) error { panic("password") }, nil, "Import refused it"},
-		"a nil pointer":             {func([]byte, any) error { var u *User; u.Count++; return nil }, nil, "Import refused it"},
-		"more than can be stored":   {func(_ []byte, v any) error { v.(*User).Name = strings.Repeat("password", 9000); return nil }, echosession.ErrTooLarge, "the encoder of what Import made refused it"},
+		"a panic with an error":     {func([]byte, any) error { panic(errNotMine) }, errNotMine, "Import panicked"},
+		"a panic with a text":       {func([]byte, any) error { panic("password") }, nil, "Import panicked"},
+		"a nil pointer":             {func([]byte, any) error { var u *User; u.Count++; return nil }, nil, "Import panicked"},
+		"more than can be stored":   {func(_ []byte, v any) error { v.(*User).Name = strings.Repeat("password", 9000); return nil }, echosession.ErrTooLarge, "what Import made of it cannot be stored"},
 		"json.Unmarshal of another": {json.Unmarshal, nil, "Import refused it"},
 	} {
 		t.Run(name, func(t *testing.T) {

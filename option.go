@@ -121,10 +121,10 @@ func WithActor(subject string) CreateOption {
 	return func(p *createParams) { p.actor, p.acting = subject, true }
 }
 
-// CrossOriginVerified makes [Session.Create] set the cookie in the answer to a
-// request of another site's page, which is otherwise refused with [ErrCrossOrigin].
+// CrossOriginVerified makes [Session.Create] and [Session.Renew] set the cookie in the
+// answer to a request of another site's page, which is otherwise refused with [ErrCrossOrigin].
 // It is for logins that come back as a cross-site POST: Sign in with Apple
-// (response_mode=form_post), SAML. Before it calls Create, the handler must have
+// (response_mode=form_post), SAML. Before it calls one of them, the handler must have
 // checked the state, nonce or InResponseTo of the answer against a value that only
 // this browser has, such as a short-lived cookie with SameSite=None: otherwise any
 // site can log a visitor in to the attacker's account.
@@ -135,10 +135,10 @@ func CrossOriginVerified() CreateOption {
 	return func(p *createParams) { p.crossOriginVerified = true }
 }
 
-// TokenOnly makes [Session.Create] set no cookie: the client keeps the returned token
-// itself. It is for routes that apps and pages of other origins call. Such a request
-// is not checked, because nothing in a browser changes. A live session behind the
-// handle is destroyed as ever. [Manager.Create] makes a session beside it.
+// TokenOnly makes [Session.Create], [Session.Renew] and [Session.UpdateOrCreate] set no
+// cookie: the client keeps the token itself. It is for routes that apps and pages of other
+// origins call. Such a request is not checked, because nothing in a browser changes. A
+// live session behind the handle ends as ever. [Manager.Create] makes a session beside it.
 func TokenOnly() CreateOption {
 	return func(p *createParams) { p.tokenOnly = true }
 }

@@ -529,6 +529,154 @@ func TestMakingRoomIsBounded(t *testing.T) {
 	}
 }
 
+// A Create and a Renew with RefuseNew do bounded work, even where the index is full of
+// sessions that have expired. Then they take several steps, but decide.
+func TestRefusingIsBounded(t *testing.T) {
+	const most = 1_000 // expired ones that a step may remove, and more
+	for _, tt := range []struct {
+		name                  string
+		sessions, live, limit int // the live ones are the newest
+		scripts               int
+		full                  bool
+	}{
+		{"room", 10, 10, 11, 1, false},
+		{"full", 2_500, 2_500, 3, 1, true},
+		{"full of as many as there can be", 1_000, 1_000, 1_000, 1, true},
+		{"more than as many as there can be", 2_500, 2_500, 1_000, 1, true},
+		{"full of expired ones", 2_500, 0, 3, 3, false},
+		{"expired ones, and as many as there can be", 2_500, 1_000, 1_000, 2, true},
+		{"expired ones, and room for one", 2_500, 999, 1_000, 1, false},
+	} {
+		for _, op := range []string{"Create", "Renew"} {
+			t.Run(tt.name+", "+op, func(t *testing.T) {
+				t.Parallel()
+				keyspace := newKeyspace()
+				m := newMeter(t, keyspace)
+				loadScripts(t, m.admin)
+				refs := m.fill(t, keyspace, "ada", tt.sessions, 10)
+				m.expire(t, keyspace, refs[:tt.sessions-tt.live])
+				guest, ref := newRef(""), newRef("ada")
+				mustCreate(t, newRedisStore(t, m.admin, keyspace), guest, "guest", time.Hour)
+				limit := echosession.Limit{Sessions: tt.limit, WhenFull: echosession.RefuseNew}
+				m.reset()
+				var err error
+				scripts := tt.scripts
+				if op == "Create" {
+					err = m.store.Create(t.Context(), ref, []byte("r"), time.Hour, limit)
+				} else {
+					err = m.store.Renew(t.Context(), guest, ref, []byte("guest"), []byte("r"), time.Hour, limit)
+					scripts += 2
+					if tt.full {
+						scripts = tt.scripts + 1 // it looks at the guest again
+					}
+				}
+				if (err != nil) != tt.full || tt.full && !errors.Is(err, echosession.ErrTooManySessions) {
+					t.Errorf("%v, and that it is full is %v", err, tt.full)
+				}
+				t.Logf("%d scripts, one of %d steps", m.sent, m.steps)
+				if m.sent != scripts || m.steps > 2*(most+tt.limit)+20 {
+					t.Errorf("%d scripts, want %d, one of %d steps", m.sent, scripts, m.steps)
+				}
+			})
+		}
+	}
+}
+
+// expire takes the records of sessions away, and leaves their entries in the index.
+func (m *meter) expire(t *testing.T, keyspace string, refs []echosession.Ref) {
+	t.Helper()
+	for chunk := range slices.Chunk(refs, 1_000) {
+		var keys []string
+		for _, ref := range chunk {
+			key, _ := echosession.RedisKeys(keyspace, ref)
+			keys = append(keys, key)
+		}
+		if err := m.admin.Del(t.Context(), keys...).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// Count goes through the index in pages.
+func TestCountIsBounded(t *testing.T) {
+	for _, tt := range []struct{ sessions, live, scripts, left int }{
+		{0, 0, 1, 0}, {999, 999, 1, 999}, {1_000, 1_000, 2, 1_000}, {2_500, 2_500, 3, 2_500}, {2_500, 1_200, 3, 1_200},
+	} {
+		t.Run(fmt.Sprintf("%d of %d", tt.live, tt.sessions), func(t *testing.T) {
+			t.Parallel()
+			keyspace := newKeyspace()
+			m := newMeter(t, keyspace)
+			loadScripts(t, m.admin)
+			refs := m.fill(t, keyspace, "ada", tt.sessions, 10)
+			m.expire(t, keyspace, refs[tt.live:])
+			m.reset()
+			n, err := m.store.Count(t.Context(), "ada")
+			if n != tt.live || err != nil {
+				t.Errorf("%d, %v, want %d", n, err, tt.live)
+			}
+			t.Logf("%d scripts, one of %d steps, replies of %d bytes", m.sent, m.steps, m.reply)
+			if m.sent != tt.scripts || m.steps > 2*1_000+5 || m.reply > 200 {
+				t.Errorf("%d scripts, want %d, one of %d steps, replies of %d bytes", m.sent, tt.scripts, m.steps, m.reply)
+			}
+			_, index := echosession.RedisKeys(keyspace, newRef("ada"))
+			if left := m.admin.ZCard(t.Context(), index).Val(); left != int64(tt.left) {
+				t.Errorf("%d are indexed, want %d", left, tt.left)
+			}
+		})
+	}
+}
+
+// Check reads no record, and Renew takes a few steps, however many sessions the subjects
+// have.
+func TestCheckAndRenewAreSmall(t *testing.T) {
+	keyspace := newKeyspace()
+	m := newMeter(t, keyspace)
+	loadScripts(t, m.admin)
+	m.fill(t, keyspace, "ada", 3_000, 10)
+	big := bytes.Repeat([]byte("r"), 64<<10)
+	for _, tt := range []struct {
+		from, to string
+		scripts  int
+	}{{"ada", "ada", 1}, {"bob", "ada", 3}, {"ada", "", 3}, {"", "", 3}} {
+		from, to := newRef(tt.from), newRef(tt.to)
+		if err := m.store.Create(t.Context(), from, big, time.Hour, echosession.Limit{}); err != nil {
+			t.Fatal(err)
+		}
+		m.reset()
+		if left, err := m.store.Check(t.Context(), from); left <= 0 || err != nil || m.sent != 1 || m.steps > 5 || m.reply > 100 {
+			t.Errorf("%q: Check: %v, %v, %d commands, one of %d steps, a reply of %d bytes", tt.from, left, err, m.sent, m.steps, m.reply)
+		}
+		m.reset()
+		err := m.store.Renew(t.Context(), from, to, big[:16], big, time.Hour, echosession.Limit{})
+		if err != nil || m.sent != tt.scripts || m.steps > 25 || m.reply > 200 {
+			t.Errorf("%q to %q: Renew: %v, %d commands, one of %d steps, replies of %d bytes", tt.from, tt.to, err, m.sent, m.steps, m.reply)
+		}
+		m.reset()
+		if _, err := m.store.Check(t.Context(), from); !errors.Is(err, echosession.ErrRenewed) || m.sent != 2 || m.steps > 5 {
+			t.Errorf("Check of a renewed session: %v, %d commands, one of %d steps", err, m.sent, m.steps)
+		}
+	}
+}
+
+// A Renew that makes room does as much work in one step as a Create.
+func TestMakingRoomForARenewIsBounded(t *testing.T) {
+	keyspace := newKeyspace()
+	m := newMeter(t, keyspace)
+	loadScripts(t, m.admin)
+	m.fill(t, keyspace, "ada", 2_500, 10)
+	guest, ref := newRef(""), newRef("ada")
+	mustCreate(t, m.store, guest, "guest", time.Hour)
+	m.reset()
+	err := m.store.Renew(t.Context(), guest, ref, []byte("guest"), []byte("r"), time.Hour, echosession.Limit{Sessions: 3})
+	n, countErr := m.store.Count(t.Context(), "ada")
+	if err != nil || countErr != nil || n != 1_501 || m.steps > 3*1_000+25 || m.reply > 64<<10 {
+		t.Errorf("%v, %v, %d sessions are left, one of %d steps, replies of %d bytes", err, countErr, n, m.steps, m.reply)
+	}
+	if _, err := m.store.Load(t.Context(), ref, 0); err != nil {
+		t.Errorf("the new session: %v", err)
+	}
+}
+
 // Where clocks go backwards, as after a failover, a new session is still the newest:
 // it comes last in the list, and others give way to it.
 func TestANewSessionIsTheNewest(t *testing.T) {

@@ -187,15 +187,7 @@ func testLife(t *testing.T, kind clientKind) {
 		if open(next).Exists() || open(tokens[0]).Exists() {
 			t.Errorf("index %t: it outlives Destroy", indexed)
 		}
-		for _, subject := range []string{"bob", "ada"} { // as a rule in another slot, and in the same one
-			old := tokens[2]
-			tokens[2], err = open(old).Renew(ctx, func(u *User) error { u.Name = "user 2"; return nil }, echosession.WithSubject(subject))
-			must(err)
-			must(open(tokens[2]).Check(ctx))
-			if err := open(old).Reason(); !errors.Is(err, echosession.ErrRenewed) {
-				t.Errorf("index %t: the token from before Renew: %v", indexed, err)
-			}
-		}
+		tokens[2] = testLogins(t, m, tokens[2])
 
 		seen := make(map[string]bool)
 		for sess, err := range m.All(ctx) {
@@ -230,6 +222,36 @@ func testLife(t *testing.T, kind clientKind) {
 			t.Errorf("index %t: no keys are left to look at", indexed)
 		}
 	}
+}
+
+// testLogins renews a session under another subject, as a rule in another slot, and back. It
+// returns the last token.
+func testLogins(t *testing.T, m *echosession.Manager[User], token string) string {
+	t.Helper()
+	open := func(token string) *echosession.Session[User] {
+		t.Helper()
+		sess, err := m.Open(t.Context(), token)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return sess
+	}
+	for _, subject := range []string{"bob", "ada"} {
+		old := open(token)
+		name := old.Data().Name
+		next, err := old.Renew(t.Context(), func(u *User) error { u.Name = name; return nil }, echosession.WithSubject(subject))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := open(next).Check(t.Context()); err != nil {
+			t.Errorf("the token after Renew: %v", err)
+		}
+		if err := open(token).Reason(); !errors.Is(err, echosession.ErrRenewed) {
+			t.Errorf("the token from before Renew: %v", err)
+		}
+		token = next
+	}
+	return token
 }
 
 // An auto-pipeliner keeps the options that it was made with.

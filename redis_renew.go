@@ -134,8 +134,15 @@ func (p *pendingRenewal) giveUp(ctx context.Context, refused error) error {
 	return refused
 }
 
-// withdraw deletes the pending value, and reports whether it was there.
+// withdraw deletes the pending value, and reports whether it was there. It does so for a
+// caller that went away too, or with RefuseNew the value would take a place for a minute.
 func (p *pendingRenewal) withdraw(ctx context.Context) (there bool, err error) {
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		deadline = time.Now().Add(time.Second)
+	}
+	ctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), deadline)
+	defer cancel()
 	reply, lost, err := withdrawScript.verdict(ctx, p.r, p.r.keys(p.to), p.pending, p.to.ID)
 	if err == nil && reply != "ok" && lost {
 		err = indeterminate(errLostReply)

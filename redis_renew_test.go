@@ -32,6 +32,7 @@ type renewScene struct {
 	mu      sync.Mutex
 	sent    []string
 	at      map[string]accident // by a script's name and how often it was sent before
+	dead    bool                // nothing is sent any more
 }
 
 // An accident is what happens to one script.
@@ -40,6 +41,7 @@ type accident struct {
 	drop   bool // it does not reach Redis
 	lose   bool // its reply is lost
 	after  func(s *renewScene)
+	last   bool // the process dies when it has the reply
 }
 
 // newRenewScene stores a session with the record "old".
@@ -81,9 +83,15 @@ func (s *renewScene) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 			return next(ctx, cmd)
 		}
 		s.mu.Lock()
+		if s.dead {
+			s.mu.Unlock()
+			cmd.SetErr(io.ErrUnexpectedEOF)
+			return io.ErrUnexpectedEOF
+		}
 		name := s.scripts[fmt.Sprint(cmd.Args()[1])]
 		a := s.at[fmt.Sprintf("%s %d", name, strings.Count(strings.Join(s.sent, " "), name))]
 		s.sent = append(s.sent, name)
+		s.dead = a.last
 		s.mu.Unlock()
 		if a.before != nil {
 			a.before(s)
@@ -173,85 +181,92 @@ var (
 	noSubject   = [2]string{"", ""}
 )
 
+const (
+	isOK            = "ok"
+	isNotFound      = "echosession: record not found"
+	isConflict      = "echosession: the session was changed by another writer"
+	isRenewed       = "echosession: the session was renewed under another token"
+	isUnavailable   = "unavailable"
+	isIndeterminate = "indeterminate"
+)
+
+var (
+	threeSteps  = [][2]string{twoSubjects, toNone, fromNone, noSubject}
+	intoSubject = [][2]string{twoSubjects, fromNone}
+	everyWay    = append([][2]string{oneSubject}, threeSteps...)
+)
+
+// renewAccidents are what may happen during a Renew, and what it then says.
+var renewAccidents = []struct {
+	name     string
+	subjects [][2]string
+	at       map[string]accident
+	want     string // the kind of the error
+	state    string // of from and to afterwards
+}{
+	{"nothing happens", everyWay, nil, isOK, "renewed, new"},
+
+	// The step that decides.
+	{"the reply of the decision is lost", everyWay, map[string]accident{"renew 0": {lose: true}}, isOK, "renewed, new"},
+	{"its replies are lost twice", everyWay, map[string]accident{"renew 0": {lose: true}, "renew 1": {lose: true}}, isOK, "renewed, new"},
+	{"the decision is not sent once", everyWay, map[string]accident{"renew 0": {drop: true}}, isOK, "renewed, new"},
+	{"an update comes first", everyWay, map[string]accident{"renew 0": {before: replaceFrom}}, isConflict, "changed, none"},
+	{"an update comes between the attempts", everyWay, map[string]accident{"renew 0": {drop: true, after: replaceFrom}}, isConflict, "changed, none"},
+	{"another renewal comes first", everyWay, map[string]accident{"renew 0": {before: renewFrom}}, isRenewed, "renewed, none"},
+	{"another renewal comes between the attempts", everyWay, map[string]accident{"renew 0": {drop: true, after: renewFrom}}, isRenewed, "renewed, none"},
+	{"a rotation comes first", everyWay, map[string]accident{"renew 0": {before: rotateFrom}}, isConflict, "rotated, none"},
+	{"a rotation comes between the attempts", everyWay, map[string]accident{"renew 0": {drop: true, after: rotateFrom}}, isConflict, "rotated, none"},
+	{"a logout comes first", everyWay, map[string]accident{"renew 0": {before: deleteFrom}}, isNotFound, "none, none"},
+	{"a logout comes between the attempts", threeSteps, map[string]accident{"renew 0": {drop: true, after: deleteFrom}}, isNotFound, "none, none"},
+	{"a logout comes between the attempts", [][2]string{oneSubject}, map[string]accident{"renew 0": {drop: true, after: deleteFrom}}, isIndeterminate, "none, none"},
+	{"the mark is lost with the reply", threeSteps, map[string]accident{"renew 0": {lose: true, after: forgetFrom}}, isNotFound, "none, none"},
+	{"the mark is lost with the reply", [][2]string{oneSubject}, map[string]accident{"renew 0": {lose: true, after: forgetFrom}}, isIndeterminate, "none, new"},
+
+	// The step before.
+	{"the reply of the preparation is lost", threeSteps, map[string]accident{"prepare 0": {lose: true}}, isOK, "renewed, new"},
+	{"the preparation is not sent once", threeSteps, map[string]accident{"prepare 0": {drop: true}}, isOK, "renewed, new"},
+	{"a revocation comes between the attempts", intoSubject, map[string]accident{"prepare 0": {lose: true, after: revokeTo}}, isOK, "renewed, new"},
+	{"all replies of the preparation are lost", threeSteps, map[string]accident{
+		"prepare 0": {lose: true}, "prepare 1": {lose: true}, "prepare 2": {lose: true},
+	}, isUnavailable, "old, none"},
+	{"all replies of the preparation are lost, and those of the withdrawal", threeSteps, map[string]accident{
+		"prepare 0": {lose: true}, "prepare 1": {lose: true}, "prepare 2": {lose: true},
+		"withdraw 0": {drop: true}, "withdraw 1": {drop: true}, "withdraw 2": {drop: true},
+	}, isUnavailable, "old, none"},
+
+	// The step after.
+	{"the reply of the completion is lost", threeSteps, map[string]accident{"complete 0": {lose: true}}, isOK, "renewed, new"},
+	{"the completion is not sent once", threeSteps, map[string]accident{"complete 0": {drop: true}}, isOK, "renewed, new"},
+	{"an update of the new session comes between the attempts", threeSteps, map[string]accident{"complete 0": {lose: true, after: changeTo}}, isOK, "renewed, changed"},
+	{"a revocation comes before the completion", intoSubject, map[string]accident{"complete 0": {before: revokeTo}}, isNotFound, "renewed, none"},
+	{"a revocation comes between the attempts", intoSubject, map[string]accident{"complete 0": {drop: true, after: revokeTo}}, isNotFound, "renewed, none"},
+	{"a revocation comes after a completion whose reply is lost", intoSubject, map[string]accident{"complete 0": {lose: true, after: revokeTo}}, isNotFound, "renewed, none"},
+	{"the new session is deleted before it is complete", threeSteps, map[string]accident{"complete 0": {before: deleteTo}}, isNotFound, "renewed, none"},
+	{"the index is evicted before the completion", intoSubject, map[string]accident{"complete 0": {before: evictIndexOfTo}}, isNotFound, "renewed, none"},
+	{"all replies of the completion are lost", threeSteps, map[string]accident{
+		"complete 0": {lose: true}, "complete 1": {lose: true}, "complete 2": {lose: true},
+	}, isIndeterminate, "renewed, new"},
+	{"the completion is never sent", threeSteps, map[string]accident{
+		"complete 0": {drop: true}, "complete 1": {drop: true}, "complete 2": {drop: true},
+	}, isIndeterminate, "renewed, none"},
+
+	// Refused and revoked at the same time: nobody may try again.
+	{"a revocation and an update come first", intoSubject, map[string]accident{"renew 0": {before: revokeToAndReplaceFrom}}, isNotFound, "changed, none"},
+	{"the reply of the withdrawal is lost", threeSteps, map[string]accident{
+		"renew 0": {before: replaceFrom}, "withdraw 0": {lose: true},
+	}, isUnavailable, "changed, none"},
+	{"the withdrawal is not sent once", threeSteps, map[string]accident{
+		"renew 0": {before: replaceFrom}, "withdraw 0": {drop: true},
+	}, isConflict, "changed, none"},
+	{"the withdrawal is never sent", threeSteps, map[string]accident{
+		"renew 0": {before: replaceFrom}, "withdraw 0": {drop: true}, "withdraw 1": {drop: true}, "withdraw 2": {drop: true},
+	}, isUnavailable, "changed, none"},
+}
+
 // Whatever is lost on the way, and whatever others do between the steps: what Renew says
 // of the two sessions is true.
 func TestRenewStepByStep(t *testing.T) {
-	const (
-		ok            = "ok"
-		notFound      = "echosession: record not found"
-		conflict      = "echosession: the session was changed by another writer"
-		renewed       = "echosession: the session was renewed under another token"
-		unavailable   = "unavailable"
-		indeterminate = "indeterminate"
-	)
-	threeSteps := [][2]string{twoSubjects, toNone, fromNone, noSubject}
-	intoSubject := [][2]string{twoSubjects, fromNone}
-	all := append([][2]string{oneSubject}, threeSteps...)
-	for _, tt := range []struct {
-		name     string
-		subjects [][2]string
-		at       map[string]accident
-		want     string
-		state    string
-	}{
-		{"nothing happens", all, nil, ok, "renewed, new"},
-
-		// The step that decides.
-		{"the reply of the decision is lost", all, map[string]accident{"renew 0": {lose: true}}, ok, "renewed, new"},
-		{"its replies are lost twice", all, map[string]accident{"renew 0": {lose: true}, "renew 1": {lose: true}}, ok, "renewed, new"},
-		{"the decision is not sent once", all, map[string]accident{"renew 0": {drop: true}}, ok, "renewed, new"},
-		{"an update comes first", all, map[string]accident{"renew 0": {before: replaceFrom}}, conflict, "changed, none"},
-		{"an update comes between the attempts", all, map[string]accident{"renew 0": {drop: true, after: replaceFrom}}, conflict, "changed, none"},
-		{"another renewal comes first", all, map[string]accident{"renew 0": {before: renewFrom}}, renewed, "renewed, none"},
-		{"another renewal comes between the attempts", all, map[string]accident{"renew 0": {drop: true, after: renewFrom}}, renewed, "renewed, none"},
-		{"a rotation comes first", all, map[string]accident{"renew 0": {before: rotateFrom}}, conflict, "rotated, none"},
-		{"a rotation comes between the attempts", all, map[string]accident{"renew 0": {drop: true, after: rotateFrom}}, conflict, "rotated, none"},
-		{"a logout comes first", all, map[string]accident{"renew 0": {before: deleteFrom}}, notFound, "none, none"},
-		{"a logout comes between the attempts", threeSteps, map[string]accident{"renew 0": {drop: true, after: deleteFrom}}, notFound, "none, none"},
-		{"a logout comes between the attempts", [][2]string{oneSubject}, map[string]accident{"renew 0": {drop: true, after: deleteFrom}}, indeterminate, "none, none"},
-		{"the mark is lost with the reply", threeSteps, map[string]accident{"renew 0": {lose: true, after: forgetFrom}}, notFound, "none, none"},
-		{"the mark is lost with the reply", [][2]string{oneSubject}, map[string]accident{"renew 0": {lose: true, after: forgetFrom}}, indeterminate, "none, new"},
-
-		// The step before.
-		{"the reply of the preparation is lost", threeSteps, map[string]accident{"prepare 0": {lose: true}}, ok, "renewed, new"},
-		{"the preparation is not sent once", threeSteps, map[string]accident{"prepare 0": {drop: true}}, ok, "renewed, new"},
-		{"a revocation comes between the attempts", intoSubject, map[string]accident{"prepare 0": {lose: true, after: revokeTo}}, ok, "renewed, new"},
-		{"all replies of the preparation are lost", threeSteps, map[string]accident{
-			"prepare 0": {lose: true}, "prepare 1": {lose: true}, "prepare 2": {lose: true},
-		}, unavailable, "old, none"},
-		{"all replies of the preparation are lost, and those of the withdrawal", threeSteps, map[string]accident{
-			"prepare 0": {lose: true}, "prepare 1": {lose: true}, "prepare 2": {lose: true},
-			"withdraw 0": {drop: true}, "withdraw 1": {drop: true}, "withdraw 2": {drop: true},
-		}, unavailable, "old, none"},
-
-		// The step after.
-		{"the reply of the completion is lost", threeSteps, map[string]accident{"complete 0": {lose: true}}, ok, "renewed, new"},
-		{"the completion is not sent once", threeSteps, map[string]accident{"complete 0": {drop: true}}, ok, "renewed, new"},
-		{"an update of the new session comes between the attempts", threeSteps, map[string]accident{"complete 0": {lose: true, after: changeTo}}, ok, "renewed, changed"},
-		{"a revocation comes before the completion", intoSubject, map[string]accident{"complete 0": {before: revokeTo}}, notFound, "renewed, none"},
-		{"a revocation comes between the attempts", intoSubject, map[string]accident{"complete 0": {drop: true, after: revokeTo}}, notFound, "renewed, none"},
-		{"a revocation comes after a completion whose reply is lost", intoSubject, map[string]accident{"complete 0": {lose: true, after: revokeTo}}, notFound, "renewed, none"},
-		{"the new session is deleted before it is complete", threeSteps, map[string]accident{"complete 0": {before: deleteTo}}, notFound, "renewed, none"},
-		{"the index is evicted before the completion", intoSubject, map[string]accident{"complete 0": {before: evictIndexOfTo}}, notFound, "renewed, none"},
-		{"all replies of the completion are lost", threeSteps, map[string]accident{
-			"complete 0": {lose: true}, "complete 1": {lose: true}, "complete 2": {lose: true},
-		}, indeterminate, "renewed, new"},
-		{"the completion is never sent", threeSteps, map[string]accident{
-			"complete 0": {drop: true}, "complete 1": {drop: true}, "complete 2": {drop: true},
-		}, indeterminate, "renewed, none"},
-
-		// Refused and revoked at the same time: nobody may try again.
-		{"a revocation and an update come first", intoSubject, map[string]accident{"renew 0": {before: revokeToAndReplaceFrom}}, notFound, "changed, none"},
-		{"the reply of the withdrawal is lost", threeSteps, map[string]accident{
-			"renew 0": {before: replaceFrom}, "withdraw 0": {lose: true},
-		}, unavailable, "changed, none"},
-		{"the withdrawal is not sent once", threeSteps, map[string]accident{
-			"renew 0": {before: replaceFrom}, "withdraw 0": {drop: true},
-		}, conflict, "changed, none"},
-		{"the withdrawal is never sent", threeSteps, map[string]accident{
-			"renew 0": {before: replaceFrom}, "withdraw 0": {drop: true}, "withdraw 1": {drop: true}, "withdraw 2": {drop: true},
-		}, unavailable, "changed, none"},
-	} {
+	for _, tt := range renewAccidents {
 		for _, subjects := range tt.subjects {
 			t.Run(fmt.Sprintf("%s, %q", tt.name, subjects), func(t *testing.T) {
 				t.Parallel()
@@ -288,12 +303,8 @@ func TestRenewThatBreaksOff(t *testing.T) {
 			}
 			t.Run(fmt.Sprintf("after %s, %q", after, subjects), func(t *testing.T) {
 				t.Parallel()
-				ctx, cancel := context.WithCancel(t.Context())
-				s := newRenewScene(t, redistest.Shared(t), subjects, map[string]accident{
-					after + " 0": {after: func(*renewScene) { cancel() }},
-				})
-				err := s.store.Renew(ctx, s.from, s.to, []byte("old"), []byte("new"), time.Hour, echosession.Limit{})
-				if want := after == "prepare"; err != nil && errors.Is(err, echosession.ErrIndeterminate) == want {
+				s := newRenewScene(t, redistest.Shared(t), subjects, map[string]accident{after + " 0": {last: true}})
+				if err := s.renew(echosession.Limit{}); (err != nil) != (after == "prepare" || after == "renew" && subjects != oneSubject) {
 					t.Errorf("%v", err)
 				}
 				if last := s.sent[len(s.sent)-1]; last != after {
@@ -318,6 +329,34 @@ func TestRenewThatBreaksOff(t *testing.T) {
 					}
 				}
 				redistest.AssertNoKeyWithoutTTL(t, s.admin, s.keyspace)
+			})
+		}
+	}
+}
+
+// A caller that goes away before the decision leaves no pending session, which would take
+// a place.
+func TestACallerThatGoesAwayTakesNoPlace(t *testing.T) {
+	for _, subjects := range [][2]string{twoSubjects, toNone, fromNone, noSubject} {
+		for _, lost := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%q, the reply is lost: %v", subjects, lost), func(t *testing.T) {
+				ctx, cancel := context.WithCancel(t.Context())
+				s := newRenewScene(t, redistest.Shared(t), subjects, map[string]accident{
+					"prepare 0": {after: func(*renewScene) { cancel() }, lose: lost},
+				})
+				full := echosession.Limit{Sessions: 1, WhenFull: echosession.RefuseNew}
+				err := s.store.Renew(ctx, s.from, s.to, []byte("old"), []byte("new"), time.Hour, full)
+				if !errors.Is(err, echosession.ErrStoreUnavailable) || errors.Is(err, echosession.ErrIndeterminate) {
+					t.Errorf("%v, want ErrStoreUnavailable", err)
+				}
+				key, _ := echosession.RedisKeys(s.keyspace, s.to)
+				if n := s.admin.Exists(t.Context(), key).Val(); n != 0 {
+					t.Error("the pending session is there")
+				}
+				if got := s.state(); got != "old, none" {
+					t.Errorf("from and to: %s", got)
+				}
+				s.must(s.direct.Create(t.Context(), newRef(subjects[1]), []byte("r"), time.Hour, full))
 			})
 		}
 	}

@@ -34,6 +34,7 @@ type load struct {
 	mu       sync.Mutex
 	answers  map[string]int // by kind
 	wrong    []string
+	renewed  int
 	lost     int // sessions that were gone, and updates that were undone, when that could happen
 	outages  []time.Duration
 	recovers time.Duration // from fixed on to the last failure
@@ -162,11 +163,18 @@ func (l *load) use(owner string) {
 			}
 			acked, maybe = data.Count, 0
 		}
-		if rand.N(100) == 0 {
+		switch n := rand.N(100); {
+		case n == 0:
 			err := sess.Destroy(ctx)
 			l.note("Destroy", err)
 			healthy(err)
 			token = "" // whatever became of it
+			continue
+		case n <= 5:
+			if token, err = l.login(ctx, sess, owner); err == nil {
+				acked++
+			}
+			healthy(err)
 			continue
 		}
 		err = sess.Update(ctx, func(h *Holder) error { h.Count++; return nil })
@@ -181,6 +189,31 @@ func (l *load) use(owner string) {
 			token = ""
 		}
 	}
+}
+
+// login renews a session, under the same subject or, as a rule in another slot, under
+// another one. It counts as an update. It returns the token to go on with, "" for none.
+func (l *load) login(ctx context.Context, sess *echosession.Session[Holder], owner string) (token string, err error) {
+	subject := owner + " by another name"
+	if sess.Subject() == subject || rand.N(2) == 0 {
+		subject = owner
+	}
+	count := sess.Data().Count
+	token, err = sess.Renew(ctx, func(h *Holder) error {
+		*h = Holder{Owner: owner, Count: count + 1}
+		return nil
+	}, echosession.WithSubject(subject))
+	l.note("Renew", err)
+	switch {
+	case err == nil:
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.renewed++
+		return token, nil
+	case errors.Is(err, echosession.ErrIndeterminate), errors.Is(err, echosession.ErrSessionGone):
+		return "", err
+	}
+	return sess.Token(), err
 }
 
 // inOrder says that the servers are in order again.
@@ -210,6 +243,9 @@ func (l *load) end(t *testing.T) {
 	}
 	if l.recovers > 4*time.Second {
 		t.Errorf("clients needed %v to recover", l.recovers)
+	}
+	if l.renewed < 5 {
+		t.Errorf("only %d sessions were renewed", l.renewed)
 	}
 	if l.answers["ok"] < total/10 {
 		t.Errorf("the load hardly did anything: %v", l.answers)

@@ -401,7 +401,7 @@ func (s *serializer) decode(id string, record []byte, v any) (recordHeader, erro
 	}
 	if s.migrates {
 		if err := shape.Recovered(v.(migrator).MigrateSession); err != nil {
-			return recordHeader{}, &hookError{"MigrateSession", err}
+			return recordHeader{}, &corruptError{"MigrateSession refused it", err}
 		}
 	}
 	return p.header, nil
@@ -842,15 +842,3 @@ func formatID(b []byte) string {
 	id[8], id[13], id[18], id[23] = '-', '-', '-', '-'
 	return string(id[:])
 }
-
-func corrupt(why string) error { return fmt.Errorf("%w: %s", ErrCorrupt, why) }
-
-// hookError says that a function of the program could not read a record. Its text
-// leaves out the cause, which may quote the data; [errors.As] and [errors.Is] find it.
-type hookError struct {
-	hook  string
-	cause error
-}
-
-func (e *hookError) Error() string   { return fmt.Sprintf("%v: %s refused it", ErrCorrupt, e.hook) }
-func (e *hookError) Unwrap() []error { return []error{ErrCorrupt, e.cause} }

@@ -167,7 +167,7 @@ func (s *Session[T]) MarshalJSON() ([]byte, error) {
 
 // Create stores a new session and returns its token. A live session behind the handle
 // is destroyed: somebody else may know it from before the login, and must not know
-// the session after the login (session fixation).
+// the session after the login (session fixation). [Session.Renew] keeps what is in it.
 //
 // With [Config.Cookie] it also sets the cookie, if the request's token came in the
 // cookie or the request has none. A client whose token came as a bearer token, in
@@ -181,24 +181,30 @@ func (s *Session[T]) MarshalJSON() ([]byte, error) {
 // [CrossOriginVerified] are the exceptions. A GET is not checked: the handler of a
 // login's callback checks its state.
 //
-// It returns [ErrCrossOrigin], [ErrReservedClaim], [ErrTooLarge], [ErrRequestOver]
-// when the handler has returned or, with a cookie, when the answer's header has been
-// sent, and [ErrStoreUnavailable] or [ErrIndeterminate].
+// Where the session of the request has ended after [Get], or another request has renewed
+// it, the browser may have a newer cookie by now: then only a session with a subject, a
+// login, takes its place. Without a subject Create returns [ErrSessionGone] or
+// [ErrRenewed].
+//
+// It also returns [ErrCrossOrigin], [ErrReservedClaim], [ErrTooLarge],
+// [ErrTooManySessions] with [RefuseNew], [ErrRequestOver] when the handler has returned
+// or, with a cookie, when the answer's header has been sent, and [ErrStoreUnavailable] or
+// [ErrIndeterminate].
 func (s *Session[T]) Create(ctx context.Context, data T, opts ...CreateOption) (token string, err error) {
 	return s.handle.create(ctx, &data, paramsOf(opts))
 }
 
 // Renew carries the session through a login or a gain of rights: it moves what is
-// stored to a new ID, lets fn change it, and returns the new token. [Session.AuthenticatedAt]
-// is now. Call it where somebody has just proved who they are:
+// stored to a new ID, lets fn change it, and returns the new token. A nil fn changes
+// nothing. [Session.AuthenticatedAt] is now. Call it where somebody has just proved who they are:
 //
 //	_, err := sess.Renew(ctx, func(u *User) error { u.Name = name; return nil },
 //		echosession.WithSubject(name))
 //
 // The token from before is worth nothing from then on, not even for [Config.RotateGrace]:
 // whoever knows the session from before the login does not know the session after it
-// (session fixation). Requests with that token get [ErrRenewed]. As with
-// [Session.Update], no update by another request is lost, and fn may run several times:
+// (session fixation). Requests with that token get [ErrRenewed], and after a minute
+// [ErrSessionGone]. As with [Session.Update], no update by another request is lost, and fn may run several times:
 // an update that was stored before the Renew is in what fn is handed, and a later one
 // gets ErrRenewed.
 //
@@ -214,7 +220,9 @@ func (s *Session[T]) Create(ctx context.Context, data T, opts ...CreateOption) (
 // is, Renew creates it as [Session.Create] does, from a zero T. Otherwise it returns
 // [ErrNoSession] beside the [Session.Reason], and creates nothing: also when the session
 // ended after [Get], and after [ErrAmbiguousToken] or [ErrCrossOrigin]. Only with
-// [CrossOriginVerified] it creates after ErrCrossOrigin.
+// [CrossOriginVerified] it creates after ErrCrossOrigin. A request whose token was
+// renewed before it arrived never had a live session: a login goes through, for the answer
+// to the login before may have been lost.
 //
 // It sets the cookie where [Session.Rotate] does, and where it creates as Create does.
 // When the answer is lost on its way to the client, the session is lost to the client
@@ -225,9 +233,13 @@ func (s *Session[T]) Create(ctx context.Context, data T, opts ...CreateOption) (
 // session of the new subject; then the old session stays. A session from [Manager.List]
 // or [Manager.All] cannot be renewed.
 func (s *Session[T]) Renew(ctx context.Context, fn func(*T) error, opts ...CreateOption) (token string, err error) {
-	return s.handle.renew(ctx, paramsOf(opts),
-		func() any { return new(T) },
-		func(v any) error { return fn(v.(*T)) })
+	change := func(v any) error {
+		if fn == nil {
+			return nil
+		}
+		return fn(v.(*T))
+	}
+	return s.handle.renew(ctx, paramsOf(opts), func() any { return new(T) }, change)
 }
 
 // UpdateOrCreate is [Session.Update], and where there is no live session it creates one
@@ -333,7 +345,7 @@ func (s *Session[T]) Reload(ctx context.Context) error {
 // It goes to the primary and to the subject's index, past caches and replicas. It
 // returns nil for a live session, and otherwise [ErrNoSession], [ErrSessionGone],
 // [ErrRenewed] or [ErrStoreUnavailable].
-func (s *Session[T]) Check(ctx context.Context) error {
+func (s *Session[_]) Check(ctx context.Context) error {
 	return s.handle.check(ctx)
 }
 

@@ -10,8 +10,8 @@
 //		...
 //	}
 //
-// Everything else is in package [echosession]: the Config, the Manager and what a
-// Session can do.
+// [With] hands a handler its session. Everything else is in package [echosession]: the
+// Config, the Manager and what a Session can do.
 //
 // A program that uses this package has Echo v4 as an indirect requirement, because
 // the two lines of package echosession itself are for Echo v4. Echo v4 takes some

@@ -175,7 +175,7 @@ func (s suite[C, M]) testLateUse(t *testing.T) {
 	useOther := func(w http.ResponseWriter, r *http.Request, _ *echosession.Session[User]) error {
 		other := <-left
 		_, created := other.Create(r.Context(), User{Name: "eve"})
-		_, renewed := other.Renew(r.Context(), func(*User) error { return nil })
+		_, renewed := other.Renew(r.Context(), nil)
 		_, rotated := other.Rotate(r.Context())
 		destroyed := other.Destroy(r.Context())
 		left <- other

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/chromedp/cdproto/network"
+	"github.com/chromedp/chromedp"
 	"github.com/labstack/echo/v4"
 
 	"github.com/echosession/echosession"
@@ -87,7 +88,7 @@ func (s *site) lateRoutes(e *echo.Echo, add func(context.Context, *session) erro
 		s.late <- done
 		<-done
 	}
-	// A handler that gives a guest a session wherever it finds none.
+	// A handler that gives a guest a session wherever it cannot update one.
 	stubborn := func(ctx context.Context, sess *session) error {
 		err := sess.Update(ctx, func(u *User) error { u.Count++; return nil })
 		if err != nil {
@@ -210,6 +211,29 @@ func TestRemember(t *testing.T) {
 	b.lasts(0)
 	if b.visit(victim, "/"); b.name() != "ada" || b.count() != "1" {
 		t.Errorf("in the end the page shows %s with %s in the cart", b.name(), b.count())
+	}
+}
+
+// TestRememberOutlivesTheBrowser: who closes the browser is logged out, and with "remember
+// me" is not.
+func TestRememberOutlivesTheBrowser(t *testing.T) {
+	for path, want := range map[string]string{"/signin": "", "/signin-remember": "ada"} {
+		s, profile := newSite(t, echosession.Cookie{}), chromedp.UserDataDir(t.TempDir())
+		// A browser is closed when its test ends. A tab of newTab would forget all before.
+		t.Run(path[1:], func(t *testing.T) {
+			b := &tab{t, s, newBrowser(t, profile)}
+			b.visit(victim, "/")
+			b.own(path)
+			if b.visit(victim, "/"); b.name() != "ada" {
+				t.Errorf("the page shows %q", b.name())
+			}
+		})
+		t.Run(path[1:]+", another day", func(t *testing.T) {
+			b := &tab{t, s, newBrowser(t, profile)}
+			if b.visit(victim, "/"); b.name() != want {
+				t.Errorf("the page shows %q, want %q: %s", b.name(), want, b.jar())
+			}
+		})
 	}
 }
 

@@ -32,6 +32,7 @@ var mutants = []struct {
 	{"Renew lets what was rotated before lead to the login", func(s echosession.Store) echosession.Store { return &leading{renewals: renewals{Store: s}} }, true},
 	{"Renew brings a revoked session back", func(s echosession.Store) echosession.Store { return resurrecting{s} }, true},
 	{"Renew that was refused ends the session", func(s echosession.Store) echosession.Store { return losing{s} }, true},
+	{"Renew that was refused leaves the next session", func(s echosession.Store) echosession.Store { return leaving{s} }, true},
 	{"a Renew whose reply was lost is done once more", func(s echosession.Store) echosession.Store { return renewingTwice{s} }, true},
 	{"Delete follows the mark of a Renew", func(s echosession.Store) echosession.Store { return &deletingLogins{renewals{Store: s}} }, true},
 	{"Replace writes to what was renewed, and says that it did", func(s echosession.Store) echosession.Store { return writingBehind{s} }, true},
@@ -216,6 +217,16 @@ func (s losing) Renew(ctx context.Context, from, to echosession.Ref, old, record
 	return err
 }
 
+type leaving struct{ echosession.Store }
+
+func (s leaving) Renew(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl time.Duration, limit echosession.Limit) error {
+	err := s.Store.Renew(ctx, from, to, old, record, ttl, limit)
+	if errors.Is(err, echosession.ErrConflict) {
+		_ = s.Create(ctx, to, record, ttl, limit)
+	}
+	return err
+}
+
 // renewingTwice loses some replies, and the next attempt meets its own mark.
 type renewingTwice struct{ echosession.Store }
 
@@ -303,146 +314,151 @@ func (s *remembering) Load(ctx context.Context, ref echosession.Ref, ttl time.Du
 	return record, err
 }
 
+// step is an operation of a history in TestModel.
+type step struct {
+	kind     linear.Kind
+	token    int
+	login    int // that the token comes from; 0 is the Create
+	subject  string
+	result   linear.Result
+	count    int // seen
+	writer   int
+	parallel bool // with the one before
+	same     bool // it has the number of the one before
+}
+
+const gone, renewed, unknown = linear.Gone, linear.Renewed, linear.Unknown
+
+var rules = []struct {
+	rule    string
+	noGrace bool
+	ops     []step // after the Create, whose number is 1; they are numbered from 2
+	want    bool
+}{
+	{rule: "an update is read", want: true, ops: []step{
+		{kind: linear.Update, token: 1, writer: 1}, {kind: linear.Read, token: 1, count: 1, writer: 2}}},
+	{rule: "an update is not lost", want: false, ops: []step{
+		{kind: linear.Update, token: 1, writer: 1}, {kind: linear.Read, token: 1, count: 0, writer: 1}}},
+	{rule: "a read beside an update sees either", want: true, ops: []step{
+		{kind: linear.Update, token: 1, writer: 1}, {kind: linear.Read, token: 1, count: 0, writer: 1, parallel: true}}},
+	{rule: "two updates do not start from one state", want: false, ops: []step{
+		{kind: linear.Update, token: 1, writer: 1}, {kind: linear.Update, token: 1, writer: 1, parallel: true}}},
+	{rule: "an unknown update may take effect later", want: true, ops: []step{
+		{kind: linear.Update, token: 1, writer: 1, result: unknown},
+		{kind: linear.Read, token: 1, writer: 1},
+		{kind: linear.Read, token: 1, count: 1, writer: 2}}},
+	{rule: "an unknown update does not take effect twice", want: false, ops: []step{
+		{kind: linear.Update, token: 1, writer: 1, result: unknown},
+		{kind: linear.Read, token: 1, count: 2, writer: 2}}},
+	{rule: "an effect is not undone", want: false, ops: []step{
+		{kind: linear.Update, token: 1, writer: 1, result: unknown},
+		{kind: linear.Read, token: 1, count: 1, writer: 2},
+		{kind: linear.Read, token: 1, writer: 1}}},
+	{rule: "a destroyed session is gone", want: true, ops: []step{
+		{kind: linear.Destroy, token: 1}, {kind: linear.Update, token: 1, result: gone}, {kind: linear.Destroy, token: 1}}},
+	{rule: "a destroyed session does not come back", want: false, ops: []step{
+		{kind: linear.Destroy, token: 1}, {kind: linear.Update, token: 1, writer: 1}}},
+	{rule: "a live session is not gone", want: false, ops: []step{{kind: linear.Touch, token: 1, result: gone}}},
+	{rule: "the old token leads to the data during the grace", want: true, ops: []step{
+		{kind: linear.Rotate, token: 1},
+		{kind: linear.Update, token: 1, writer: 1}, {kind: linear.Read, token: 2, count: 1, writer: 3}}},
+	{rule: "without a grace the old token leads nowhere", noGrace: true, want: false, ops: []step{
+		{kind: linear.Rotate, token: 1}, {kind: linear.Read, token: 1, writer: 1}}},
+	{rule: "without a grace the old token destroys nothing", noGrace: true, want: true, ops: []step{
+		{kind: linear.Rotate, token: 1}, {kind: linear.Destroy, token: 1}, {kind: linear.Read, token: 2, writer: 1}}},
+	{rule: "a token is not rotated twice", want: false, ops: []step{
+		{kind: linear.Rotate, token: 1}, {kind: linear.Rotate, token: 1}}},
+	{rule: "whoever rotates second is told that it is gone", want: true, ops: []step{
+		{kind: linear.Rotate, token: 1}, {kind: linear.Rotate, token: 1, result: gone}}},
+	{rule: "the old token destroys during the grace", want: false, ops: []step{
+		{kind: linear.Rotate, token: 1}, {kind: linear.Destroy, token: 1}, {kind: linear.Touch, token: 2}}},
+
+	{rule: "a renewal keeps a guest's data", want: true, ops: []step{
+		{kind: linear.Update, token: 1, writer: 1}, {kind: linear.Renew, token: 1, count: 1, writer: 2, subject: "alice"},
+		{kind: linear.Read, token: 3, login: 3, count: 2, writer: 3}}},
+	{rule: "an update before a renewal is in it", want: false, ops: []step{
+		{kind: linear.Update, token: 1, writer: 1}, {kind: linear.Renew, token: 1, writer: 1, subject: "alice"}}},
+	{rule: "one user's data is not for another", want: false, ops: []step{
+		{kind: linear.Renew, token: 1, writer: 1, subject: "alice"},
+		{kind: linear.Renew, token: 2, login: 2, count: 1, writer: 2, subject: "bob"}}},
+	{rule: "another user begins with nothing", want: true, ops: []step{
+		{kind: linear.Renew, token: 1, writer: 1, subject: "alice"},
+		{kind: linear.Renew, token: 2, login: 2, subject: "bob"},
+		{kind: linear.Read, token: 3, login: 3, count: 1, writer: 3}}},
+	{rule: "the token from before is told of the renewal", want: true, ops: []step{
+		{kind: linear.Renew, token: 1, writer: 1},
+		{kind: linear.Read, token: 1, result: renewed}, {kind: linear.Update, token: 1, result: renewed},
+		{kind: linear.Touch, token: 1, result: renewed}, {kind: linear.Destroy, token: 1, result: renewed},
+		{kind: linear.Rotate, token: 1, result: renewed}, {kind: linear.Renew, token: 1, result: renewed}}},
+	{rule: "the token from before reads nothing", want: false, ops: []step{
+		{kind: linear.Renew, token: 1, writer: 1}, {kind: linear.Read, token: 1, count: 1, writer: 2}}},
+	{rule: "the token from before is not gone", want: false, ops: []step{
+		{kind: linear.Renew, token: 1, writer: 1}, {kind: linear.Read, token: 1, result: gone}}},
+	{rule: "the token from before writes nothing", want: false, ops: []step{
+		{kind: linear.Renew, token: 1, writer: 1}, {kind: linear.Update, token: 1, writer: 1}}},
+	{rule: "the token from before does not end the login", want: false, ops: []step{
+		{kind: linear.Renew, token: 1, writer: 1}, {kind: linear.Destroy, token: 1}}},
+	{rule: "a login with the token from before leaves the renewed session", want: true, ops: []step{
+		{kind: linear.Renew, token: 1, writer: 1}, {kind: linear.Leave, token: 1}, {kind: linear.Touch, token: 2, login: 2}}},
+	{rule: "a session that is not renewed is not said to be", want: false, ops: []step{
+		{kind: linear.Read, token: 1, result: renewed}}},
+	{rule: "a destroyed session is not renewed", want: false, ops: []step{
+		{kind: linear.Destroy, token: 1}, {kind: linear.Renew, token: 1, writer: 1}}},
+	{rule: "a session that is destroyed after its renewal was renewed", want: true, ops: []step{
+		{kind: linear.Renew, token: 1, writer: 1}, {kind: linear.Destroy, token: 2, login: 2},
+		{kind: linear.Read, token: 2, login: 2, result: gone}, {kind: linear.Read, token: 1, result: renewed}}},
+	{rule: "a token that was rotated away does not lead to the login", want: false, ops: []step{
+		{kind: linear.Rotate, token: 1}, {kind: linear.Renew, token: 2, writer: 1}, {kind: linear.Read, token: 1, count: 1, writer: 3}}},
+	{rule: "a token that was rotated away is told of the renewal", want: true, ops: []step{
+		{kind: linear.Rotate, token: 1}, {kind: linear.Renew, token: 2, writer: 1}, {kind: linear.Read, token: 1, result: renewed}}},
+	{rule: "a token that was rotated away renews the session", want: true, ops: []step{
+		{kind: linear.Rotate, token: 1}, {kind: linear.Renew, token: 1, writer: 1}, {kind: linear.Rotate, token: 2, result: renewed}}},
+	{rule: "without a grace a token that was rotated away renews nothing", noGrace: true, want: false, ops: []step{
+		{kind: linear.Rotate, token: 1}, {kind: linear.Renew, token: 1, writer: 1}}},
+	{rule: "without a grace a token that was rotated away is gone", noGrace: true, want: true, ops: []step{
+		{kind: linear.Rotate, token: 1}, {kind: linear.Renew, token: 2, writer: 1},
+		{kind: linear.Read, token: 1, result: gone}, {kind: linear.Read, token: 2, result: renewed}}},
+	{rule: "two renewals do not start from one session", want: false, ops: []step{
+		{kind: linear.Renew, token: 1, writer: 1}, {kind: linear.Renew, token: 1, writer: 1, parallel: true}}},
+	{rule: "an unknown renewal may take effect later", want: true, ops: []step{
+		{kind: linear.Renew, token: 1, writer: 1, result: unknown},
+		{kind: linear.Read, token: 1, writer: 1}, {kind: linear.Read, token: 1, result: renewed}}},
+	{rule: "an unknown renewal is not undone", want: false, ops: []step{
+		{kind: linear.Renew, token: 1, writer: 1, result: unknown},
+		{kind: linear.Read, token: 1, result: renewed}, {kind: linear.Read, token: 1, writer: 1}}},
+	{rule: "an unknown renewal begins a session or does not", want: true, ops: []step{
+		{kind: linear.RenewEnd, token: 1, writer: 1, subject: "alice", result: unknown},
+		{kind: linear.RenewBegin, token: 1, subject: "alice", result: unknown, same: true, parallel: true},
+		{kind: linear.Read, token: 1, result: renewed},
+		{kind: linear.Read, token: linear.NoToken, subject: "alice", result: gone},
+		{kind: linear.Read, token: linear.NoToken, subject: "alice", count: 1, writer: 2}}},
+	{rule: "a session that has begun does not end by itself", want: false, ops: []step{
+		{kind: linear.RenewEnd, token: 1, writer: 1, subject: "alice", result: unknown},
+		{kind: linear.RenewBegin, token: 1, subject: "alice", result: unknown, same: true, parallel: true},
+		{kind: linear.Read, token: linear.NoToken, subject: "alice", count: 1, writer: 2},
+		{kind: linear.Read, token: linear.NoToken, subject: "alice", result: gone}}},
+	{rule: "a session does not begin before the old one has ended", want: false, ops: []step{
+		{kind: linear.RenewEnd, token: 1, writer: 1, subject: "alice", result: unknown},
+		{kind: linear.RenewBegin, token: 1, subject: "alice", result: unknown, same: true, parallel: true},
+		{kind: linear.Read, token: linear.NoToken, subject: "alice", count: 1, writer: 2},
+		{kind: linear.Read, token: 1, writer: 1}}},
+	{rule: "what was revoked between the steps does not begin", want: false, ops: []step{
+		{kind: linear.RenewEnd, token: 1, writer: 1, subject: "alice", result: unknown},
+		{kind: linear.RenewBegin, token: 1, subject: "alice", result: unknown, same: true, parallel: true},
+		{kind: linear.Read, token: 1, result: renewed},
+		{kind: linear.Destroy, token: linear.NoToken, subject: "alice"},
+		{kind: linear.Read, token: linear.NoToken, subject: "alice", count: 1, writer: 2}}},
+	{rule: "the revocation of a subject leaves a guest", want: true, ops: []step{
+		{kind: linear.Destroy, token: linear.NoToken, subject: "alice"}, {kind: linear.Read, token: 1, writer: 1}}},
+	{rule: "the revocation of a subject ends the login", want: false, ops: []step{
+		{kind: linear.Renew, token: 1, writer: 1, subject: "alice"},
+		{kind: linear.Destroy, token: linear.NoToken, subject: "alice"},
+		{kind: linear.Read, token: 2, login: 2, count: 1, writer: 2}}},
+}
+
 // Whatever is wrong with a history by itself is found too.
 func TestModel(t *testing.T) {
-	type op struct {
-		kind     linear.Kind
-		token    int
-		login    int // that the token comes from; 0 is the Create
-		subject  string
-		result   linear.Result
-		count    int // seen
-		writer   int
-		parallel bool // with the one before
-		same     bool // it has the number of the one before
-	}
-	const gone, renewed, unknown = linear.Gone, linear.Renewed, linear.Unknown
-	for _, tt := range []struct {
-		rule    string
-		noGrace bool
-		ops     []op // after the Create, whose number is 1; they are numbered from 2
-		want    bool
-	}{
-		{rule: "an update is read", want: true, ops: []op{
-			{kind: linear.Update, token: 1, writer: 1}, {kind: linear.Read, token: 1, count: 1, writer: 2}}},
-		{rule: "an update is not lost", want: false, ops: []op{
-			{kind: linear.Update, token: 1, writer: 1}, {kind: linear.Read, token: 1, count: 0, writer: 1}}},
-		{rule: "a read beside an update sees either", want: true, ops: []op{
-			{kind: linear.Update, token: 1, writer: 1}, {kind: linear.Read, token: 1, count: 0, writer: 1, parallel: true}}},
-		{rule: "two updates do not start from one state", want: false, ops: []op{
-			{kind: linear.Update, token: 1, writer: 1}, {kind: linear.Update, token: 1, writer: 1, parallel: true}}},
-		{rule: "an unknown update may take effect later", want: true, ops: []op{
-			{kind: linear.Update, token: 1, writer: 1, result: unknown},
-			{kind: linear.Read, token: 1, writer: 1},
-			{kind: linear.Read, token: 1, count: 1, writer: 2}}},
-		{rule: "an unknown update does not take effect twice", want: false, ops: []op{
-			{kind: linear.Update, token: 1, writer: 1, result: unknown},
-			{kind: linear.Read, token: 1, count: 2, writer: 2}}},
-		{rule: "an effect is not undone", want: false, ops: []op{
-			{kind: linear.Update, token: 1, writer: 1, result: unknown},
-			{kind: linear.Read, token: 1, count: 1, writer: 2},
-			{kind: linear.Read, token: 1, writer: 1}}},
-		{rule: "a destroyed session is gone", want: true, ops: []op{
-			{kind: linear.Destroy, token: 1}, {kind: linear.Update, token: 1, result: gone}, {kind: linear.Destroy, token: 1}}},
-		{rule: "a destroyed session does not come back", want: false, ops: []op{
-			{kind: linear.Destroy, token: 1}, {kind: linear.Update, token: 1, writer: 1}}},
-		{rule: "a live session is not gone", want: false, ops: []op{{kind: linear.Touch, token: 1, result: gone}}},
-		{rule: "the old token leads to the data during the grace", want: true, ops: []op{
-			{kind: linear.Rotate, token: 1},
-			{kind: linear.Update, token: 1, writer: 1}, {kind: linear.Read, token: 2, count: 1, writer: 3}}},
-		{rule: "without a grace the old token leads nowhere", noGrace: true, want: false, ops: []op{
-			{kind: linear.Rotate, token: 1}, {kind: linear.Read, token: 1, writer: 1}}},
-		{rule: "without a grace the old token destroys nothing", noGrace: true, want: true, ops: []op{
-			{kind: linear.Rotate, token: 1}, {kind: linear.Destroy, token: 1}, {kind: linear.Read, token: 2, writer: 1}}},
-		{rule: "a token is not rotated twice", want: false, ops: []op{
-			{kind: linear.Rotate, token: 1}, {kind: linear.Rotate, token: 1}}},
-		{rule: "whoever rotates second is told that it is gone", want: true, ops: []op{
-			{kind: linear.Rotate, token: 1}, {kind: linear.Rotate, token: 1, result: gone}}},
-		{rule: "the old token destroys during the grace", want: false, ops: []op{
-			{kind: linear.Rotate, token: 1}, {kind: linear.Destroy, token: 1}, {kind: linear.Touch, token: 2}}},
-
-		{rule: "a renewal keeps a guest's data", want: true, ops: []op{
-			{kind: linear.Update, token: 1, writer: 1}, {kind: linear.Renew, token: 1, count: 1, writer: 2, subject: "alice"},
-			{kind: linear.Read, token: 3, login: 3, count: 2, writer: 3}}},
-		{rule: "an update before a renewal is in it", want: false, ops: []op{
-			{kind: linear.Update, token: 1, writer: 1}, {kind: linear.Renew, token: 1, writer: 1, subject: "alice"}}},
-		{rule: "one user's data is not for another", want: false, ops: []op{
-			{kind: linear.Renew, token: 1, writer: 1, subject: "alice"},
-			{kind: linear.Renew, token: 2, login: 2, count: 1, writer: 2, subject: "bob"}}},
-		{rule: "another user begins with nothing", want: true, ops: []op{
-			{kind: linear.Renew, token: 1, writer: 1, subject: "alice"},
-			{kind: linear.Renew, token: 2, login: 2, subject: "bob"},
-			{kind: linear.Read, token: 3, login: 3, count: 1, writer: 3}}},
-		{rule: "the token from before is told of the renewal", want: true, ops: []op{
-			{kind: linear.Renew, token: 1, writer: 1},
-			{kind: linear.Read, token: 1, result: renewed}, {kind: linear.Update, token: 1, result: renewed},
-			{kind: linear.Touch, token: 1, result: renewed}, {kind: linear.Destroy, token: 1, result: renewed},
-			{kind: linear.Rotate, token: 1, result: renewed}, {kind: linear.Renew, token: 1, result: renewed}}},
-		{rule: "the token from before reads nothing", want: false, ops: []op{
-			{kind: linear.Renew, token: 1, writer: 1}, {kind: linear.Read, token: 1, count: 1, writer: 2}}},
-		{rule: "the token from before is not gone", want: false, ops: []op{
-			{kind: linear.Renew, token: 1, writer: 1}, {kind: linear.Read, token: 1, result: gone}}},
-		{rule: "the token from before writes nothing", want: false, ops: []op{
-			{kind: linear.Renew, token: 1, writer: 1}, {kind: linear.Update, token: 1, writer: 1}}},
-		{rule: "the token from before does not end the login", want: false, ops: []op{
-			{kind: linear.Renew, token: 1, writer: 1}, {kind: linear.Destroy, token: 1}}},
-		{rule: "a login with the token from before leaves the renewed session", want: true, ops: []op{
-			{kind: linear.Renew, token: 1, writer: 1}, {kind: linear.Leave, token: 1}, {kind: linear.Touch, token: 2, login: 2}}},
-		{rule: "a session that is not renewed is not said to be", want: false, ops: []op{
-			{kind: linear.Read, token: 1, result: renewed}}},
-		{rule: "a destroyed session is not renewed", want: false, ops: []op{
-			{kind: linear.Destroy, token: 1}, {kind: linear.Renew, token: 1, writer: 1}}},
-		{rule: "a session that is destroyed after its renewal was renewed", want: true, ops: []op{
-			{kind: linear.Renew, token: 1, writer: 1}, {kind: linear.Destroy, token: 2, login: 2},
-			{kind: linear.Read, token: 2, login: 2, result: gone}, {kind: linear.Read, token: 1, result: renewed}}},
-		{rule: "a token that was rotated away does not lead to the login", want: false, ops: []op{
-			{kind: linear.Rotate, token: 1}, {kind: linear.Renew, token: 2, writer: 1}, {kind: linear.Read, token: 1, count: 1, writer: 3}}},
-		{rule: "a token that was rotated away is told of the renewal", want: true, ops: []op{
-			{kind: linear.Rotate, token: 1}, {kind: linear.Renew, token: 2, writer: 1}, {kind: linear.Read, token: 1, result: renewed}}},
-		{rule: "a token that was rotated away renews the session", want: true, ops: []op{
-			{kind: linear.Rotate, token: 1}, {kind: linear.Renew, token: 1, writer: 1}, {kind: linear.Rotate, token: 2, result: renewed}}},
-		{rule: "without a grace a token that was rotated away renews nothing", noGrace: true, want: false, ops: []op{
-			{kind: linear.Rotate, token: 1}, {kind: linear.Renew, token: 1, writer: 1}}},
-		{rule: "without a grace a token that was rotated away is gone", noGrace: true, want: true, ops: []op{
-			{kind: linear.Rotate, token: 1}, {kind: linear.Renew, token: 2, writer: 1},
-			{kind: linear.Read, token: 1, result: gone}, {kind: linear.Read, token: 2, result: renewed}}},
-		{rule: "two renewals do not start from one session", want: false, ops: []op{
-			{kind: linear.Renew, token: 1, writer: 1}, {kind: linear.Renew, token: 1, writer: 1, parallel: true}}},
-		{rule: "an unknown renewal may take effect later", want: true, ops: []op{
-			{kind: linear.Renew, token: 1, writer: 1, result: unknown},
-			{kind: linear.Read, token: 1, writer: 1}, {kind: linear.Read, token: 1, result: renewed}}},
-		{rule: "an unknown renewal is not undone", want: false, ops: []op{
-			{kind: linear.Renew, token: 1, writer: 1, result: unknown},
-			{kind: linear.Read, token: 1, result: renewed}, {kind: linear.Read, token: 1, writer: 1}}},
-		{rule: "an unknown renewal begins a session or does not", want: true, ops: []op{
-			{kind: linear.RenewEnd, token: 1, writer: 1, subject: "alice", result: unknown},
-			{kind: linear.RenewBegin, token: 1, subject: "alice", result: unknown, same: true, parallel: true},
-			{kind: linear.Read, token: 1, result: renewed},
-			{kind: linear.Read, token: linear.NoToken, subject: "alice", result: gone},
-			{kind: linear.Read, token: linear.NoToken, subject: "alice", count: 1, writer: 2}}},
-		{rule: "a session that has begun does not end by itself", want: false, ops: []op{
-			{kind: linear.RenewEnd, token: 1, writer: 1, subject: "alice", result: unknown},
-			{kind: linear.RenewBegin, token: 1, subject: "alice", result: unknown, same: true, parallel: true},
-			{kind: linear.Read, token: linear.NoToken, subject: "alice", count: 1, writer: 2},
-			{kind: linear.Read, token: linear.NoToken, subject: "alice", result: gone}}},
-		{rule: "a session does not begin before the old one has ended", want: false, ops: []op{
-			{kind: linear.RenewEnd, token: 1, writer: 1, subject: "alice", result: unknown},
-			{kind: linear.RenewBegin, token: 1, subject: "alice", result: unknown, same: true, parallel: true},
-			{kind: linear.Read, token: linear.NoToken, subject: "alice", count: 1, writer: 2},
-			{kind: linear.Read, token: 1, writer: 1}}},
-		{rule: "what was revoked between the steps does not begin", want: false, ops: []op{
-			{kind: linear.RenewEnd, token: 1, writer: 1, subject: "alice", result: unknown},
-			{kind: linear.RenewBegin, token: 1, subject: "alice", result: unknown, same: true, parallel: true},
-			{kind: linear.Read, token: 1, result: renewed},
-			{kind: linear.Destroy, token: linear.NoToken, subject: "alice"},
-			{kind: linear.Read, token: linear.NoToken, subject: "alice", count: 1, writer: 2}}},
-		{rule: "the revocation of a subject leaves a guest", want: true, ops: []op{
-			{kind: linear.Destroy, token: linear.NoToken, subject: "alice"}, {kind: linear.Read, token: 1, writer: 1}}},
-		{rule: "the revocation of a subject ends the login", want: false, ops: []op{
-			{kind: linear.Renew, token: 1, writer: 1, subject: "alice"},
-			{kind: linear.Destroy, token: linear.NoToken, subject: "alice"},
-			{kind: linear.Read, token: 2, login: 2, count: 1, writer: 2}}},
-	} {
+	for _, tt := range rules {
 		t.Run(tt.rule, func(t *testing.T) {
 			h := linear.NewHistory()
 			number := h.Number()

@@ -412,7 +412,7 @@ func (c *client) login(ctx context.Context, slot *slot, old *session, t token, h
 }
 
 // updateOrCreate is for what a request of a token does: it updates the session that
-// it finds, and makes a guest where no session is there.
+// it finds, and makes a guest where it finds no session.
 func (c *client) updateOrCreate(ctx context.Context, slot *slot, s *session, t token) {
 	if c.StaleOpen {
 		return // then nobody knows which of the two it does

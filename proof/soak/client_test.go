@@ -37,9 +37,11 @@ func (u *user) act() {
 	switch n := u.random.IntN(100); {
 	case n < 80:
 		u.show("read", http.MethodGet)
-	case n < 95:
+	case n < 93:
 		u.count++
 		u.show("update", http.MethodPut)
+	case n < 95:
+		u.renew()
 	default:
 		u.logout()
 	}
@@ -48,8 +50,13 @@ func (u *user) act() {
 	}
 }
 
+// login begins a session: with a password, or as a guest.
 func (u *user) login() {
-	status, body := u.send("create", http.MethodPost, "")
+	if u.random.IntN(2) == 0 {
+		u.guest()
+		return
+	}
+	status, body := u.send("create", http.MethodPost, "/session", "")
 	if status != http.StatusCreated {
 		u.tally.wrong("create: %d %s", status, body)
 		return
@@ -57,9 +64,35 @@ func (u *user) login() {
 	u.token, u.count = body, 0
 }
 
+// guest begins a session by writing to it.
+func (u *user) guest() {
+	status, body := u.send("create, guest", http.MethodPost, "/guest", "")
+	if status != http.StatusCreated {
+		u.tally.wrong("create, guest: %d %s", status, body)
+		return
+	}
+	u.token, u.count = body, 1
+}
+
+// renew logs in to the session, and sees that the token from before opens nothing.
+func (u *user) renew() {
+	status, body := u.send("renew", http.MethodPatch, "/session", u.token)
+	if status != http.StatusOK {
+		u.tally.wrong("renew: %d %s", status, body)
+		u.token = ""
+		return
+	}
+	old := u.token
+	u.token, u.count = body, u.count+1
+	if status, body := u.send("read, renewed", http.MethodGet, "/session", old); status != http.StatusUnauthorized {
+		u.tally.wrong("the token from before a login was answered with %d %s", status, body)
+	}
+	u.show("read", http.MethodGet)
+}
+
 // show expects the user's own data, with every update in it.
 func (u *user) show(kind, method string) {
-	status, body := u.send(kind, method, u.token)
+	status, body := u.send(kind, method, "/session", u.token)
 	var got Account
 	if status != http.StatusOK || json.Unmarshal([]byte(body), &got) != nil {
 		u.tally.wrong("%s: %d %s", kind, status, body)
@@ -73,10 +106,10 @@ func (u *user) show(kind, method string) {
 
 // logout destroys the session and sees that it is gone.
 func (u *user) logout() {
-	if status, body := u.send("destroy", http.MethodDelete, u.token); status != http.StatusNoContent {
+	if status, body := u.send("destroy", http.MethodDelete, "/session", u.token); status != http.StatusNoContent {
 		u.tally.wrong("destroy: %d %s", status, body)
 	}
-	if status, body := u.send("read, gone", http.MethodGet, u.token); status != http.StatusUnauthorized {
+	if status, body := u.send("read, gone", http.MethodGet, "/session", u.token); status != http.StatusUnauthorized {
 		u.tally.wrong("a destroyed session was answered with %d %s", status, body)
 	}
 	u.token = ""
@@ -84,14 +117,14 @@ func (u *user) logout() {
 }
 
 func (u *user) sendJunk(token string) {
-	if status, body := u.send("junk token", http.MethodGet, token); status != http.StatusUnauthorized {
+	if status, body := u.send("junk token", http.MethodGet, "/session", token); status != http.StatusUnauthorized {
 		u.tally.wrong("the junk token %q was answered with %d %s", token, status, body)
 	}
 }
 
 // send sends a request and returns its answer. Status 0 is none.
-func (u *user) send(kind, method, token string) (status int, body string) {
-	r, err := http.NewRequestWithContext(context.Background(), method, u.url+"/session?owner="+u.name, nil)
+func (u *user) send(kind, method, path, token string) (status int, body string) {
+	r, err := http.NewRequestWithContext(context.Background(), method, u.url+path+"?owner="+u.name, nil)
 	if err != nil {
 		u.tally.wrong("%s: %v", kind, err)
 		return 0, ""
