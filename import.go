@@ -56,7 +56,9 @@ func (e *engine) importStored(ctx context.Context, l *live, stored []byte, touch
 		case err != nil:
 			return e.failed("import", err)
 		}
-		ttl = min(ttl, left)
+		if left >= time.Millisecond { // or the other library gave it no end
+			ttl = min(ttl, left)
+		}
 	}
 	err = e.write(ctx, func(ctx context.Context) error {
 		// It compares with all that was stored: what is put there is made of nothing

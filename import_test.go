@@ -16,6 +16,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"github.com/echosession/echosession"
+	"github.com/echosession/echosession/internal/redistest"
 )
 
 // importing is the Config of somebody who replaces the Node predecessor.
@@ -753,4 +754,21 @@ func TestImportTimes(t *testing.T) {
 			})
 		})
 	}
+}
+
+// What Node writes may have no end: it gets one when it is imported, also soon after the
+// last use.
+func TestImportOfWhatNeverEnds(t *testing.T) {
+	client := redistest.Shared(t).Client(t)
+	cfg := importing(echosession.Config{Client: client, Keyspace: newKeyspace()})
+	m := newManager[User](t, cfg)
+	id, token := oldSession(t, cfg, `{"count":1}`, "")
+	opened(t, m, token)
+	if err := client.Set(t.Context(), cfg.Keyspace+id, `{"count":2}`, 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+	if sess := opened(t, m, token); sess.Data().Count != 2 {
+		t.Errorf("%+v", sess.Data())
+	}
+	redistest.AssertNoKeyWithoutTTL(t, client, cfg.Keyspace)
 }

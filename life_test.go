@@ -826,3 +826,56 @@ func TestPingOfAStoreOfOnesOwn(t *testing.T) {
 		}
 	}
 }
+
+// Revoke says whether there was a session, also of an ID in the grace of a Rotate.
+func TestRevokeOfWhatHasEnded(t *testing.T) {
+	eachStore(t, func(t *testing.T, cfg echosession.Config) {
+		cfg.SubjectIndex, cfg.RotateGrace = true, time.Minute
+		m := newManager[User](t, cfg)
+		sess, err := m.Create(t.Context(), User{}, echosession.WithSubject("ada"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		first := sess.ID()
+		for range 2 {
+			if _, err := sess.Rotate(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, want := range []bool{true, false} {
+			if found, err := m.Revoke(t.Context(), "ada", first); found != want || err != nil {
+				t.Errorf("found %v, %v", found, err)
+			}
+		}
+		other, err := m.Create(t.Context(), User{}, echosession.WithSubject("ada"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		before := other.ID()
+		if _, err := other.Rotate(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if found, err := m.Revoke(t.Context(), "ada", other.ID()); !found || err != nil {
+			t.Errorf("found %v, %v", found, err)
+		}
+		if found, err := m.Revoke(t.Context(), "ada", before); found || err != nil {
+			t.Errorf("the ID of before leads to nothing: found %v, %v", found, err)
+		}
+	})
+}
+
+// The time of the last use is not made up: after MaxAge was lowered nobody knows it.
+func TestTheLastUseAfterMaxAgeWasLowered(t *testing.T) {
+	eachClockedStore(t, func(t *testing.T, cfg echosession.Config, clock *clock) {
+		cfg.SubjectIndex, cfg.MaxAge = true, 24*time.Hour
+		if _, err := newManager[User](t, cfg).Create(t.Context(), User{}, echosession.WithSubject("ada")); err != nil {
+			t.Fatal(err)
+		}
+		clock.Advance(time.Hour)
+		cfg.MaxAge = time.Hour
+		list, err := newManager[User](t, cfg).List(t.Context(), "ada")
+		if err != nil || len(list) != 1 || !list[0].LastUsedAt().IsZero() {
+			t.Errorf("%v; last used at %v, now %v", err, list[0].LastUsedAt(), clock.Now())
+		}
+	})
+}
