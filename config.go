@@ -211,7 +211,7 @@ func (c *compiler) checkLifetimes() {
 		c.bad("TouchInterval", "%v; it is positive, or TouchAlways", cfg.TouchInterval)
 	}
 	if cfg.MaxAge > 0 && cfg.TouchInterval >= cfg.MaxAge {
-		c.bad("TouchInterval", "%v; below MaxAge (%v), or sessions end while they are used", cfg.TouchInterval, cfg.MaxAge)
+		c.bad("TouchInterval", "%v; it must be below MaxAge (%v), or sessions end while they are used", cfg.TouchInterval, cfg.MaxAge)
 	}
 	if cfg.RotateGrace < time.Millisecond && cfg.RotateGrace != NoGrace {
 		c.bad("RotateGrace", "%v; it is at least a millisecond, or NoGrace", cfg.RotateGrace)

@@ -710,18 +710,23 @@ func (e *engine) revokeOne(ctx context.Context, subject, id string) (bool, error
 	return false, e.failed("revoke", err)
 }
 
-// ping asks the store whether it works.
+// ping asks the store whether it works. A readiness probe is answered without the cause,
+// so the log has it.
 func (e *engine) ping(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, e.cfg.StoreTimeout)
 	defer cancel()
 	if p, ok := e.store.(Pinger); ok {
-		return p.Ping(ctx)
+		err := p.Ping(ctx)
+		if err != nil {
+			_ = e.failed("ping", unavailable(err)) // err itself names the cause
+		}
+		return err
 	}
 	_, err := e.store.Load(ctx, Ref{ID: uuid.NewString()}, 0)
 	if err == nil || errors.Is(err, ErrNotFound) {
 		return nil
 	}
-	return fmt.Errorf("%w: %s", concealed(unavailable(err)), causeOf(err))
+	return fmt.Errorf("%w: %s", e.failed("ping", unavailable(err)), causeOf(err))
 }
 
 // adopt makes a live session of a stored record, and decodes its data into v.

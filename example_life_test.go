@@ -1,6 +1,7 @@
 package echosession_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -133,21 +134,28 @@ func ExampleRemember() {
 	now := time.Now()
 	sessions, e := newExampleSite(func() time.Time { return now })
 	e.POST("/login", sessions.With(func(c echo.Context, sess *echosession.Session[User]) error {
-		opts := []echosession.CreateOption{echosession.WithSubject("user-17")}
+		remember := echosession.Remember(0)
 		if c.FormValue("remember") != "" {
-			opts = append(opts, echosession.Remember(30*24*time.Hour))
+			remember = echosession.Remember(30 * 24 * time.Hour)
 		}
-		_, err := sess.Renew(c.Request().Context(), func(u *User) error { u.Name = "Ada"; return nil }, opts...)
+		_, err := sess.Renew(c.Request().Context(), nil, echosession.WithSubject("user-17"), remember)
 		return err
 	}))
-	for _, path := range []string{"/login", "/login?remember=on"} {
+	var cookie *http.Cookie
+	for _, path := range []string{"/login", "/login?remember=on", "/login"} {
+		r := httptest.NewRequest(http.MethodPost, path, nil)
+		if cookie != nil {
+			r.AddCookie(cookie)
+		}
 		rec := httptest.NewRecorder()
-		e.ServeHTTP(rec, httptest.NewRequest(http.MethodPost, path, nil))
-		fmt.Println(path, rec.Result().Cookies()[0].MaxAge/(24*60*60), "days")
+		e.ServeHTTP(rec, r)
+		cookie = rec.Result().Cookies()[0]
+		fmt.Println(path, cookie.MaxAge/(24*60*60), "days")
 	}
 	// Output:
 	// /login 0 days
 	// /login?remember=on 30 days
+	// /login 0 days
 }
 
 // Messages that the next page shows once.
@@ -216,11 +224,13 @@ func ExampleManager_Revoke() {
 	// laptop since 10:00 last used 10:00
 }
 
-// A user who has two sessions gets no third one until one of the two has ended.
+// A user who has two sessions gets no third one. The answer to the login then shows the
+// devices of the user, and the form comes back with the password and one of them.
 func ExampleConfig_refuseNew() {
 	sessions, err := echosession.New[User](echosession.Config{
 		Store:        echosession.NewMemoryStore(),
 		Secret:       testSecret,
+		Cookie:       &echosession.Cookie{},
 		SubjectIndex: true,
 		MaxSessions:  2,
 		WhenFull:     echosession.RefuseNew,
@@ -228,18 +238,47 @@ func ExampleConfig_refuseNew() {
 	if err != nil {
 		panic(err)
 	}
-	ctx := context.Background()
-	for range 3 {
-		_, err := sessions.Create(ctx, User{Name: "Ada"}, echosession.WithSubject("user-17"))
-		if errors.Is(err, echosession.ErrTooManySessions) {
-			fmt.Println("log out on another device first")
-		}
+	e := echo.New()
+	e.Use(sessions.Middleware())
+	showDevices := func(c echo.Context, devices []*echosession.Session[User]) error {
+		return c.String(http.StatusForbidden, fmt.Sprintf("log out one of %d devices", len(devices)))
 	}
-	n, err := sessions.Count(ctx, "user-17")
-	fmt.Println(n, err)
+	e.POST("/login", sessions.With(func(c echo.Context, sess *echosession.Session[User]) error {
+		ctx := c.Request().Context()
+		user, err := checkPassword(c)
+		if err != nil {
+			return err
+		}
+		if id := c.FormValue("end"); id != "" {
+			if _, err := sessions.Revoke(ctx, user.ID, id); err != nil {
+				return err
+			}
+		}
+		_, err = sess.Renew(ctx, nil, echosession.WithSubject(user.ID))
+		if errors.Is(err, echosession.ErrTooManySessions) {
+			list, err := sessions.List(ctx, user.ID)
+			if err != nil {
+				return err
+			}
+			return showDevices(c, list)
+		}
+		return err
+	}))
+
+	var oldest string
+	for range 2 {
+		sess, err := sessions.Create(context.Background(), User{Name: "Ada"}, echosession.WithSubject("user-17"))
+		if err != nil {
+			panic(err)
+		}
+		oldest = cmp.Or(oldest, sess.ID())
+	}
+	browser := visitor{e: e}
+	fmt.Println(browser.send("POST", "/login"))
+	fmt.Println(browser.send("POST", "/login?end="+oldest))
 	// Output:
-	// log out on another device first
-	// 2 <nil>
+	// 403 log out one of 2 devices
+	// 200
 }
 
 // Step-up: some pages ask for the password again when the login is too long ago.
@@ -279,15 +318,14 @@ func ExampleFresh_stepUp() {
 // Profile is what sessions hold in the newer of two releases. In the older one, Name was
 // the only field.
 type Profile struct {
-	Name        string // of older releases
+	Name        string // of the older release, which still reads it during the deploy
 	First, Last string
 }
 
 // MigrateSession brings a Profile of the older release up to date.
 func (p *Profile) MigrateSession() error {
-	if p.Name != "" {
+	if p.First == "" && p.Last == "" {
 		p.First, p.Last, _ = strings.Cut(p.Name, " ")
-		p.Name = ""
 	}
 	return nil
 }
@@ -307,7 +345,7 @@ func ExampleNew_migrateSession() {
 	}
 	fmt.Printf("%+v\n", sess.Data())
 	// Output:
-	// {Name: First:Ada Last:Lovelace}
+	// {Name:Ada Lovelace First:Ada Last:Lovelace}
 }
 
 func createWithTheOlderRelease(ctx context.Context, cfg echosession.Config) (token string) {
@@ -403,6 +441,17 @@ func ExampleSession_Check() {
 // somebody's place is refused.
 func ExampleWithActor() {
 	sessions, e := newExampleSite(time.Now)
+	isStaff := func(subject string) bool { return strings.HasPrefix(subject, "staff-") }
+	e.POST("/support/:customer", sessions.With(func(c echo.Context, sess *echosession.Session[User]) error {
+		customer := c.Param("customer")
+		if !isStaff(sess.Subject()) || sess.Actor() != "" || isStaff(customer) {
+			return echo.ErrForbidden
+		}
+		_, err := sess.Renew(c.Request().Context(), nil,
+			echosession.WithSubject(customer), echosession.WithActor(sess.Subject()),
+			echosession.WithClaims(echosession.Claims{"exp": time.Now().Add(15 * time.Minute)}))
+		return err
+	}), sessions.Require(echosession.Fresh(5*time.Minute)))
 	e.POST("/orders", sessions.With(func(c echo.Context, sess *echosession.Session[User]) error {
 		if sess.Actor() != "" {
 			return echo.NewHTTPError(http.StatusForbidden, sess.Actor()+" cannot order for "+sess.Subject())
@@ -410,14 +459,18 @@ func ExampleWithActor() {
 		return c.NoContent(http.StatusCreated)
 	}), sessions.Require())
 
-	sess, err := sessions.Create(context.Background(), User{Name: "Ada"},
-		echosession.WithSubject("user-17"), echosession.WithActor("staff-3"), echosession.WithMaxAge(15*time.Minute))
+	sess, err := sessions.Create(context.Background(), User{Name: "Sue"}, echosession.WithSubject("staff-3"))
 	if err != nil {
 		panic(err)
 	}
-	fmt.Println(ask(e, "POST", "/orders", sess.Token()))
+	browser := visitor{e, "__Host-session=" + sess.Token()}
+	fmt.Println(browser.send("POST", "/support/user-17"))
+	fmt.Println(browser.send("POST", "/orders"))
+	fmt.Println(browser.send("POST", "/support/user-18"))
 	// Output:
+	// 200
 	// 403 {"message":"staff-3 cannot order for user-17"}
+	// 403 {"message":"Forbidden"}
 }
 
 // A service that cannot reach its Redis says so when it starts, and not to its first

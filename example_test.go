@@ -445,7 +445,7 @@ func ExampleNew_incorrect() {
 	// echosession: Config.Client: set Client to a go-redis client, or Store to NewMemoryStore()
 	// echosession: Config.MaxSessions: it needs SubjectIndex: true
 	// echosession: Config.Secret: the secret has 8 bytes: it must have at least 32, from a random source
-	// echosession: Config.TouchInterval: 1h0m0s; below MaxAge (1m0s), or sessions end while they are used
+	// echosession: Config.TouchInterval: 1h0m0s; it must be below MaxAge (1m0s), or sessions end while they are used
 	// echosession: Config.Cookie: SameSite=None needs a secure cookie; drop Insecure or take http.SameSiteLaxMode
 }
 

@@ -103,10 +103,13 @@ func (h *handle) need() (*live, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.live == nil {
-		return nil, fmt.Errorf("%w: %w", ErrNoSession, h.reason)
+		return nil, h.noSession()
 	}
 	return h.live, nil
 }
+
+// noSession is the error of a method that needs a live session. h.mu is held.
+func (h *handle) noSession() error { return fmt.Errorf("%w: %w", ErrNoSession, h.reason) }
 
 func (h *handle) why() error {
 	h.mu.Lock()
@@ -181,14 +184,14 @@ func (h *handle) mayMakeGuest() error {
 	defer h.mu.Unlock()
 	for _, reason := range []error{ErrAmbiguousToken, ErrCrossOrigin, ErrCorrupt} {
 		if errors.Is(h.reason, reason) {
-			return fmt.Errorf("%w: %w", ErrNoSession, h.reason)
+			return h.noSession()
 		}
 	}
 	switch {
 	case errors.Is(h.reason, ErrRenewed):
 		return renewedMeanwhile(h.reason)
 	case h.ended:
-		return fmt.Errorf("%w: %w", ErrNoSession, h.reason)
+		return h.noSession()
 	}
 	return nil
 }
@@ -326,8 +329,11 @@ func (h *handle) mayRenew(p createParams) (old *live, cookie bool, err error) {
 		return nil, false, err
 	}
 	refused := errors.Is(h.reason, ErrAmbiguousToken) || errors.Is(h.reason, ErrCrossOrigin) && !h.verified
-	if h.had || refused || !p.namesSubject() {
-		return nil, false, fmt.Errorf("%w: %w", ErrNoSession, h.reason)
+	switch {
+	case h.had || refused:
+		return nil, false, h.noSession()
+	case !p.namesSubject():
+		return nil, false, fmt.Errorf("%w, and Renew creates one only where WithSubject says whose it is: %w", ErrNoSession, h.reason)
 	}
 	return nil, false, nil
 }
@@ -342,7 +348,7 @@ func (h *handle) mayRotate() (old *live, cookie bool, err error) {
 		if err := h.answerable(false); err != nil {
 			return nil, false, err
 		}
-		return nil, false, fmt.Errorf("%w: %w", ErrNoSession, h.reason)
+		return nil, false, h.noSession()
 	}
 	return h.live, cookie, h.answerable(cookie)
 }

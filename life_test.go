@@ -806,7 +806,8 @@ func TestWith(t *testing.T) {
 // of its own stays out of the error's text.
 func TestPingOfAStoreOfOnesOwn(t *testing.T) {
 	faults := echosessiontest.NewFaultStore(echosession.NewMemoryStore())
-	m := newManager[User](t, echosession.Config{Store: faults, Secret: testSecret})
+	log := new(logBuffer)
+	m := newManager[User](t, echosession.Config{Store: faults, Secret: testSecret, Logger: log.logger()})
 	if err := m.Ping(t.Context()); err != nil {
 		t.Error(err)
 	}
@@ -824,6 +825,41 @@ func TestPingOfAStoreOfOnesOwn(t *testing.T) {
 			!strings.HasSuffix(err.Error(), tt.says) || strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("%v, want one that says %q", err, tt.says)
 		}
+		if said := log.String(); !strings.Contains(said, "operation=ping") || !strings.Contains(said, tt.says) || strings.Contains(said, "hunter2") {
+			t.Errorf("the log, which has what a probe is not told: %s", said)
+		}
+	}
+}
+
+// A pinger is a store that tells why it does not work.
+type pinger struct {
+	echosession.Store
+	err error
+}
+
+func (p pinger) Ping(context.Context) error { return p.err }
+
+// What a Pinger says is what Ping returns. The answer to a readiness probe does not have the
+// cause, and the log does, without a word of the store.
+func TestPingIsLogged(t *testing.T) {
+	log := new(logBuffer)
+	cause := fmt.Errorf("%w: hunter2: %w", echosession.ErrStoreUnavailable, syscall.ECONNREFUSED)
+	m := newManager[User](t, echosession.Config{
+		Store: pinger{echosession.NewMemoryStore(), cause}, Secret: testSecret, Logger: log.logger(),
+	})
+	s := newServer(t, m.Middleware())
+	s.GET("/readyz", func(c echo.Context) error {
+		err := m.Ping(c.Request().Context())
+		if err != cause {
+			t.Errorf("%v, want %v", err, cause)
+		}
+		return err
+	})
+	if a := s.get(t, "/readyz", ""); a.StatusCode != http.StatusServiceUnavailable || strings.Contains(a.body, "refused") {
+		t.Errorf("%d: %s", a.StatusCode, a.body)
+	}
+	if said := log.String(); !strings.Contains(said, `operation=ping cause="connection refused"`) || strings.Contains(said, "hunter2") {
+		t.Errorf("the log: %s", said)
 	}
 }
 

@@ -134,6 +134,7 @@ func (m *Manager[_]) Count(ctx context.Context, subject string) (int, error) {
 // the program starts, and for its readiness. It returns nil, or an error that matches
 // [ErrStoreUnavailable] and whose text names the cause: a refused connection, an unknown
 // host, a database that does not exist, a missing permission, a server that is too old.
+// A handler may return that error: the answer is 503 without the cause, which is logged.
 //
 // It asks a [Pinger]; of another Store it loads a session that does not exist.
 func (m *Manager[_]) Ping(ctx context.Context) error { return m.engine.ping(ctx) }

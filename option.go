@@ -116,7 +116,8 @@ func WithDevice(name string) CreateOption {
 // support staff who is logged in as a customer. It is the act claim of the token (RFC
 // 8693 §4.1) and part of the session: see [Session.Actor]. At most 1 KiB of valid
 // UTF-8. [Session.Rotate] keeps it, and [Session.Renew] where it keeps the claims;
-// WithActor("") drops it.
+// WithActor("") drops it. Such a session counts for [Config.MaxSessions] of the subject
+// like any other.
 func WithActor(subject string) CreateOption {
 	return func(p *createParams) { p.actor, p.acting = subject, true }
 }
@@ -286,7 +287,7 @@ func Authenticated() RequireOption {
 // challenge of RFC 9470. Fresh panics if maxAge is under a second.
 func Fresh(maxAge time.Duration) RequireOption {
 	if maxAge < time.Second {
-		panic(fmt.Sprintf("echosession: Fresh(%v): at least a second", maxAge))
+		panic(fmt.Sprintf("echosession: Fresh(%v): give it at least a second", maxAge))
 	}
 	return func(r requirement) requirement {
 		r.fresh = maxAge

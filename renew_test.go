@@ -343,6 +343,9 @@ func TestWhereRenewCreates(t *testing.T) {
 		if _, err := sess.Renew(ctx, count); !errors.Is(err, echosession.ErrNoSession) || !errors.Is(err, sess.Reason()) {
 			t.Errorf("without a subject: %v", err)
 		}
+		if _, err := sess.Renew(ctx, count); !strings.Contains(err.Error(), "WithSubject") {
+			t.Errorf("without a subject: %v: it does not say what is missing", err)
+		}
 		refusal := errors.New("no")
 		if _, err := sess.Renew(ctx, func(*User) error { return refusal }, bob); err != refusal {
 			t.Errorf("fn's error: %v", err)
