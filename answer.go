@@ -43,10 +43,12 @@ func (h *handle) answerable(cookie bool) error {
 		return nil
 	}
 	if h.exchange.Committed() {
-		return fmt.Errorf("%w: the answer's header has been sent, and no cookie can follow", ErrRequestOver)
+		return errHeaderSent
 	}
 	return h.fromHere()
 }
+
+var errHeaderSent = fmt.Errorf("%w: the answer's header has been sent, and no cookie can follow", ErrRequestOver)
 
 // fromHere returns ErrCrossOrigin for a request to which no answer may write the
 // cookie. h.mu is held.
@@ -81,6 +83,9 @@ func (h *handle) adoptFirst(l *live) (bool, error) {
 func (h *handle) adopt(l *live) error {
 	if h.bound && h.exchange == nil {
 		return ErrRequestOver
+	}
+	if l.inCookie && h.exchange.Committed() {
+		return errHeaderSent
 	}
 	h.live, h.value, h.reason = l, nil, nil
 	h.had, h.ended = true, false

@@ -84,8 +84,10 @@ type Config struct {
 
 	// WaitReplicas is how many Redis replicas a write waits for (WAIT), so that no
 	// failover to one of them undoes the write. When fewer confirm it within
-	// StoreTimeout, the method returns [ErrNotReplicated]. It needs a *redis.Client
-	// or *redis.ClusterClient. Default 0: writes do not wait.
+	// StoreTimeout, the method returns [ErrNotReplicated]. After a [Session.Renew] that
+	// returns it, the old session has ended and the new one may not be there: the user
+	// logs in again. It needs a *redis.Client or *redis.ClusterClient. Default 0: writes
+	// do not wait.
 	WaitReplicas int
 
 	// Tokens.

@@ -61,6 +61,9 @@ const (
 // errForeignRecord is a store's answer that belongs to another question.
 var errForeignRecord = namedError{error: errors.New("the store answered with another session's record"), name: "reply of another command"}
 
+// errNoTime is a mistake in the options of a new session. The one before has not ended.
+var errNoTime = errors.New("echosession: the new session would be over at once: give it a millisecond or more")
+
 var errTooManyRotations = errors.New("too many rotations in a row")
 
 // live is a live session, as it was last seen. A change makes a new one.
@@ -319,6 +322,7 @@ func (e *engine) insert(ctx context.Context, v any, h recordHeader, claims jwt.C
 		}
 		again = errors.Is(loadErr, ErrNotFound)
 	}
+	e.verified.Remove(l.token) // nobody gets it
 	return nil, again, e.failed("create", err)
 }
 
@@ -404,12 +408,18 @@ func (e *engine) replace(ctx context.Context, op string, l *live, put putFunc, p
 		now := e.cfg.Now()
 		ttl, err := e.lifetime(next.header, now)
 		if err != nil {
+			if _, ended := e.lifetime(old.header, now); ended == nil {
+				err = errNoTime
+			}
 			return nil, err
 		}
 		err = e.write(ctx, func(ctx context.Context) error { return put(ctx, old, next, ttl) })
 		if err == nil {
 			next.expiresAt, next.usedAt = now.Add(ttl), now
 			return next, nil
+		}
+		if next.token != old.token {
+			e.verified.Remove(next.token) // nobody gets it
 		}
 		if !errors.Is(err, ErrConflict) {
 			return nil, e.failed(op, err)
@@ -477,25 +487,30 @@ func (e *engine) touch(ctx context.Context, l *live) (*live, error) {
 
 // check asks the store whether the session is still live, and restarts nothing.
 func (e *engine) check(ctx context.Context, l *live) (*live, error) {
-	next := *l
-	next.ref = next.via
+	next, now := *l, e.cfg.Now()
+	ref, left, err := e.checkChain(ctx, l.via)
+	if err != nil {
+		return nil, e.failed("check", err)
+	}
+	next.ref, next.expiresAt = ref, now.Add(left)
+	if used := e.lastUse(next.header, left, now); used.After(next.usedAt) {
+		next.usedAt = used
+	}
+	return &next, nil
+}
+
+// checkChain follows rotations to the session that ref leads to, and returns where that is
+// and the lifetime that it has left.
+func (e *engine) checkChain(ctx context.Context, ref Ref) (Ref, time.Duration, error) {
 	for range maxRotations {
-		now := e.cfg.Now()
-		left, err := e.checkRef(ctx, next.ref)
-		if err == nil {
-			next.expiresAt = now.Add(left)
-			if used := e.lastUse(next.header, left, now); used.After(next.usedAt) {
-				next.usedAt = used
-			}
-			return &next, nil
-		}
+		left, err := e.checkRef(ctx, ref)
 		rotated, ok := errors.AsType[*RotatedError](err)
 		if !ok {
-			return nil, e.failed("check", err)
+			return ref, left, err
 		}
-		next.ref.ID = rotated.To
+		ref.ID = rotated.To
 	}
-	return nil, e.failed("check", unavailable(errTooManyRotations))
+	return ref, 0, unavailable(errTooManyRotations)
 }
 
 func (e *engine) checkRef(ctx context.Context, ref Ref) (time.Duration, error) {
@@ -505,11 +520,13 @@ func (e *engine) checkRef(ctx context.Context, ref Ref) (time.Duration, error) {
 }
 
 // clipped is how near to its deadline the end of a lifetime must be to be taken for the
-// deadline itself. The clocks of this machine and of the store may differ.
+// deadline itself, and to now a last use that seems to come. The clocks of this machine and
+// of the store may differ.
 const clipped = 2 * time.Second
 
 // lastUse is when a session was last used of which a lifetime is left: that started with
-// the idle timeout. It is zero where the deadline ends the lifetime.
+// the idle timeout. It is zero where the deadline ends the lifetime, and where the idle
+// timeout was a longer one then.
 func (e *engine) lastUse(h recordHeader, left time.Duration, now time.Time) time.Time {
 	idle := cmp.Or(h.idle, e.cfg.MaxAge)
 	if idle == jwt.NoIdle || !h.deadline.IsZero() && !now.Add(left+clipped).Before(h.deadline) {
@@ -519,7 +536,10 @@ func (e *engine) lastUse(h recordHeader, left time.Duration, now time.Time) time
 	if used.Before(h.createdAt) {
 		return h.createdAt
 	}
-	if used.After(now) {
+	switch {
+	case used.After(now.Add(clipped)):
+		return time.Time{}
+	case used.After(now):
 		return now
 	}
 	return used
@@ -610,7 +630,6 @@ func (e *engine) renew(ctx context.Context, l *live, p createParams, fresh func(
 		return nil, err
 	}
 	e.used(next, now)
-	e.verified.Remove(l.token)
 	return next, nil
 }
 
@@ -678,8 +697,8 @@ func (e *engine) revokeOne(ctx context.Context, subject, id string) (bool, error
 		return false, nil // no session has such an ID
 	}
 	ref := e.ref(id, subject)
-	_, err := e.checkRef(ctx, ref)
-	if _, rotated := errors.AsType[*RotatedError](err); err == nil || rotated {
+	_, _, err := e.checkChain(ctx, ref) // an ID in its grace may lead to what has ended
+	if err == nil {
 		err = e.write(ctx, func(ctx context.Context) error { return e.store.Delete(ctx, ref) })
 	}
 	switch {

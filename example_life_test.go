@@ -405,33 +405,31 @@ func ExampleConfig_bearerAndCookie() {
 // A stream of events that ends with the session and keeps no session alive.
 func ExampleSession_Check() {
 	sessions, e := newExampleSite(time.Now)
-	seconds := make(chan int) // what is to be sent
+	var elsewhere func(second int) // what other requests do meanwhile
 	e.GET("/events", sessions.With(func(c echo.Context, sess *echosession.Session[User]) error {
 		ctx, w := c.Request().Context(), c.Response()
 		w.Header().Set("Content-Type", "text/event-stream")
-		for second := range seconds {
+		for second := 1; ; second++ { // a ticker, in a real program
+			elsewhere(second)
 			if err := sess.Check(ctx); err != nil {
 				return nil // the session has ended, or the store does not answer
 			}
 			fmt.Fprintf(w, "data: %d\n\n", second)
 			w.Flush()
 		}
-		return nil
 	}), sessions.Require())
 
 	sess, err := sessions.Create(context.Background(), User{Name: "Ada"})
 	if err != nil {
 		panic(err)
 	}
-	go func() {
-		seconds <- 1
-		seconds <- 2
-		if err := sess.Destroy(context.Background()); err != nil {
-			panic(err)
+	elsewhere = func(second int) {
+		if second == 3 { // logs out
+			if err := sess.Destroy(context.Background()); err != nil {
+				panic(err)
+			}
 		}
-		seconds <- 3
-		close(seconds)
-	}()
+	}
 	fmt.Println(ask(e, "GET", "/events", sess.Token()))
 	// Output:
 	// 200 data: 1

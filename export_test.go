@@ -49,3 +49,6 @@ func SmallPages(s Store) Store {
 	s.(*redisStore).bounds = small
 	return s
 }
+
+// Remembers reports whether m holds a token as verified.
+func Remembers[T any](m *Manager[T], token string) bool { return m.engine.verified.Get(token) != nil }

@@ -256,18 +256,12 @@ func (h *handle) arriving(ctx context.Context, p createParams) (*live, error) {
 
 // check is [Session.Check].
 func (h *handle) check(ctx context.Context) error {
-	return h.change(func(l *live) (*live, any, error) {
-		next, err := h.engine.check(ctx, l)
-		return next, nil, err
-	})
+	return h.see(func(l *live) (*live, error) { return h.engine.check(ctx, l) })
 }
 
 // touch is [Session.Touch].
 func (h *handle) touch(ctx context.Context) error {
-	err := h.change(func(l *live) (*live, any, error) {
-		next, err := h.engine.touch(ctx, l)
-		return next, nil, err
-	})
+	err := h.see(func(l *live) (*live, error) { return h.engine.touch(ctx, l) })
 	if err == nil {
 		h.mu.Lock()
 		defer h.mu.Unlock()
@@ -375,7 +369,9 @@ func (h *handle) destroy(ctx context.Context) error {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if cookie && h.exchange != nil && !h.exchange.Committed() {
+	// Another goroutine may have put a new session behind the handle, and its cookie into
+	// the answer.
+	if cookie && h.live == nil && h.exchange != nil && !h.exchange.Committed() {
 		h.engine.cfg.Cookie.clear(h.exchange.Header())
 		h.tellCaches(private)
 	}
@@ -430,6 +426,27 @@ func (h *handle) change(do func(*live) (next *live, value any, err error)) error
 	return nil
 }
 
+// see is change for what learns of the live session's times alone. The data stays what
+// another goroutine may meanwhile have read or written.
+func (h *handle) see(do func(*live) (*live, error)) error {
+	l, err := h.need()
+	if err != nil {
+		return err
+	}
+	next, err := do(l)
+	if err != nil {
+		h.foundOut(l, err)
+		return err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.live != nil && h.live.via == l.via {
+		next.record, next.header = h.live.record, h.live.header
+		h.live = next
+	}
+	return nil
+}
+
 // countWrites returns how often the handle changed the record.
 func (h *handle) countWrites() int {
 	h.mu.Lock()
@@ -437,8 +454,26 @@ func (h *handle) countWrites() int {
 	return h.writes
 }
 
-// maxOwnWrites is how many rounds in a row an Update lets its own handle write while
-// fn runs: another goroutine's Update does it now and then, an Update in fn always.
+// countOwnWrites makes an fn that ends in errOwnWrites when this handle wrote during too
+// many rounds in a row.
+func (h *handle) countOwnWrites(fn func(any) error) func(any) error {
+	own := 0
+	return func(v any) error {
+		before := h.countWrites()
+		if err := fn(v); err != nil {
+			return err
+		}
+		if h.countWrites() == before {
+			own = 0
+		} else if own++; own == maxOwnWrites {
+			return errOwnWrites
+		}
+		return nil
+	}
+}
+
+// maxOwnWrites is how many rounds in a row an Update or a Renew lets its own handle write
+// while fn runs: another goroutine's Update does it now and then, an Update in fn always.
 const maxOwnWrites = 8
 
 var errOwnWrites = fmt.Errorf("%w: while fn ran, this handle wrote the session each time; does fn update the session itself?", ErrConflict)

@@ -19,9 +19,6 @@ type importer struct {
 	maxSize int          // of what is stored
 }
 
-// importBackoff is the attempt whose wait an import takes that met another writer.
-const importBackoff = 3
-
 // droppedMembers are what the Node predecessor writes beside the data: the token's
 // claims, and the token itself. Nobody who reads the store shall find a token in it.
 var droppedMembers = []string{"claims", "jwt"}
@@ -43,37 +40,41 @@ func (e *engine) importStored(ctx context.Context, l *live, stored []byte, touch
 		// what is read twice is what is stored.
 		again, loadErr := e.load(ctx, l.ref, 0)
 		switch {
+		case wasRotated(loadErr), loadErr == nil && !bytes.Equal(again, stored):
+			return nil
 		case loadErr != nil:
 			return e.failed("import", loadErr)
-		case !bytes.Equal(again, stored):
-			return nil
 		}
 		e.reports.report(slog.LevelWarn, failureKind{"session record cannot be read", "import", err.Error()})
 		return err
 	}
 	if !touched {
 		left, err := e.checkRef(ctx, l.ref)
-		if _, ok := errors.AsType[*RotatedError](err); ok {
+		switch {
+		case wasRotated(err):
 			return nil
-		}
-		if err != nil {
+		case err != nil:
 			return e.failed("import", err)
 		}
-		ttl = min(ttl, left)
+		if left >= time.Millisecond { // or the other library gave it no end
+			ttl = min(ttl, left)
+		}
 	}
 	err = e.write(ctx, func(ctx context.Context) error {
 		// It compares with all that was stored: what is put there is made of nothing
 		// else, and where a logout came first there is nothing to compare with.
 		return e.store.Replace(ctx, l.ref, stored, record, ttl)
 	})
-	if errors.Is(err, ErrConflict) {
-		time.Sleep(backoff(importBackoff)) // until a cache or a replica has seen the other write
-		return nil
-	}
-	if err != nil {
+	if err != nil && !errors.Is(err, ErrConflict) {
 		return e.failed("import", err)
 	}
 	return nil
+}
+
+// wasRotated says that another request has imported a session meanwhile, and rotated it.
+func wasRotated(err error) bool {
+	_, ok := errors.AsType[*RotatedError](err)
+	return ok
 }
 
 // imported makes a record of what another library has stored.

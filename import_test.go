@@ -16,6 +16,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"github.com/echosession/echosession"
+	"github.com/echosession/echosession/internal/redistest"
 )
 
 // importing is the Config of somebody who replaces the Node predecessor.
@@ -259,6 +260,77 @@ func TestNoImportAfterALogout(t *testing.T) {
 			t.Errorf("%d writes", n)
 		}
 	})
+}
+
+// hookedStore calls a function before the second Load, or before a Check.
+type hookedStore struct {
+	echosession.Store
+	loads       int
+	secondLoad  func()
+	beforeCheck func()
+}
+
+func (s *hookedStore) Load(ctx context.Context, ref echosession.Ref, ttl time.Duration) ([]byte, error) {
+	if s.loads++; s.loads == 2 && s.secondLoad != nil {
+		s.secondLoad()
+	}
+	return s.Store.Load(ctx, ref, ttl)
+}
+
+func (s *hookedStore) Check(ctx context.Context, ref echosession.Ref) (time.Duration, error) {
+	if s.beforeCheck != nil {
+		s.beforeCheck()
+	}
+	return s.Store.Check(ctx, ref)
+}
+
+// Another instance, of a release whose Import can do more, imports the session and rotates
+// it between two steps of this one.
+func TestAnotherInstanceImportsAndRotates(t *testing.T) {
+	store := echosession.NewMemoryStore()
+	other := newManager[User](t, importing(echosession.Config{Store: store}))
+	for name, steps := range map[string]func(s *hookedStore, rotate func()){
+		"before what cannot be imported is read again": func(s *hookedStore, rotate func()) { s.secondLoad = rotate },
+		"before the lifetime is asked for":             func(s *hookedStore, rotate func()) { s.beforeCheck = rotate },
+	} {
+		t.Run(name, func(t *testing.T) {
+			hooked := &hookedStore{Store: store}
+			fails := false
+			cfg := importing(echosession.Config{Store: hooked, Import: func(stored []byte, v any) error {
+				if fails {
+					return errNotMine
+				}
+				return json.Unmarshal(stored, v)
+			}})
+			m := newManager[User](t, cfg)
+			id, token := oldSession(t, cfg, `{"name":"Ada"}`, "")
+			opened(t, m, token) // so that the next read restarts nothing
+			if err := store.Delete(t.Context(), echosession.Ref{ID: id}); err != nil {
+				t.Fatal(err)
+			}
+			if err := store.Create(t.Context(), echosession.Ref{ID: id}, []byte(`{"name":"Ada"}`), time.Hour, echosession.Limit{}); err != nil {
+				t.Fatal(err)
+			}
+			rotated := ""
+			steps(hooked, func() {
+				sess, err := other.Open(t.Context(), token)
+				if err == nil {
+					rotated, err = sess.Rotate(t.Context())
+				}
+				if err != nil {
+					t.Error(err)
+				}
+			})
+			hooked.loads, fails = 0, hooked.secondLoad != nil
+			sess := opened(t, m, token)
+			if sess.Data().Name != "Ada" || rotated == "" {
+				t.Errorf("%+v", sess.Data())
+			}
+			if sess.ID() != id && sess.ID() != opened(t, other, rotated).ID() {
+				t.Errorf("ID %s", sess.ID())
+			}
+		})
+	}
 }
 
 // loggingOutStore deletes what it is asked about.
@@ -682,4 +754,21 @@ func TestImportTimes(t *testing.T) {
 			})
 		})
 	}
+}
+
+// What Node writes may have no end: it gets one when it is imported, also soon after the
+// last use.
+func TestImportOfWhatNeverEnds(t *testing.T) {
+	client := redistest.Shared(t).Client(t)
+	cfg := importing(echosession.Config{Client: client, Keyspace: newKeyspace()})
+	m := newManager[User](t, cfg)
+	id, token := oldSession(t, cfg, `{"count":1}`, "")
+	opened(t, m, token)
+	if err := client.Set(t.Context(), cfg.Keyspace+id, `{"count":2}`, 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+	if sess := opened(t, m, token); sess.Data().Count != 2 {
+		t.Errorf("%+v", sess.Data())
+	}
+	redistest.AssertNoKeyWithoutTTL(t, client, cfg.Keyspace)
 }

@@ -302,8 +302,8 @@ func TestCheckLearnsOfOtherRequests(t *testing.T) {
 		}
 		clock.Advance(time.Hour)
 		used := open(t, other, stream.Token())
-		if err := stream.Check(t.Context()); err != nil || !stream.LastUsedAt().Equal(clock.Now()) {
-			t.Errorf("last used at %v, now %v; %v", stream.LastUsedAt(), clock.Now(), err)
+		if err := stream.Check(t.Context()); err != nil || !stream.LastUsedAt().Equal(clock.Now()) || !stream.ExpiresAt().Equal(clock.Now().Add(24*time.Hour)) {
+			t.Errorf("last used at %v, ends at %v, now %v; %v", stream.LastUsedAt(), stream.ExpiresAt(), clock.Now(), err)
 		}
 		if _, err := used.Rotate(t.Context()); err != nil {
 			t.Fatal(err)
@@ -420,6 +420,63 @@ func TestTheListOfDevices(t *testing.T) {
 	}
 	if _, err := m.Count(t.Context(), "ada"); err == nil || !strings.Contains(err.Error(), "set Config.SubjectIndex") {
 		t.Errorf("Count without an index: %v", err)
+	}
+}
+
+// The last use of a listed session is computed from its lifetime: where that says nothing
+// it is not known, and where the Config has changed since it is not before the creation and
+// not in the future.
+func TestTheLastUseOfAListedSession(t *testing.T) {
+	const unknown = -1
+	for name, tt := range map[string]struct {
+		maxAge, absolute, later, listed time.Duration // listed is the MaxAge of the Manager that lists
+		want                            time.Duration // after the creation
+	}{
+		"the idle timeout ends it":     {time.Hour, 10 * time.Hour, 30 * time.Minute, time.Hour, 0},
+		"the absolute timeout ends it": {10 * time.Hour, time.Hour, 30 * time.Minute, 10 * time.Hour, unknown},
+		"MaxAge was raised":            {time.Hour, 0, 30 * time.Minute, 10 * time.Hour, 0},
+		"MaxAge was lowered":           {10 * time.Hour, 0, 30 * time.Minute, time.Hour, unknown},
+	} {
+		t.Run(name, func(t *testing.T) {
+			eachClockedStore(t, func(t *testing.T, cfg echosession.Config, clock *clock) {
+				cfg.SubjectIndex, cfg.MaxAge, cfg.AbsoluteTimeout = true, tt.maxAge, tt.absolute
+				sess, err := newManager[User](t, cfg).Create(t.Context(), User{}, echosession.WithSubject("ada"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				clock.Advance(tt.later)
+				cfg.MaxAge = tt.listed
+				list, err := newManager[User](t, cfg).List(t.Context(), "ada")
+				if err != nil || len(list) != 1 {
+					t.Fatal(len(list), err)
+				}
+				got := time.Duration(unknown)
+				if used := list[0].LastUsedAt(); !used.IsZero() {
+					got = used.Sub(sess.CreatedAt())
+				}
+				if got != tt.want {
+					t.Errorf("last used %v after the creation, want %v", got, tt.want)
+				}
+			})
+		})
+	}
+}
+
+// What is no ID costs no command.
+func TestRevokeOfNoID(t *testing.T) {
+	faults := echosessiontest.NewFaultStore(echosession.NewMemoryStore())
+	m := newManager[User](t, echosession.Config{Store: faults, Secret: testSecret, SubjectIndex: true})
+	faults.Fail(nil)
+	for _, id := range []string{"", "x", "../" + newID(), strings.ToUpper(newID()), newID() + " "} {
+		if found, err := m.Revoke(t.Context(), "ada", id); found || err != nil {
+			t.Errorf("Revoke(%q): %v, %v", id, found, err)
+		}
+	}
+	if _, err := m.Revoke(t.Context(), "ada", newID()); !errors.Is(err, echosession.ErrStoreUnavailable) {
+		t.Errorf("Revoke while the store is down: %v", err)
+	}
+	if _, err := m.Count(t.Context(), "ada"); !errors.Is(err, echosession.ErrStoreUnavailable) {
+		t.Errorf("Count while the store is down: %v", err)
 	}
 }
 
@@ -804,4 +861,57 @@ func TestPingIsLogged(t *testing.T) {
 	if said := log.String(); !strings.Contains(said, `operation=ping cause="connection refused"`) || strings.Contains(said, "hunter2") {
 		t.Errorf("the log: %s", said)
 	}
+}
+
+// Revoke says whether there was a session, also of an ID in the grace of a Rotate.
+func TestRevokeOfWhatHasEnded(t *testing.T) {
+	eachStore(t, func(t *testing.T, cfg echosession.Config) {
+		cfg.SubjectIndex, cfg.RotateGrace = true, time.Minute
+		m := newManager[User](t, cfg)
+		sess, err := m.Create(t.Context(), User{}, echosession.WithSubject("ada"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		first := sess.ID()
+		for range 2 {
+			if _, err := sess.Rotate(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, want := range []bool{true, false} {
+			if found, err := m.Revoke(t.Context(), "ada", first); found != want || err != nil {
+				t.Errorf("found %v, %v", found, err)
+			}
+		}
+		other, err := m.Create(t.Context(), User{}, echosession.WithSubject("ada"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		before := other.ID()
+		if _, err := other.Rotate(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if found, err := m.Revoke(t.Context(), "ada", other.ID()); !found || err != nil {
+			t.Errorf("found %v, %v", found, err)
+		}
+		if found, err := m.Revoke(t.Context(), "ada", before); found || err != nil {
+			t.Errorf("the ID of before leads to nothing: found %v, %v", found, err)
+		}
+	})
+}
+
+// The time of the last use is not made up: after MaxAge was lowered nobody knows it.
+func TestTheLastUseAfterMaxAgeWasLowered(t *testing.T) {
+	eachClockedStore(t, func(t *testing.T, cfg echosession.Config, clock *clock) {
+		cfg.SubjectIndex, cfg.MaxAge = true, 24*time.Hour
+		if _, err := newManager[User](t, cfg).Create(t.Context(), User{}, echosession.WithSubject("ada")); err != nil {
+			t.Fatal(err)
+		}
+		clock.Advance(time.Hour)
+		cfg.MaxAge = time.Hour
+		list, err := newManager[User](t, cfg).List(t.Context(), "ada")
+		if err != nil || len(list) != 1 || !list[0].LastUsedAt().IsZero() {
+			t.Errorf("%v; last used at %v, now %v", err, list[0].LastUsedAt(), clock.Now())
+		}
+	})
 }

@@ -54,7 +54,7 @@ type RedisOptions struct {
 
 // NewRedisStore returns the [Store] that a [Manager] makes from [Config.Client].
 // Call it to wrap that store in a store of your own, and set the wrapper as
-// [Config.Store]. It needs Redis 6.2 or newer.
+// [Config.Store]. It needs Redis 6.2 or newer, and is a [Pinger].
 //
 // Keys are <keyspace><id>. A ref with a subject has the key
 // <keyspace>{<hash>}:<id>, where hash is the first half of the subject's SHA-256,

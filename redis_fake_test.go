@@ -326,19 +326,20 @@ func (f *fakeRedis) enter(index, member, ms string) {
 func (f *fakeRedis) room(index string, limit, most int) string {
 	members := f.zrange(index)
 	left, live := len(members), 0
-	for _, member := range members[:min(len(members), limit+most+1)] {
-		if left < limit {
-			break
-		}
-		if !f.exists(index, member) {
-			f.zrem(index, member)
-			left--
-		} else if live++; live == limit {
-			return "full"
-		}
-	}
 	if left < limit {
 		return "ok"
+	}
+	for _, member := range members[:min(left, limit+most+1)] {
+		if f.exists(index, member) {
+			if live++; live == limit {
+				return "full"
+			}
+			continue
+		}
+		f.zrem(index, member)
+		if left--; left < limit {
+			return "ok"
+		}
 	}
 	return "again"
 }

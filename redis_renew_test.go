@@ -147,8 +147,11 @@ var (
 		s.must(s.direct.Rotate(s.Context(), s.from, newRef(s.from.Subject), []byte("old"), []byte("rotated"), time.Hour, time.Hour))
 	}
 	deleteFrom = func(s *renewScene) { s.must(s.direct.Delete(s.Context(), s.from)) }
-	deleteTo   = func(s *renewScene) { s.must(s.direct.Delete(s.Context(), s.to)) }
-	changeTo   = func(s *renewScene) {
+	takeTo     = func(s *renewScene) {
+		s.must(s.direct.Create(s.Context(), s.to, []byte("taken"), time.Hour, echosession.Limit{}))
+	}
+	deleteTo = func(s *renewScene) { s.must(s.direct.Delete(s.Context(), s.to)) }
+	changeTo = func(s *renewScene) {
 		s.must(s.direct.Replace(s.Context(), s.to, []byte("new"), []byte("changed"), time.Hour))
 	}
 	forgetFrom = func(s *renewScene) {
@@ -229,6 +232,9 @@ var renewAccidents = []struct {
 	{"all replies of the preparation are lost", threeSteps, map[string]accident{
 		"prepare 0": {lose: true}, "prepare 1": {lose: true}, "prepare 2": {lose: true},
 	}, isUnavailable, "old, none"},
+	{"the ID is taken, and all replies of the preparation are lost", threeSteps, map[string]accident{
+		"prepare 0": {before: takeTo, lose: true}, "prepare 1": {lose: true}, "prepare 2": {lose: true},
+	}, isUnavailable, "old, taken"},
 	{"all replies of the preparation are lost, and those of the withdrawal", threeSteps, map[string]accident{
 		"prepare 0": {lose: true}, "prepare 1": {lose: true}, "prepare 2": {lose: true},
 		"withdraw 0": {drop: true}, "withdraw 1": {drop: true}, "withdraw 2": {drop: true},
@@ -614,5 +620,26 @@ func (c *countWrites) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.
 			}
 		}
 		return next(ctx, cmds)
+	}
+}
+
+// A session that is missing in its subject's index is gone: who revoked the subject's
+// sessions could not find it. Check says so, and Renew carries nothing on.
+func TestASessionThatIsNotIndexedIsGone(t *testing.T) {
+	for _, subjects := range [][2]string{oneSubject, twoSubjects, toNone} {
+		t.Run(fmt.Sprintf("%q", subjects), func(t *testing.T) {
+			s := newRenewScene(t, redistest.Shared(t), subjects, nil)
+			_, index := echosession.RedisKeys(s.keyspace, s.from)
+			s.must(s.admin.ZRem(t.Context(), index, s.from.ID).Err())
+			_, err := s.store.Check(t.Context(), s.from)
+			wantNotFound(t, "Check", err)
+			if n, err := s.store.Count(t.Context(), s.from.Subject); n != 0 || err != nil {
+				t.Errorf("Count: %d, %v", n, err)
+			}
+			wantNotFound(t, "Renew", s.renew(echosession.Limit{}))
+			if got := s.state(); got != "none, none" {
+				t.Errorf("from and to: %s", got)
+			}
+		})
 	}
 }

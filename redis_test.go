@@ -246,6 +246,9 @@ func TestOneSubjectOneSlot(t *testing.T) {
 			if _, err := last.Rotate(t.Context()); err != nil {
 				t.Fatal(err)
 			}
+			if _, err := last.Renew(t.Context(), func(*User) error { return nil }); err != nil {
+				t.Fatal(err)
+			}
 			var mu sync.Mutex
 			slots := make(map[int64][]string)
 			err := client.ForEachMaster(t.Context(), func(ctx context.Context, c *redis.Client) error {
@@ -268,8 +271,8 @@ func TestOneSubjectOneSlot(t *testing.T) {
 				t.Errorf("keys in %d slots: %v", len(slots), slots)
 			}
 			for _, keys := range slots {
-				if len(keys) != 7 { // 5 sessions, a pointer and the index
-					t.Errorf("%d keys, want 7: %q", len(keys), keys)
+				if len(keys) != 8 { // 5 sessions, a pointer, a mark and the index
+					t.Errorf("%d keys, want 8: %q", len(keys), keys)
 				}
 			}
 			if list, err := m.List(t.Context(), subject); len(list) != 5 || err != nil {

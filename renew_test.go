@@ -73,6 +73,9 @@ func raceUpdatesWithARenew(t *testing.T, m *echosession.Manager[User], begin, en
 			switch err := sess.Update(ctx, count); {
 			case err == nil:
 				saved.Add(1)
+				// As a client does that waits for the answer: writers that never pause can
+				// come first at all 256 attempts of a Renew, and that is then ErrConflict.
+				time.Sleep(200 * time.Microsecond)
 			case !errors.Is(err, echosession.ErrRenewed):
 				t.Errorf("an update that comes late gets %v", err)
 				return
@@ -853,4 +856,70 @@ func TestRenewOnASharedHandle(t *testing.T) {
 			t.Errorf("%+v after %d updates", got, saved.Load())
 		}
 	})
+}
+
+// A Renew that asks for less time than there is leaves the session as it is, and the
+// handle with it.
+func TestARenewWithoutTime(t *testing.T) {
+	eachClockedStore(t, func(t *testing.T, cfg echosession.Config, clock *clock) {
+		m := newManager[User](t, cfg)
+		sess := open(t, m, guest(t, m, User{Name: "cart"}))
+		end := echosession.WithClaims(echosession.Claims{"exp": clock.Now().Add(time.Millisecond / 2)})
+		if _, err := sess.Renew(t.Context(), keep, end); err == nil || errors.Is(err, echosession.ErrSessionGone) {
+			t.Errorf("%v", err)
+		}
+		if err := sess.Update(t.Context(), count); err != nil {
+			t.Errorf("the session that is as it was: %v", err)
+		}
+	})
+}
+
+// A token that nobody gets is not kept: a login that is refused again and again takes no
+// place from the tokens in use.
+func TestRefusedTokensAreForgotten(t *testing.T) {
+	for name, refuse := range map[string]error{"conflict": echosession.ErrConflict, "limit": echosession.ErrTooManySessions} {
+		clock := newClock()
+		store := &refusing{Store: echosession.NewMemoryStore(echosession.WithClock(clock.Now)), refuse: refuse}
+		m := newManager[User](t, echosession.Config{Store: store, Secret: testSecret, Now: clock.Now})
+		sess := open(t, m, guest(t, m, User{Name: "cart"}))
+		_, _ = sess.Renew(t.Context(), keep, echosession.WithSubject("ada"))
+		_, _ = m.Create(t.Context(), User{}, echosession.WithSubject("ada"))
+		if err := sess.Check(t.Context()); err != nil || len(store.ids) < 2 {
+			t.Fatalf("%s: %v, %d tries", name, err, len(store.ids))
+		}
+		tokenOf := func(id, sub string) string {
+			return hs256(`{"alg":"HS256","typ":"session+jwt"}`, fmt.Sprintf(`{"iat":%d,"jti":%q%s}`, clock.Now().Unix(), id, sub), testSecret)
+		}
+		if !echosession.Remembers(m, tokenOf(sess.ID(), "")) {
+			t.Error("the token in use is not remembered: this test makes another one")
+		}
+		for _, id := range store.ids {
+			if echosession.Remembers(m, tokenOf(id, `,"sub":"ada"`)) {
+				t.Errorf("%s: a token that nobody got is remembered", name)
+			}
+		}
+	}
+}
+
+// refusing is a store in which nobody becomes a user.
+type refusing struct {
+	echosession.Store
+	refuse error
+	ids    []string
+}
+
+func (s *refusing) Create(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) error {
+	if len(s.ids) == 0 && s.Store.Create(ctx, ref, record, ttl, limit) == nil {
+		s.ids = append(s.ids, newID())
+		return nil
+	}
+	s.ids = append(s.ids, ref.ID)
+	return s.refuse
+}
+
+func (s *refusing) Renew(_ context.Context, _, to echosession.Ref, _, _ []byte, _ time.Duration, _ echosession.Limit) error {
+	if s.ids = append(s.ids, to.ID); len(s.ids) > 5 {
+		return echosession.ErrTooManySessions
+	}
+	return s.refuse
 }

@@ -1,12 +1,7 @@
 package echosession
 
 import (
-	"bytes"
-	"crypto/aes"
-	"crypto/cipher"
-	"crypto/hkdf"
 	"crypto/rand"
-	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
@@ -115,9 +110,6 @@ const (
 	revisionStart = idStart + idLen + 2
 	prefixLen     = revisionStart + revisionLen
 
-	fingerprintLen = 4
-	sealOverhead   = 12 + 16 // nonce and tag
-
 	// maxTime is the end of the year 9999, in milliseconds since 1970.
 	maxTime = 253402300799999
 )
@@ -208,66 +200,6 @@ func newSerializer(t reflect.Type, cfg serializerConfig) (*serializer, []ConfigE
 		return nil, mistakes
 	}
 	return s, nil
-}
-
-// useKeys returns everything that is wrong with the encryption keys.
-func (s *serializer) useKeys(keys [][]byte) (reasons []string) {
-	for i, key := range keys {
-		if len(key) != 32 {
-			reasons = append(reasons, fmt.Sprintf("encryption key %d has %d bytes: AES-256 takes exactly 32", i, len(key)))
-			continue
-		}
-		for j := range i {
-			if bytes.Equal(key, keys[j]) {
-				reasons = append(reasons, fmt.Sprintf("encryption key %d is the same as key %d", i, j))
-			}
-		}
-		seal, err := newSealKey(key, s.keyspace)
-		if err != nil {
-			reasons = append(reasons, fmt.Sprintf("encryption key %d cannot be used: %v", i, err))
-		}
-		s.seals = append(s.seals, seal)
-	}
-	return reasons
-}
-
-// A sealKey is a configured key made ready. Each session has a key of its own derived
-// from it (HKDF, RFC 5869), so that no number of sessions uses up what AES-GCM allows
-// under one key, 2^32 records (NIST SP 800-38D §8.3).
-type sealKey struct {
-	fingerprint [fingerprintLen]byte
-	secret      []byte // extracted from the configured key
-	purpose     string // what a session's key is for, up to the ID
-}
-
-// What a key is derived for. No keyspace makes the second of these out of the first: an
-// ID of 16 bytes follows it.
-const (
-	sealPurpose        = "echosession/1\x00"
-	fingerprintPurpose = "echosession/1\x00fingerprint"
-)
-
-func newSealKey(configured []byte, keyspace string) (k sealKey, err error) {
-	if k.secret, err = hkdf.Extract(sha256.New, configured, nil); err != nil {
-		return k, err
-	}
-	fingerprint, err := hkdf.Expand(sha256.New, k.secret, fingerprintPurpose, fingerprintLen)
-	copy(k.fingerprint[:], fingerprint)
-	k.purpose = sealPurpose + keyspace + "\x00"
-	return k, err
-}
-
-// aead returns the cipher of one session.
-func (k *sealKey) aead(id []byte) (cipher.AEAD, error) {
-	key, err := hkdf.Expand(sha256.New, k.secret, k.purpose+string(id), 32)
-	if err != nil {
-		return nil, err
-	}
-	block, err := aes.NewCipher(key)
-	if err != nil {
-		return nil, err
-	}
-	return cipher.NewGCMWithRandomNonce(block)
 }
 
 // useType returns every reason why a session cannot hold a value of type t.
@@ -614,34 +546,6 @@ func (h *recordHeader) readExtras(scan *shape.Scanner) bool {
 	return len(h.newer.extras) <= maxNewer
 }
 
-// unseal returns what was sealed, or nil when no key opens it. Only a key with the
-// record's fingerprint is tried.
-func (s *serializer) unseal(fingerprint [fingerprintLen]byte, sealed, head []byte) []byte {
-	for i := range s.seals {
-		if s.seals[i].fingerprint != fingerprint {
-			continue
-		}
-		seal, err := s.seals[i].aead(head[idStart : idStart+idLen])
-		if err != nil {
-			continue
-		}
-		b := s.additional(head)
-		tail, err := seal.Open(nil, nil, sealed, b.bytes)
-		b.release()
-		if err == nil {
-			return tail
-		}
-	}
-	return nil
-}
-
-// additional returns a buffer with what sealing authenticates beside what it hides.
-func (s *serializer) additional(head []byte) *buffer {
-	b := buffers.Get().(*buffer)
-	b.bytes = append(append(b.bytes[:0], head...), s.keyspace...)
-	return b
-}
-
 // appendHead appends everything that is not sealed, with a new revision.
 func (s *serializer) appendHead(dst []byte, h recordHeader) ([]byte, error) {
 	id, err := parseID(h.id)
@@ -747,24 +651,6 @@ func (s *serializer) finish(buf []byte, head int) ([]byte, error) {
 			"keep bulky data elsewhere and its key in the session", ErrTooLarge, len(record), s.maxSize)
 	}
 	return record, nil
-}
-
-// seal returns a copy of buf. If there are keys, its bytes from head on are sealed.
-func (s *serializer) seal(buf []byte, head int) ([]byte, error) {
-	if len(s.seals) == 0 {
-		return bytes.Clone(buf), nil
-	}
-	tail := buf[head:]
-	record := make([]byte, head, len(buf)+5+sealOverhead)
-	copy(record, buf)
-	record = appendBinaryHeader(record, len(tail)+sealOverhead)
-	seal, err := s.seals[0].aead(buf[idStart : idStart+idLen])
-	if err != nil {
-		return nil, err
-	}
-	b := s.additional(buf[:head])
-	defer b.release()
-	return seal.Seal(record, nil, tail, b.bytes), nil
 }
 
 // appendUint appends a number in its shortest form.

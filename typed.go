@@ -118,7 +118,8 @@ func (s *Session[_]) AuthenticatedAt() time.Time {
 // LastUsedAt returns when the session was last used, true to [Config.TouchInterval]. For
 // a session from [Manager.List] or [Manager.All] it is computed from the lifetime that is
 // left, so it is the zero time where the absolute timeout or an exp in [WithClaims] ends
-// that lifetime. It is the zero time when there is no live session too.
+// that lifetime, and where [Config.MaxAge] was lowered meanwhile. It is the zero time when
+// there is no live session too.
 func (s *Session[_]) LastUsedAt() time.Time {
 	if l := s.handle.current(); l != nil && !l.usedAt.IsZero() {
 		return l.usedAt.Truncate(time.Millisecond).UTC()
@@ -239,7 +240,7 @@ func (s *Session[T]) Renew(ctx context.Context, fn func(*T) error, opts ...Creat
 		}
 		return fn(v.(*T))
 	}
-	return s.handle.renew(ctx, paramsOf(opts), func() any { return new(T) }, change)
+	return s.handle.renew(ctx, paramsOf(opts), func() any { return new(T) }, s.handle.countOwnWrites(change))
 }
 
 // UpdateOrCreate is [Session.Update], and where there is no live session it creates one
@@ -299,28 +300,17 @@ func (s *Session[T]) UpdateOrCreate(ctx context.Context, fn func(*T) error, opts
 // hangs up does not undo a save that has begun.
 //
 // fn must not update the session itself, through this handle or another one: then the
-// outer Update never comes first, and returns [ErrConflict] after some rounds.
+// outer Update never comes first, and returns [ErrConflict] after some rounds. The same is
+// true of the fn of Renew.
 //
 // It returns [ErrNoSession], [ErrSessionGone], [ErrRenewed], [ErrCorrupt],
 // [ErrTooLarge], [ErrConflict], [ErrStoreUnavailable] or [ErrIndeterminate].
 func (s *Session[T]) Update(ctx context.Context, fn func(*T) error) error {
 	e := s.handle.engine
 	return s.handle.change(func(l *live) (*live, any, error) {
-		own := 0 // rounds in a row in which this handle wrote while fn ran
 		next, err := e.update(ctx, l, s.handle.take(l),
 			func() any { return new(T) },
-			func(v any) error {
-				before := s.handle.countWrites()
-				if err := fn(v.(*T)); err != nil {
-					return err
-				}
-				if s.handle.countWrites() == before {
-					own = 0
-				} else if own++; own == maxOwnWrites {
-					return errOwnWrites
-				}
-				return nil
-			})
+			s.handle.countOwnWrites(func(v any) error { return fn(v.(*T)) }))
 		return next, nil, err
 	})
 }

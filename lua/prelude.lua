@@ -63,14 +63,17 @@ end
 -- session takes the room that it will need.
 local function room(index, limit, most)
   local left = redis.call('ZCARD', index)
+  if left < limit then
+    return 'ok'
+  end
   local live = 0
   for _, member in ipairs(redis.call('ZRANGE', index, 0, limit + most)) do
-    if left < limit then
-      break
-    end
     if redis.call('EXISTS', key(index, member)) == 0 then
       redis.call('ZREM', index, member)
       left = left - 1
+      if left < limit then
+        return 'ok'
+      end
     else
       live = live + 1
       if live == limit then
@@ -78,7 +81,7 @@ local function room(index, limit, most)
       end
     end
   end
-  return left < limit and 'ok' or 'again'
+  return 'again'
 end
 
 -- Ends the oldest sessions beyond limit, but not that of own. It looks at most at the
