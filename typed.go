@@ -39,8 +39,8 @@ func (s *Session[_]) ID() string {
 }
 
 // Token returns the token that opened the session, or that [Session.Create],
-// [Session.Renew] or [Session.Rotate] made. It is "" when there is no live session, and for sessions
-// from [Manager.List] and [Manager.All].
+// [Session.Renew] or [Session.Rotate] made. It is "" when there is no live session, and
+// for sessions from [Manager.List] and [Manager.All].
 func (s *Session[_]) Token() string {
 	if l := s.handle.current(); l != nil {
 		return l.token
@@ -205,9 +205,9 @@ func (s *Session[T]) Create(ctx context.Context, data T, opts ...CreateOption) (
 // The token from before is worth nothing from then on, not even for [Config.RotateGrace]:
 // whoever knows the session from before the login does not know the session after it
 // (session fixation). Requests with that token get [ErrRenewed], and after a minute
-// [ErrSessionGone]. As with [Session.Update], no update by another request is lost, and fn may run several times:
-// an update that was stored before the Renew is in what fn is handed, and a later one
-// gets ErrRenewed.
+// [ErrSessionGone]. As with [Session.Update], no update by another request is lost, and
+// fn may run several times: an update that was stored before the Renew is in what fn is
+// handed, and a later one gets ErrRenewed.
 //
 // The new session is of the same subject unless [WithSubject] names another. fn is
 // handed the data of a session without a subject, which is a guest's, or of the same
