@@ -50,7 +50,9 @@ func newServer(t *testing.T, client echosession.RedisClient, maxAge time.Duratio
 }
 
 func create(c echo.Context, sess *echosession.Session[Account]) error {
-	token, err := sess.Create(c.Request().Context(), Account{Owner: c.QueryParam("owner"), Roles: []string{"user", "editor"}})
+	owner := c.QueryParam("owner")
+	account := Account{Owner: owner, Roles: []string{"user", "editor"}}
+	token, err := sess.Create(c.Request().Context(), account, echosession.WithSubject(owner))
 	if err != nil {
 		return err
 	}
