@@ -364,8 +364,7 @@ func TestNoImportAfterALogoutInBetween(t *testing.T) {
 	}
 }
 
-// A session without a subject gets one from Renew, and with it a place in the index. The
-// package does not know whose it was, so its data goes along only where fn says so.
+// A session without a subject gets one from Renew, and with it a place in the index.
 func TestAnImportedSessionIsRenewed(t *testing.T) {
 	eachStore(t, func(t *testing.T, cfg echosession.Config) {
 		cfg.SubjectIndex = true
@@ -373,22 +372,12 @@ func TestAnImportedSessionIsRenewed(t *testing.T) {
 		m := newManager[User](t, cfg)
 		id, token := oldSession(t, cfg, `{"name":"Ada","count":3}`, `,"iat":1000000000`)
 		sess := opened(t, m, token)
-		was := sess.Data()
-		if sess.CreatedAt().Unix() != 1e9 {
-			t.Errorf("created at %v", sess.CreatedAt())
-		}
-		same := func(u *User) error {
-			if u.Name != "" || u.Count != 0 {
-				t.Errorf("fn is handed %+v", *u)
-			}
-			*u = was
-			return nil
-		}
-		if _, err := sess.Renew(t.Context(), same, echosession.WithSubject("ada")); err != nil {
+		keep := func(*User) error { return nil }
+		if _, err := sess.Renew(t.Context(), keep, echosession.WithSubject("ada")); err != nil {
 			t.Fatal(err)
 		}
 		list, err := m.List(t.Context(), "ada")
-		if err != nil || len(list) != 1 || list[0].Data().Count != 3 || time.Since(list[0].CreatedAt()) > time.Minute || time.Since(list[0].AuthenticatedAt()) > time.Minute {
+		if err != nil || len(list) != 1 || list[0].Data().Count != 3 || list[0].CreatedAt().Unix() != 1e9 || time.Since(list[0].AuthenticatedAt()) > time.Minute {
 			t.Errorf("%v, %v", list, err)
 		}
 		if sess, err := m.Open(t.Context(), token); err != nil || sess.Exists() {

@@ -191,10 +191,9 @@ func (e *engine) begin(op string, p createParams, before *live, now time.Time) (
 
 // carries reports whether a session of this subject starts from the data of the one
 // before it: a guest's, or one of the same subject. Otherwise one user would inherit
-// what another one may do. Who has logged in without a subject is no guest, and nobody
-// knows who it was.
+// what another one may do.
 func carries(before recordHeader, subject string) bool {
-	return before.subject == subject || before.subject == "" && before.authenticatedAt.IsZero()
+	return before.subject == "" || before.subject == subject
 }
 
 // handOn takes over what belongs to a login, unless the options drop it. It does not

@@ -923,28 +923,3 @@ func (s *refusing) Renew(_ context.Context, _, to echosession.Ref, _, _ []byte, 
 	}
 	return s.refuse
 }
-
-// Somebody who has logged in is no guest, also where no subject says who: the next one to
-// log in with the same browser inherits nothing.
-func TestNobodyInheritsFromASessionWithoutASubject(t *testing.T) {
-	eachStore(t, func(t *testing.T, cfg echosession.Config) {
-		for _, indexed := range []bool{false, true} {
-			cfg.SubjectIndex = indexed
-			m := newManager[User](t, cfg)
-			alice, err := m.Create(t.Context(), User{Name: "alice", Cart: []string{"admin"}})
-			if err != nil {
-				t.Fatal(err)
-			}
-			bob := open(t, m, alice.Token())
-			if _, err := bob.Renew(t.Context(), func(u *User) error { u.Name = "bob"; return nil }, echosession.WithSubject("bob")); err != nil {
-				t.Fatal(err)
-			}
-			if got := open(t, m, bob.Token()).Data(); got.Name != "bob" || len(got.Cart) > 0 {
-				t.Errorf("bob has %+v", got)
-			}
-			if sess := open(t, m, alice.Token()); sess.Exists() {
-				t.Error("the session of before is there")
-			}
-		}
-	})
-}

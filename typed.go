@@ -210,10 +210,9 @@ func (s *Session[T]) Create(ctx context.Context, data T, opts ...CreateOption) (
 // gets ErrRenewed.
 //
 // The new session is of the same subject unless [WithSubject] names another. fn is
-// handed the data of a guest's session without a subject, or of a session of the same
+// handed the data of a session without a subject, which is a guest's, or of the same
 // subject. For another subject fn is handed a zero T, or one user would inherit the rights
-// of another; the old session ends nevertheless. That is so too where somebody has logged
-// in without a subject, and the new session gets one. [Session.CreatedAt] stays with
+// of another; the old session ends nevertheless. [Session.CreatedAt] stays with
 // the data. [Session.Device] always stays. From a session of the same subject that was
 // authenticated, claims (but exp and nbf), idle timeout, [Remember] and [Session.Actor]
 // stay, unless the options say otherwise. [Config.AbsoluteTimeout] starts anew.

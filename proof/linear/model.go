@@ -57,8 +57,6 @@ type Input struct {
 	// Subject is whose session is created, whose it is after a Renew, and without a
 	// token by which subject it is looked for.
 	Subject string
-
-	User bool // of a Create: somebody logs in, it is no guest's session
 }
 
 // NoToken is the Token of an operation that finds the session by its subject.
@@ -87,7 +85,6 @@ type state struct {
 	token   int // the one that can be rotated
 	login   int // the Create or Renew that the session comes from
 	subject string
-	user    bool   // somebody has logged in
 	pending int    // the Renew that has ended the session, and is about to begin the next one
 	marks   string // the tokens that were renewed
 }
@@ -119,7 +116,7 @@ func (s state) find(grace bool, in Input) Result {
 // handed is what the function of an Update or a Renew is handed: one user's data is not
 // for another.
 func (s state) handed(in Input) Data {
-	if in.Kind.renews() && s.subject != in.Subject && (s.subject != "" || s.user) {
+	if in.Kind.renews() && s.subject != "" && s.subject != in.Subject {
 		return Data{}
 	}
 	return s.data
@@ -132,7 +129,7 @@ func (s state) handed(in Input) Data {
 func step(grace bool, s state, in Input, out Output) (bool, state) {
 	switch in.Kind {
 	case Create:
-		created := state{live: true, data: Data{Writer: in.Number}, token: in.Number, login: in.Number, subject: in.Subject, user: in.User}
+		created := state{live: true, data: Data{Writer: in.Number}, token: in.Number, login: in.Number, subject: in.Subject}
 		return s == state{}, created
 	case RenewBegin:
 		if s.pending != in.Number {
@@ -190,7 +187,7 @@ func (s state) after(in Input, out Output) state {
 	case Renew, RenewEnd:
 		s.marks += mark(s.token)
 		s.data = Data{Count: out.Seen.Count + 1, Writer: in.Number}
-		s.token, s.login, s.subject, s.user = in.Number, in.Number, in.Subject, true
+		s.token, s.login, s.subject = in.Number, in.Number, in.Subject
 		if in.Kind == RenewEnd {
 			s.live, s.pending = false, in.Number
 		}

@@ -373,7 +373,7 @@ func options(subject string) (opts []echosession.CreateOption) {
 
 func (c *client) create(ctx context.Context, slot *slot) {
 	s, subject := c.born(), c.subject()
-	in := Input{Kind: Create, Number: s.number, Session: s.number, Subject: subject, User: true}
+	in := Input{Kind: Create, Number: s.number, Session: s.number, Subject: subject}
 	call := c.Now()
 	handle, err := c.manager.Create(ctx, Data{Session: s.number, Writer: s.number}, options(subject)...)
 	if c.ended(call, in, Data{}, err) {
@@ -395,7 +395,7 @@ func (c *client) login(ctx context.Context, slot *slot, old *session, t token, h
 	if subject == "" {
 		leave.Kind = Destroy
 	}
-	in := Input{Kind: Create, Number: s.number, Session: s.number, Subject: subject, User: true}
+	in := Input{Kind: Create, Number: s.number, Session: s.number, Subject: subject}
 	call := c.Now()
 	_, err := handle.Create(ctx, Data{Session: s.number, Writer: s.number}, options(subject)...)
 	if c.ended(call, leave, Data{}, err) {

@@ -50,9 +50,7 @@ func newServer(t *testing.T, client echosession.RedisClient, maxAge time.Duratio
 }
 
 func create(c echo.Context, sess *echosession.Session[Account]) error {
-	owner := c.QueryParam("owner")
-	account := Account{Owner: owner, Roles: []string{"user", "editor"}}
-	token, err := sess.Create(c.Request().Context(), account, echosession.WithSubject(owner))
+	token, err := sess.Create(c.Request().Context(), Account{Owner: c.QueryParam("owner"), Roles: []string{"user", "editor"}})
 	if err != nil {
 		return err
 	}
