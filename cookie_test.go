@@ -385,5 +385,8 @@ func TestTokenTooLargeForACookie(t *testing.T) {
 		if _, err := newManager[User](t, cfg).Create(t.Context(), User{}, claims(4<<10)); err != nil {
 			t.Errorf("without a cookie: %v", err)
 		}
+		if _, err := newManager[User](t, cfg).Create(t.Context(), User{}, claims(9<<10)); !errors.Is(err, echosession.ErrTooLarge) {
+			t.Errorf("over 8 KiB: %v", err)
+		}
 	})
 }

@@ -80,8 +80,9 @@ var (
 	ErrReservedClaim = jwt.ErrReserved // "echosession: reserved claim"
 
 	// ErrTooLarge is returned when the encoded struct is over
-	// [Config.MaxRecordSize] or nests too deep. The old record stays.
-	ErrTooLarge = errors.New("echosession: the session data is too large")
+	// [Config.MaxRecordSize] or nests too deep, and when the claims make a token of over
+	// 8 KiB, or one that does not fit into the cookie. The old record stays.
+	ErrTooLarge = jwt.ErrTooLarge // "echosession: the session data is too large"
 
 	// ErrStoreUnavailable says that the store could not answer: it timed out,
 	// refused, is full, is loading or is failing over. It says nothing about whether

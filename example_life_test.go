@@ -412,7 +412,7 @@ func ExampleSession_Check() {
 		for second := 1; ; second++ { // a ticker, in a real program
 			elsewhere(second)
 			if err := sess.Check(ctx); err != nil {
-				return nil // the session has ended, and so does the stream
+				return nil // the session has ended, or the store does not answer
 			}
 			fmt.Fprintf(w, "data: %d\n\n", second)
 			w.Flush()

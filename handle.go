@@ -151,6 +151,12 @@ func (h *handle) create(ctx context.Context, value any, p createParams) (token s
 			return "", err
 		}
 	}
+	return h.handOut(ctx, l, cookie)
+}
+
+// handOut puts a new session behind the handle and returns its token. Where that cannot be,
+// the session is deleted.
+func (h *handle) handOut(ctx context.Context, l *live, cookie bool) (token string, err error) {
 	l.inCookie = cookie
 	if err := h.adoptNew(l); err != nil {
 		h.engine.discard(ctx, l)
@@ -305,12 +311,7 @@ func (h *handle) renew(ctx context.Context, p createParams, fresh func() any, fn
 		h.foundOut(old, err)
 		return "", err
 	}
-	l.inCookie = cookie
-	if err := h.adoptNew(l); err != nil {
-		h.engine.discard(ctx, l)
-		return "", err
-	}
-	return l.token, nil
+	return h.handOut(ctx, l, cookie)
 }
 
 // mayRenew returns what Renew goes on from, or nil where it creates a session, and

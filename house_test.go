@@ -45,6 +45,10 @@ const module = "github.com/echosession/echosession"
 // standardOnly are files that need nothing but the standard library.
 var standardOnly = []string{"lookup.go", "body.go", "origin.go", "answer.go", "report.go", "cookie.go", "exchange.go", "handle.go", "typed.go", "manager.go", "store.go", "memory.go"}
 
+// insiders are the tests of the root that need what its users do not see. CONTRIBUTING.md
+// names them.
+var insiders = []string{"serialize_test.go", "serialize_golden_test.go", "option_test.go"}
+
 func TestHouse(t *testing.T) {
 	dirs, err := exec.Command("go", "list", "-f", "{{.Dir}}", "./...").CombinedOutput()
 	if err != nil {
@@ -70,6 +74,7 @@ func TestHouse(t *testing.T) {
 				t.Fatal(err)
 			}
 			checkImports(t, filepath.ToSlash(name), parsed)
+			checkPackage(t, filepath.ToSlash(name), parsed.Name.Name)
 			if !strings.HasSuffix(name, "_test.go") {
 				checkLengths(t, positions, parsed)
 			}
@@ -84,6 +89,11 @@ func TestContributingShowsTheHouse(t *testing.T) {
 		t.Fatal(err)
 	}
 	table := readFile(t, "CONTRIBUTING.md")
+	for _, file := range insiders {
+		if !strings.Contains(table, "`"+file+"`") {
+			t.Errorf("CONTRIBUTING.md does not say that %s is inside of the package", file)
+		}
+	}
 	rooms := 0
 	for _, entry := range entries {
 		name := entry.Name()
@@ -122,6 +132,15 @@ func checkImports(t *testing.T, file string, parsed *ast.File) {
 		if first, _, _ := strings.Cut(imported, "/"); slices.Contains(standardOnly, file) && strings.Contains(first, ".") {
 			t.Errorf("%s imports %s and needs nothing but the standard library", file, imported)
 		}
+	}
+}
+
+// checkPackage refuses tests inside of the package that they test, and accepts insiders and
+// what exports for tests.
+func checkPackage(t *testing.T, file, name string) {
+	inside := strings.HasSuffix(file, "_test.go") && !strings.HasSuffix(name, "_test")
+	if inside && name != "main" && path.Base(file) != "export_test.go" && !slices.Contains(insiders, file) {
+		t.Errorf("%s is in package %s, not in %[2]s_test", file, name)
 	}
 }
 

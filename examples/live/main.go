@@ -62,8 +62,9 @@ func newGame(cfg echosession.Config, interval time.Duration) (*echo.Echo, error)
 		ticker := time.NewTicker(interval)
 		defer ticker.Stop()
 		for {
-			// Check fails when the session has ended, and then the stream ends, too. It
-			// restarts no timeout: a page that nobody looks at keeps no session alive.
+			// Check fails when the session has ended, or when the store does not answer and
+			// nobody knows. Then the stream ends, too. It restarts no timeout: a page that
+			// nobody looks at keeps no session alive.
 			if err := sess.Check(ctx); err != nil {
 				return err
 			}

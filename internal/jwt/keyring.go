@@ -84,6 +84,9 @@ var (
 
 	// ErrReserved says that a caller's claim belongs to the package.
 	ErrReserved = errors.New("echosession: reserved claim")
+
+	// ErrTooLarge says that a token would be longer than any that is verified.
+	ErrTooLarge = errors.New("echosession: the session data is too large")
 )
 
 // A Keyring issues and verifies tokens. It is immutable, and safe for concurrent use.
@@ -499,5 +502,5 @@ func (t *Keyring) Issue(p Params) (token string, v *Token, err error) {
 
 // errTokenLen says that a token would have n bytes, or more.
 func errTokenLen(n int) error {
-	return fmt.Errorf("echosession: the token would have %d bytes or more: with fewer or shorter claims it must have at most %d", n, maxTokenLen)
+	return fmt.Errorf("%w: the token would have %d bytes or more: with fewer or shorter claims it must have at most %d", ErrTooLarge, n, maxTokenLen)
 }
