@@ -125,7 +125,7 @@ func waitMilliseconds(ctx context.Context) int64 {
 }
 
 // maxAttempts bounds the attempts at one write.
-const maxAttempts = 3
+const maxAttempts = 4
 
 // A purpose is what commands are sent for.
 type purpose bool

@@ -210,8 +210,8 @@ func (s *Session[T]) Create(ctx context.Context, data T, opts ...CreateOption) (
 // handed, and a later one gets ErrRenewed.
 //
 // The new session is of the same subject unless [WithSubject] names another. fn is
-// handed the data of a session without a subject, which is a guest's, or of the same
-// subject. For another subject fn is handed a zero T, or one user would inherit the rights
+// handed the data of a session without a subject, which counts as a guest's whatever made
+// it, or of the same subject: so give every login its subject. For another subject fn is handed a zero T, or one user would inherit the rights
 // of another; the old session ends nevertheless. [Session.CreatedAt] stays with
 // the data. [Session.Device] always stays. From a session of the same subject that was
 // authenticated, claims (but exp and nbf), idle timeout, [Remember] and [Session.Actor]
