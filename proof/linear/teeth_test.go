@@ -385,6 +385,9 @@ var rules = []struct {
 		{kind: linear.Renew, token: 1, writer: 1, subject: "alice"},
 		{kind: linear.Renew, token: 2, login: 2, subject: "bob"},
 		{kind: linear.Read, token: 3, login: 3, count: 1, writer: 3}}},
+	{rule: "a program without subjects keeps the data", want: true, ops: []step{
+		{kind: linear.Renew, token: 1, writer: 1},
+		{kind: linear.Renew, token: 2, login: 2, count: 1, writer: 2}}},
 	{rule: "the token from before is told of the renewal", want: true, ops: []step{
 		{kind: linear.Renew, token: 1, writer: 1},
 		{kind: linear.Read, token: 1, result: renewed}, {kind: linear.Update, token: 1, result: renewed},
