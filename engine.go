@@ -720,6 +720,9 @@ func (e *engine) ping(ctx context.Context) error {
 		if err != nil {
 			_ = e.failed("ping", unavailable(err)) // err itself names the cause
 		}
+		if err != nil && !errors.Is(err, ErrStoreUnavailable) {
+			err = fmt.Errorf("%w: %w", ErrStoreUnavailable, err)
+		}
 		return err
 	}
 	_, err := e.store.Load(ctx, Ref{ID: uuid.NewString()}, 0)

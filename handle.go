@@ -169,6 +169,9 @@ func (h *handle) handOut(ctx context.Context, l *live, cookie bool) (token strin
 func (h *handle) mayCreate(p createParams) (cookie bool, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if h.live != nil && h.live.tok == nil {
+		return false, fmt.Errorf("%w: a listed session gives way to no other; call Manager.Create", ErrNoSession)
+	}
 	cookie = h.bound && h.engine.cfg.Cookie != nil && h.place != elsewhere && !p.tokenOnly
 	if h.exchange != nil && p.crossOriginVerified {
 		h.verified = true

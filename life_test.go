@@ -915,3 +915,26 @@ func TestTheLastUseAfterMaxAgeWasLowered(t *testing.T) {
 		}
 	})
 }
+
+// A pinger is a store whose Ping says what it likes.
+type pinger struct {
+	echosession.Store
+	err error
+}
+
+func (p pinger) Ping(context.Context) error { return p.err }
+
+// The error of a Pinger keeps its words, and is answered with 503 whatever it is.
+func TestPingOfAPinger(t *testing.T) {
+	words := errors.New("the table of sessions is missing: run the migration")
+	for _, fault := range []error{nil, words, fmt.Errorf("%w: %w", echosession.ErrStoreUnavailable, words)} {
+		m := newManager[User](t, echosession.Config{Store: pinger{echosession.NewMemoryStore(), fault}, Secret: testSecret})
+		err := m.Ping(t.Context())
+		if !errors.Is(err, fault) || (fault != nil) != errors.Is(err, echosession.ErrStoreUnavailable) {
+			t.Errorf("%v for %v", err, fault)
+		}
+		if fault != nil && strings.Count(err.Error(), words.Error()) != 1 {
+			t.Errorf("%q", err)
+		}
+	}
+}

@@ -65,7 +65,7 @@ func (m *Manager[T]) unbound() *Session[T] {
 
 // List returns the live sessions of a subject, oldest first: of more than [MaxListed]
 // sessions, the newest. They can be read, updated, checked, touched and destroyed. They
-// have no [Session.Token] and no [Session.Claims], and cannot be rotated or renewed. A
+// have no [Session.Token] and no [Session.Claims], and cannot be rotated, renewed or replaced with Create. A
 // session whose record cannot be read is left out and logged. List needs
 // [Config.SubjectIndex] and a subject that is not empty. It returns [ErrStoreUnavailable].
 func (m *Manager[T]) List(ctx context.Context, subject string) ([]*Session[T], error) {

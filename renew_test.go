@@ -400,6 +400,9 @@ func TestWhereRenewCreates(t *testing.T) {
 		if _, err := listed[0].Renew(ctx, keep); !errors.Is(err, echosession.ErrNoSession) {
 			t.Errorf("Renew of a listed session: %v", err)
 		}
+		if _, err := listed[0].Create(ctx, User{}); !errors.Is(err, echosession.ErrNoSession) || !listed[0].Exists() {
+			t.Errorf("Create on a listed session: %v", err)
+		}
 	})
 }
 
