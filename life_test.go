@@ -916,14 +916,6 @@ func TestTheLastUseAfterMaxAgeWasLowered(t *testing.T) {
 	})
 }
 
-// A pinger is a store whose Ping says what it likes.
-type pinger struct {
-	echosession.Store
-	err error
-}
-
-func (p pinger) Ping(context.Context) error { return p.err }
-
 // The error of a Pinger keeps its words, and is answered with 503 whatever it is.
 func TestPingOfAPinger(t *testing.T) {
 	words := errors.New("the table of sessions is missing: run the migration")
