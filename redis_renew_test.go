@@ -40,6 +40,7 @@ type accident struct {
 	before func(s *renewScene)
 	drop   bool // it does not reach Redis
 	lose   bool // its reply is lost
+	refuse bool // Redis does not run it, and says so
 	after  func(s *renewScene)
 	last   bool // the process dies when it has the reply
 }
@@ -97,7 +98,7 @@ func (s *renewScene) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 			a.before(s)
 		}
 		var err error
-		if !a.drop {
+		if !a.drop && !a.refuse {
 			err = next(ctx, cmd)
 		}
 		if a.after != nil {
@@ -105,6 +106,10 @@ func (s *renewScene) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 		}
 		if a.drop || a.lose {
 			err = io.ErrUnexpectedEOF
+			cmd.SetErr(err)
+		}
+		if a.refuse {
+			err = fakeReply("NOPERM this user has no permissions to run the 'evalsha' command")
 			cmd.SetErr(err)
 		}
 		return err
@@ -255,6 +260,11 @@ var renewAccidents = []struct {
 	{"the completion is never sent", threeSteps, map[string]accident{
 		"complete 0": {drop: true}, "complete 1": {drop: true}, "complete 2": {drop: true}, "complete 3": {drop: true},
 	}, isIndeterminate, "renewed, none"},
+
+	// Redis refuses a step. The old session has ended before the last one.
+	{"the preparation is refused", threeSteps, map[string]accident{"prepare 0": {refuse: true}}, isUnavailable, "old, none"},
+	{"the decision is refused", everyWay, map[string]accident{"renew 0": {refuse: true}}, isUnavailable, "old, none"},
+	{"the completion is refused", threeSteps, map[string]accident{"complete 0": {refuse: true}}, isIndeterminate, "renewed, none"},
 
 	// Refused and revoked at the same time: nobody may try again.
 	{"a revocation and an update come first", intoSubject, map[string]accident{"renew 0": {before: revokeToAndReplaceFrom}}, isNotFound, "changed, none"},
