@@ -614,6 +614,9 @@ func TestNoGuestsCookieOverTheLogins(t *testing.T) {
 					if at < 2 && (a.StatusCode < 400 || a.StatusCode >= 500 || a.Header["Set-Cookie"] != nil) {
 						t.Errorf("the late request: %d %s, Set-Cookie %q", a.StatusCode, a.body, a.Header["Set-Cookie"])
 					}
+					if at < 2 && name == "UpdateOrCreate" && a.StatusCode != http.StatusConflict {
+						t.Errorf("the late request: %d, want 409", a.StatusCode)
+					}
 					if at == 2 && (a.StatusCode != http.StatusOK || a.Header["Set-Cookie"] != nil) {
 						t.Errorf("the early request: %d %s, Set-Cookie %q", a.StatusCode, a.body, a.Header["Set-Cookie"])
 					}
