@@ -429,6 +429,45 @@ func (h *handle) change(do func(*live) (next *live, value any, err error)) error
 	return nil
 }
 
+// reload is change for what only reads. When another goroutine meanwhile put a newer or an
+// older record behind the handle, nobody knows which one this is: it reads again, and after
+// some rounds leaves what the others put there.
+func (h *handle) reload(read func(*live) (next *live, value any, err error)) error {
+	for range maxOwnWrites {
+		l, err := h.need()
+		if err != nil {
+			return err
+		}
+		next, value, err := read(l)
+		if err != nil {
+			h.foundOut(l, err)
+			return err
+		}
+		if h.putRead(l, next, value) {
+			return nil
+		}
+	}
+	return nil
+}
+
+// putRead puts what was read in the place of l, and reports whether the record of l was still
+// behind the handle. A session that has taken the place of l's stays.
+func (h *handle) putRead(l, next *live, value any) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.live == nil || h.live.via != l.via {
+		return true
+	}
+	if !bytes.Equal(revisionOf(h.live.record), revisionOf(l.record)) {
+		return false
+	}
+	if !bytes.Equal(revisionOf(h.live.record), revisionOf(next.record)) {
+		h.writes++
+	}
+	h.live, h.value = next, value
+	return true
+}
+
 // see is change for what learns of the live session's times alone. The data stays what
 // another goroutine may meanwhile have read or written.
 func (h *handle) see(do func(*live) (*live, error)) error {

@@ -53,6 +53,14 @@ func (s *meddler) Renew(ctx context.Context, from, to echosession.Ref, old, reco
 	return s.Store.Renew(ctx, from, to, old, record, ttl, limit)
 }
 
+// A loadMeddler is a meddler that meddles with a Load, too.
+type loadMeddler struct{ *meddler }
+
+func (s loadMeddler) Load(ctx context.Context, ref echosession.Ref, ttl time.Duration) ([]byte, error) {
+	defer s.meddle("Load")()
+	return s.Store.Load(ctx, ref, ttl)
+}
+
 // A fn that writes the session itself never comes first. Renew says so as Update does,
 // and does not try for seconds.
 func TestARenewThatWritesItself(t *testing.T) {
@@ -74,8 +82,10 @@ func TestNoOldDataAfterACheck(t *testing.T) {
 	for name, call := range map[string]func(*echosession.Session[User]) error{
 		"Check": func(sess *echosession.Session[User]) error { return sess.Check(t.Context()) },
 		"Touch": func(sess *echosession.Session[User]) error { return sess.Touch(t.Context()) },
+		// It reads data, but what it read is older by then: it reads again.
+		"Reload": func(sess *echosession.Session[User]) error { return sess.Reload(t.Context()) },
 	} {
-		store := &meddler{Store: echosession.NewMemoryStore()}
+		store := loadMeddler{&meddler{Store: echosession.NewMemoryStore()}}
 		m := newManager[User](t, echosession.Config{Store: store, Secret: testSecret})
 		sess, err := m.Create(t.Context(), User{})
 		if err != nil {

@@ -320,7 +320,7 @@ func (s *Session[T]) Update(ctx context.Context, fn func(*T) error) error {
 // It returns [ErrNoSession], [ErrSessionGone], [ErrRenewed], [ErrCorrupt] or
 // [ErrStoreUnavailable].
 func (s *Session[T]) Reload(ctx context.Context) error {
-	return s.handle.change(func(l *live) (*live, any, error) {
+	return s.handle.reload(func(l *live) (*live, any, error) {
 		value := new(T)
 		next, err := s.handle.engine.reload(ctx, l, value)
 		return next, value, err
