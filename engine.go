@@ -351,13 +351,12 @@ func (e *engine) issue(h recordHeader, claims jwt.Claims, now time.Time) (*live,
 // update changes the data with fn until no other writer came first. decoded is
 // what l's record holds, for fn to change, or nil.
 func (e *engine) update(ctx context.Context, l *live, decoded any, fresh func() any, fn func(any) error) (*live, error) {
-	if l.ref != l.via {
-		// Rotated by another request: its grace may be over.
-		again, err := e.again(ctx, l)
-		if err != nil {
-			return nil, err
-		}
-		l, decoded = again, nil
+	current, err := e.current(ctx, l)
+	if err != nil {
+		return nil, err
+	}
+	if current != l {
+		l, decoded = current, nil
 	}
 	put := func(ctx context.Context, old, next *live, ttl time.Duration) error {
 		return e.store.Replace(ctx, old.ref, revisionOf(old.record), next.record, ttl)
@@ -382,6 +381,15 @@ func (e *engine) update(ctx context.Context, l *live, decoded any, fresh func() 
 		next.record = record
 		return &next, nil
 	})
+}
+
+// current returns l, or what is behind its token now where another request has rotated it:
+// the grace may be over.
+func (e *engine) current(ctx context.Context, l *live) (*live, error) {
+	if l.ref == l.via {
+		return l, nil
+	}
+	return e.again(ctx, l)
 }
 
 // again reads the session again, whatever the client does meanwhile.
@@ -586,13 +594,9 @@ func (e *engine) renew(ctx context.Context, l *live, p createParams, fresh func(
 	if l.tok == nil {
 		return nil, fmt.Errorf("%w: a listed session has no token to renew", ErrNoSession)
 	}
-	if l.ref != l.via {
-		// Rotated by another request: its grace may be over.
-		again, err := e.again(ctx, l)
-		if err != nil {
-			return nil, err
-		}
-		l = again
+	l, err := e.current(ctx, l)
+	if err != nil {
+		return nil, err
 	}
 	put := func(ctx context.Context, old, next *live, ttl time.Duration) error {
 		return e.store.Renew(ctx, old.ref, next.ref, revisionOf(old.record), next.record, ttl, e.cfg.Limit)
@@ -719,9 +723,9 @@ func (e *engine) ping(ctx context.Context) error {
 		err := p.Ping(ctx)
 		if err != nil {
 			_ = e.failed("ping", unavailable(err)) // err itself names the cause
-		}
-		if err != nil && !errors.Is(err, ErrStoreUnavailable) {
-			err = fmt.Errorf("%w: %w", ErrStoreUnavailable, err)
+			if !errors.Is(err, ErrStoreUnavailable) {
+				err = fmt.Errorf("%w: %w", ErrStoreUnavailable, err)
+			}
 		}
 		return err
 	}

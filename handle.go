@@ -421,12 +421,17 @@ func (h *handle) change(do func(*live) (next *live, value any, err error)) error
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.live != nil && h.live.via == l.via {
-		if !bytes.Equal(revisionOf(h.live.record), revisionOf(next.record)) {
-			h.writes++
-		}
-		h.live, h.value = next, value
+		h.put(next, value)
 	}
 	return nil
+}
+
+// put replaces what is behind the handle. h.mu is held.
+func (h *handle) put(next *live, value any) {
+	if !bytes.Equal(revisionOf(h.live.record), revisionOf(next.record)) {
+		h.writes++
+	}
+	h.live, h.value = next, value
 }
 
 // reload is change for what only reads. When another goroutine meanwhile put a newer or an
@@ -461,10 +466,7 @@ func (h *handle) putRead(l, next *live, value any) bool {
 	if !bytes.Equal(revisionOf(h.live.record), revisionOf(l.record)) {
 		return false
 	}
-	if !bytes.Equal(revisionOf(h.live.record), revisionOf(next.record)) {
-		h.writes++
-	}
-	h.live, h.value = next, value
+	h.put(next, value)
 	return true
 }
 
