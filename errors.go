@@ -84,6 +84,14 @@ var (
 	// 8 KiB, or one that does not fit into the cookie. The old record stays.
 	ErrTooLarge = jwt.ErrTooLarge // "echosession: the session data is too large"
 
+	// ErrClosed is the cause of a [Session.Watch] that [Manager.Close] has ended: the
+	// program stops, and the session goes on.
+	ErrClosed = errors.New("echosession: the Manager is closed")
+
+	// ErrUnsupported is returned where the store lacks what a method needs: [Session.Ticket]
+	// needs a [TicketStore]. It matches [errors.ErrUnsupported] too.
+	ErrUnsupported = fmt.Errorf("echosession: the store cannot do this: %w", errors.ErrUnsupported)
+
 	// ErrStoreUnavailable says that the store could not answer: it timed out,
 	// refused, is full, is loading or is failing over. It says nothing about whether
 	// the session is there.
@@ -197,6 +205,7 @@ const (
 // answerForms are in order: an error gets the first that it matches.
 var answerForms = []answerForm{
 	{ErrStoreUnavailable, http.StatusServiceUnavailable, "the service is temporarily unavailable", noChallenge},
+	{ErrClosed, http.StatusServiceUnavailable, "the service is temporarily unavailable", noChallenge},
 	{ErrAmbiguousToken, http.StatusBadRequest, "more than one token in the request", "invalid_request"},
 	{ErrCrossOrigin, http.StatusForbidden, "cross-origin request refused", noChallenge},
 	{ErrTooManySessions, http.StatusForbidden, "too many sessions", noChallenge},
@@ -214,6 +223,7 @@ var answerForms = []answerForm{
 	{ErrNotInstalled, http.StatusInternalServerError, serverError, noChallenge},
 	{ErrTypeMismatch, http.StatusInternalServerError, serverError, noChallenge},
 	{ErrRequestOver, http.StatusInternalServerError, serverError, noChallenge},
+	{ErrUnsupported, http.StatusInternalServerError, serverError, noChallenge},
 }
 
 // answerTo is the one place where errors become HTTP.

@@ -108,7 +108,7 @@ func (s *MemoryStore) Load(ctx context.Context, ref Ref, ttl time.Duration) ([]b
 	if e == nil {
 		return nil, ErrNotFound
 	}
-	if err := e.moved(); err != nil {
+	if err := e.moved(now); err != nil {
 		return nil, err
 	}
 	if ttl > 0 {
@@ -129,7 +129,7 @@ func (s *MemoryStore) Check(ctx context.Context, ref Ref) (time.Duration, error)
 	if e == nil {
 		return 0, ErrNotFound
 	}
-	if err := e.moved(); err != nil {
+	if err := e.moved(now); err != nil {
 		return 0, err
 	}
 	return e.expires.Sub(now), nil
@@ -147,7 +147,7 @@ func (s *MemoryStore) Create(ctx context.Context, ref Ref, record []byte, ttl ti
 	defer s.mu.Unlock()
 
 	if e := s.find(ref, now); e != nil {
-		if e.moved() == nil && bytes.Equal(e.record, record) {
+		if e.moved(now) == nil && bytes.Equal(e.record, record) {
 			return nil
 		}
 		return ErrConflict
@@ -356,7 +356,7 @@ func (s *MemoryStore) Scan(ctx context.Context) iter.Seq2[Entry, error] {
 			}
 			pos = min(pos, len(s.entries)) - 1
 			var entry Entry
-			visit := pos >= 0 && s.entries[pos].moved() == nil && !s.entries[pos].expired(now)
+			visit := pos >= 0 && s.entries[pos].moved(now) == nil && !s.entries[pos].expired(now)
 			if visit {
 				entry = s.entries[pos].entry(now)
 			}
@@ -479,10 +479,10 @@ func (s *MemoryStore) alive(e *memoryEntry, now time.Time) bool {
 }
 
 // moved says where the session went that was once under e.ref, or nil for a session.
-func (e *memoryEntry) moved() error {
+func (e *memoryEntry) moved(now time.Time) error {
 	switch {
 	case e.to != nil:
-		return &RotatedError{To: e.to.ref.ID}
+		return &RotatedError{To: e.to.ref.ID, Left: e.expires.Sub(now)}
 	case e.renewed:
 		return ErrRenewed
 	}

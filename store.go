@@ -178,11 +178,57 @@ type Pinger interface {
 	Ping(ctx context.Context) error
 }
 
-// RotatedError is returned by [Store.Load] for a ref that was rotated away and
-// whose grace has not ended.
+// A Watcher is a [Store] that tells when sessions end, in whichever process that was: see
+// [Session.Watch]. Without it a Manager asks the store again and again.
+type Watcher interface {
+	// Watch calls tell for sessions that may have ended: deleted, evicted, renewed or
+	// rotated away, by any process. A Hint comes after the change: whoever asks
+	// [Store.Check] then gets the answer that counts. A Hint may come late, twice, or
+	// without need. An end of a lifetime needs none.
+	//
+	// The first Hint has All set, as soon as Watch is sure to tell of every later end.
+	// Watch returns when ctx is done or when it may miss an end. Its caller then calls
+	// it again, and learns from All that it may have missed some. An error that matches
+	// [ErrUnsupported] says that calling again soon is of no use.
+	//
+	// tell returns at once and calls no method of the store. Several goroutines may call
+	// it, but none after Watch has returned.
+	Watch(ctx context.Context, tell func(Hint)) error
+}
+
+// A Hint names sessions that may have ended.
+type Hint struct {
+	// All says that any session may have ended.
+	All bool
+
+	// IDs are of sessions that may have ended, whatever their subject.
+	IDs []string
+
+	// Match, unless it is nil, reports whether the session of a ref may have ended. It is
+	// for many sessions of one subject.
+	Match func(Ref) bool
+}
+
+// A TicketStore is a [Store] that also keeps what [Session.Ticket] makes. Keys are 43
+// characters of base64url, and name nothing else in the store.
+type TicketStore interface {
+	// PutTicket keeps value under key for ttl, which is a millisecond or more.
+	PutTicket(ctx context.Context, key string, value []byte, ttl time.Duration) error
+
+	// TakeTicket removes and returns what is under key: of many calls at once, one gets
+	// it. It returns [ErrNotFound] when there is nothing. After an error that matches
+	// [ErrStoreUnavailable] the value may be gone: the store does not try again.
+	TakeTicket(ctx context.Context, key string) (value []byte, err error)
+}
+
+// RotatedError is returned by [Store.Load] and [Store.Check] for a ref that was rotated
+// away and whose grace has not ended.
 type RotatedError struct {
 	// To is the ID of the successor.
 	To string
+
+	// Left is how much of the grace is left. Zero says that the store does not know.
+	Left time.Duration
 }
 
 func (*RotatedError) Error() string { return "echosession: the session was rotated" }
