@@ -282,7 +282,9 @@ func (h *handle) rotate(ctx context.Context) (token string, err error) {
 	if err != nil {
 		return "", err
 	}
-	defer h.carryWatches()()
+	to := old.via
+	h.interruptWatches()
+	defer func() { h.resumeWatches(old.via, to) }()
 	l, err := h.engine.rotate(ctx, old)
 	if err != nil {
 		if hasEnded(err) {
@@ -294,6 +296,7 @@ func (h *handle) rotate(ctx context.Context) (token string, err error) {
 	if err := h.adoptNew(l); err != nil {
 		return "", err
 	}
+	to = l.via
 	return l.token, nil
 }
 
@@ -320,27 +323,27 @@ func (h *handle) watch(parent context.Context) (context.Context, context.CancelF
 	}
 }
 
-// carryWatches interrupts the watches of the handle, so that its own rotation looks like no
-// end, and returns what makes them go on: with the new token, if there is one.
-func (h *handle) carryWatches() func() {
+// interruptWatches makes a rotation by the handle itself look like no end.
+func (h *handle) interruptWatches() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	from := h.live
 	h.rotating++
 	for _, w := range h.watches {
 		h.engine.hub.remove(w)
 	}
-	return func() {
-		h.mu.Lock()
-		defer h.mu.Unlock()
-		h.rotating--
-		for _, w := range h.watches {
-			if from != nil && w.ref == from.via && h.live != nil {
-				w.ref = h.live.via
-			}
-			if h.rotating == 0 {
-				h.engine.hub.add(w)
-			}
+}
+
+// resumeWatches ends an interruption. The watches of from go on as watches of to.
+func (h *handle) resumeWatches(from, to Ref) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.rotating--
+	for _, w := range h.watches {
+		if w.ref == from {
+			w.ref = to
+		}
+		if h.rotating == 0 {
+			h.engine.hub.add(w)
 		}
 	}
 }

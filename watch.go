@@ -63,7 +63,7 @@ type hub struct {
 	order     list.List            // all targets, the one that was checked longest ago first
 	timers    targetHeap
 	queues    [urgent + 1][]*target
-	listening bool      // every end is heard of
+	listening bool // every end is heard of
 	nextSweep time.Time
 	idleSince time.Time // there is no target since
 	sweeps    int       // routine batches under way
