@@ -474,7 +474,13 @@ func (h *hub) sweep() {
 		}
 		h.order.MoveToBack(e)
 		t := e.Value.(*target)
-		t.watches = slices.DeleteFunc(t.watches, func(w *watch) bool { return w.ctx.Err() != nil })
+		t.watches = slices.DeleteFunc(t.watches, func(w *watch) bool {
+			over := w.ctx.Err() != nil
+			if over {
+				w.target = nil // or its remove would drop a target that is dropped by then
+			}
+			return over
+		})
 		if len(t.watches) == 0 {
 			h.drop(t)
 		} else {
