@@ -147,7 +147,7 @@ func (s *MemoryStore) Create(ctx context.Context, ref Ref, record []byte, ttl ti
 	defer s.mu.Unlock()
 
 	if e := s.find(ref, now); e != nil {
-		if e.moved(now) == nil && bytes.Equal(e.record, record) {
+		if e.isSession() && bytes.Equal(e.record, record) {
 			return nil
 		}
 		return ErrConflict
@@ -356,7 +356,7 @@ func (s *MemoryStore) Scan(ctx context.Context) iter.Seq2[Entry, error] {
 			}
 			pos = min(pos, len(s.entries)) - 1
 			var entry Entry
-			visit := pos >= 0 && s.entries[pos].moved(now) == nil && !s.entries[pos].expired(now)
+			visit := pos >= 0 && s.entries[pos].isSession() && !s.entries[pos].expired(now)
 			if visit {
 				entry = s.entries[pos].entry(now)
 			}
@@ -477,6 +477,9 @@ func (s *MemoryStore) alive(e *memoryEntry, now time.Time) bool {
 	}
 	return true
 }
+
+// isSession tells a session from what is left under a ref that it once had.
+func (e *memoryEntry) isSession() bool { return e.to == nil && !e.renewed }
 
 // moved says where the session went that was once under e.ref, or nil for a session.
 func (e *memoryEntry) moved(now time.Time) error {
