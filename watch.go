@@ -109,7 +109,9 @@ type checked struct {
 	left time.Duration
 	err  error
 
-	follows string // where the ref leads, set by the hub
+	// Where a ref leads that was rotated away, and what is left of its own grace.
+	follows string
+	grace   time.Duration
 }
 
 // A batchChecker is a store that checks many refs in one round trip. The error of each is
@@ -544,10 +546,7 @@ func (h *hub) check(ctx context.Context, batch []*target) {
 	for i, t := range batch {
 		refs[i] = t.ref
 	}
-	answers := h.engine.checkMany(ctx, refs)
-	for i := range answers {
-		h.engine.checkSuccessor(ctx, refs[i], &answers[i])
-	}
+	answers := h.engine.checkAll(ctx, refs)
 	if ctx.Err() != nil {
 		return
 	}
@@ -617,20 +616,44 @@ func (e *engine) checkMany(ctx context.Context, refs []Ref) (answers []checked) 
 // isEnd reports whether a store's error says that a session is no longer there.
 func isEnd(err error) bool { return errors.Is(err, ErrNotFound) || errors.Is(err, ErrRenewed) }
 
-// checkSuccessor follows the rotations of a ref: an answer then says what is left of the
-// session, or of the grace if that is less. What is no end gets the form of an error of
-// this package.
-func (e *engine) checkSuccessor(ctx context.Context, ref Ref, answer *checked) {
-	if rotated, ok := errors.AsType[*RotatedError](answer.err); ok {
-		ref.ID = rotated.To
-		var at Ref
-		err := recovered(func() (err error) { at, answer.left, err = e.checkChain(ctx, ref); return err })
-		answer.err, answer.follows = err, at.ID
-		answer.left = min(answer.left, cmp.Or(rotated.Left, recheckAfter))
+// checkAll checks refs and follows their rotations, those of all refs in one batch: while
+// the store is down, each batch takes the time of a call. An answer says what is left of the
+// session, or of the grace if that is less. What is no end gets the form of an error of this
+// package.
+func (e *engine) checkAll(ctx context.Context, refs []Ref) []checked {
+	answers := e.checkMany(ctx, refs)
+	for range maxRotations {
+		var places []int
+		var successors []Ref
+		for i := range answers {
+			if rotated, ok := errors.AsType[*RotatedError](answers[i].err); ok {
+				places = append(places, i)
+				successors = append(successors, Ref{ID: rotated.To, Subject: refs[i].Subject})
+			}
+		}
+		if len(places) == 0 {
+			break
+		}
+		for i, answer := range e.checkMany(ctx, successors) {
+			before := &answers[places[i]]
+			answer.follows, answer.grace = successors[i].ID, before.grace
+			if before.follows == "" {
+				rotated, _ := errors.AsType[*RotatedError](before.err)
+				answer.grace = cmp.Or(rotated.Left, recheckAfter)
+			}
+			answer.left = min(answer.left, answer.grace)
+			*before = answer
+		}
 	}
-	if answer.err != nil && ctx.Err() == nil {
-		answer.err = e.failed("watch", answer.err)
+	for i := range answers {
+		if _, ok := errors.AsType[*RotatedError](answers[i].err); ok {
+			answers[i].err = unavailable(errTooManyRotations)
+		}
+		if err := answers[i].err; err != nil && ctx.Err() == nil {
+			answers[i].err = e.failed("watch", err)
+		}
 	}
+	return answers
 }
 
 // targetHeap has the target first whose time comes first.
