@@ -588,23 +588,26 @@ func (h *hub) check(ctx context.Context, batch []*target) {
 	}
 }
 
-// checkMany checks refs, and follows no rotation. After an error that took all the time of
-// a call it asks no more: the others get that error too.
+// checkMany checks refs, and follows no rotation. When errors have taken the time of
+// a call it asks no more: the others get the last of these errors too.
 func (e *engine) checkMany(ctx context.Context, refs []Ref) (answers []checked) {
 	if many, ok := e.store.(batchChecker); ok {
 		ctx, cancel := context.WithTimeout(ctx, e.cfg.StoreTimeout)
 		defer cancel()
 		answers = many.checkMany(ctx, refs)
 	} else {
-		began := time.Now()
 		var failure error
+		var failing time.Duration
 		for _, ref := range refs {
 			answer := checked{err: failure}
 			if failure == nil {
+				began := time.Now()
 				answer.err = recovered(func() (err error) { answer.left, err = e.checkRef(ctx, ref); return err })
 				_, rotated := errors.AsType[*RotatedError](answer.err)
-				if answer.err != nil && !rotated && !isEnd(answer.err) && time.Since(began) >= e.cfg.StoreTimeout {
-					failure = answer.err
+				if answer.err != nil && !rotated && !isEnd(answer.err) {
+					if failing += time.Since(began); failing >= e.cfg.StoreTimeout {
+						failure = answer.err
+					}
 				}
 			}
 			answers = append(answers, answer)
