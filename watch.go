@@ -567,7 +567,12 @@ func (h *hub) check(ctx context.Context, batch []*target) {
 		err := answer.err
 		switch {
 		case err == nil:
-			h.follow(t, answer.follows)
+			if t.follows != answer.follows {
+				h.follow(t, answer.follows)
+				if answer.follows != "" {
+					h.queue(t, urgent) // what ended before nobody tells again
+				}
+			}
 			h.setTimer(t, now.Add(max(answer.left, 0)+time.Millisecond))
 		case hasEnded(err):
 			endings = append(endings, ending{h.drop(t), err})
