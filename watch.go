@@ -558,7 +558,8 @@ func (h *hub) check(ctx context.Context, batch []*target) {
 	now := time.Now()
 	h.mu.Lock()
 	for i, t := range batch {
-		t.checking = false
+		again := t.queued
+		t.queued, t.checking = unqueued, false
 		if t.place == nil {
 			continue
 		}
@@ -567,12 +568,10 @@ func (h *hub) check(ctx context.Context, batch []*target) {
 		err := answer.err
 		switch {
 		case err == nil:
-			if t.follows != answer.follows {
-				h.follow(t, answer.follows)
-				if answer.follows != "" {
-					h.queue(t, urgent) // what ended before nobody tells again
-				}
+			if answer.follows != "" && answer.follows != t.follows {
+				again = urgent // what ended before nobody tells again
 			}
+			h.follow(t, answer.follows)
 			h.setTimer(t, now.Add(max(answer.left, 0)+time.Millisecond))
 		case hasEnded(err):
 			endings = append(endings, ending{h.drop(t), err})
@@ -580,9 +579,8 @@ func (h *hub) check(ctx context.Context, batch []*target) {
 		default:
 			h.setTimer(t, now.Add(recheckAfter))
 		}
-		if u := t.queued; u != unqueued {
-			t.queued = unqueued
-			h.queue(t, u)
+		if again != unqueued {
+			h.queue(t, again)
 		}
 	}
 	h.mu.Unlock()
