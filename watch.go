@@ -202,7 +202,8 @@ func (h *hub) remove(w *watch) {
 // targetOf returns the target of a ref, which may be a new one. h.mu is held.
 func (h *hub) targetOf(ref Ref) *target {
 	for _, t := range h.concerned[ref.ID] {
-		if t.ref == ref {
+		// What a check has read by now says nothing to a watch that begins now.
+		if t.ref == ref && !t.checking {
 			return t
 		}
 	}
