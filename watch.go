@@ -296,10 +296,13 @@ func (h *hub) poke() {
 	}
 }
 
-// tell takes a hint of the store.
-func (h *hub) tell(hint Hint) {
+// tell takes a hint of the store, unless what listens is to stop: another one may run by then.
+func (h *hub) tell(ctx context.Context, hint Hint) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if ctx.Err() != nil {
+		return
+	}
 	if hint.All {
 		h.listening = true
 	}
@@ -327,17 +330,14 @@ func (h *hub) listen(ctx context.Context) {
 		h.reportPolling("the store tells of no ends")
 		return
 	}
-	tell := func(hint Hint) {
-		if ctx.Err() == nil {
-			h.tell(hint)
-		}
-	}
+	tell := func(hint Hint) { h.tell(ctx, hint) }
 	for pause := time.Duration(0); ; {
+		began := time.Now()
 		err := recovered(func() error { return w.Watch(ctx, tell) })
-		if ctx.Err() != nil {
+		if !h.stopListening(ctx) {
 			return
 		}
-		if h.stopListening() {
+		if time.Since(began) > resubscribe {
 			pause = 0
 		}
 		pause = min(max(2*pause, 10*time.Millisecond), resubscribe)
@@ -357,17 +357,19 @@ func (h *hub) listen(ctx context.Context) {
 	}
 }
 
-// stopListening notes that ends are heard of no more, and reports whether they were.
-func (h *hub) stopListening() bool {
+// stopListening notes that ends are heard of no more, and reports whether to listen again.
+func (h *hub) stopListening(ctx context.Context) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	was := h.listening
-	h.listening = false
-	if was {
+	if ctx.Err() != nil {
+		return false // another listen may run by now
+	}
+	if h.listening {
+		h.listening = false
 		h.nextSweep = time.Now()
 		h.poke()
 	}
-	return was
+	return true
 }
 
 // reportPolling logs once that ends are found by asking again and again.
