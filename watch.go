@@ -128,7 +128,8 @@ func newHub(e *engine) *hub {
 // sessions must go when they end.
 func (h *hub) use() {
 	now := time.Now()
-	if now.UnixNano()-h.used.Load() < int64(time.Second) {
+	// In the future: the clock was set back.
+	if since := now.UnixNano() - h.used.Load(); since >= 0 && since < int64(time.Second) {
 		return
 	}
 	h.used.Store(now.UnixNano())
