@@ -30,6 +30,9 @@ const (
 	// recheckAfter is when a session is checked again of which the store could not tell.
 	recheckAfter = time.Second
 
+	// recheckSoonest bounds how often a store is asked that rounds what is left to zero.
+	recheckSoonest = 10 * time.Millisecond
+
 	// maxChecks is how many batches are under way at once, and maxSweeps how many of them
 	// may be those that nobody waits for.
 	maxChecks, maxSweeps = 4, 3
@@ -576,7 +579,7 @@ func (h *hub) check(ctx context.Context, batch []*target) {
 				again = urgent // what ended before nobody tells again
 			}
 			h.follow(t, answer.follows)
-			h.setTimer(t, now.Add(max(answer.left, 0)+time.Millisecond))
+			h.setTimer(t, now.Add(max(answer.left+time.Millisecond, recheckSoonest)))
 		case hasEnded(err):
 			endings = append(endings, ending{h.drop(t), err})
 			continue
