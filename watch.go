@@ -351,7 +351,7 @@ func (h *hub) listen(ctx context.Context) {
 			h.reportPolling(causeOf(err))
 			wait = resubscribeUnsupported
 		case err != nil:
-			h.engine.reports.report(slog.LevelWarn, failureKind{"session watch interrupted", "watch", causeOf(err)})
+			h.report("session watch interrupted", causeOf(err))
 		}
 		select {
 		case <-ctx.Done():
@@ -383,12 +383,20 @@ func (h *hub) reportPolling(cause string) {
 	h.polls = true
 	h.mu.Unlock()
 	if !said {
-		h.engine.reports.report(slog.LevelWarn, failureKind{"session watch by polling", "watch", cause})
+		h.report("session watch by polling", cause)
 	}
 }
 
-// recovered runs code of a store, whose panic must not end the program from a goroutine
-// that the program does not know.
+// report logs a failure.
+func (h *hub) report(message, cause string) {
+	_ = recovered(func() error {
+		h.engine.reports.report(slog.LevelWarn, failureKind{message, "watch", cause})
+		return nil
+	})
+}
+
+// recovered runs code of a store or of a logger, whose panic must not end the program from
+// a goroutine that the program does not know.
 func recovered(run func() error) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -663,7 +671,7 @@ func (e *engine) checkAll(ctx context.Context, refs []Ref) []checked {
 			answers[i].err = unavailable(errTooManyRotations)
 		}
 		if err := answers[i].err; err != nil && ctx.Err() == nil {
-			answers[i].err = e.failed("watch", err)
+			answers[i].err = recovered(func() error { return e.failed("watch", err) }) // it logs
 		}
 	}
 	return answers
