@@ -258,6 +258,11 @@ func (r *redisStore) follow(ctx context.Context, ref Ref, value []byte) ([]byte,
 		}
 		value = []byte(latest)
 	}
+	return under(ref, value)
+}
+
+// under says what the value of ref's key is. What is no record comes from pointer.lua.
+func under(ref Ref, value []byte) ([]byte, error) {
 	switch {
 	case len(value) == 0:
 		return nil, ErrNotFound
@@ -272,7 +277,12 @@ func (r *redisStore) follow(ctx context.Context, ref Ref, value []byte) ([]byte,
 	case pendingValue:
 		return nil, ErrNotFound
 	}
-	return nil, &RotatedError{To: string(value[1+refIDLen : headLen])}
+	_, left, _ := bytes.Cut(value[headLen:], []byte(" "))
+	ms, err := strconv.ParseInt(string(left), 10, 64)
+	if err != nil {
+		return nil, unavailable(errForeignReply)
+	}
+	return nil, &RotatedError{To: string(value[1+refIDLen : headLen]), Left: time.Duration(ms) * time.Millisecond}
 }
 
 func (r *redisStore) Create(ctx context.Context, ref Ref, record []byte, ttl time.Duration, limit Limit) error {
@@ -431,6 +441,11 @@ func (r *redisStore) Check(ctx context.Context, ref Ref) (time.Duration, error) 
 		}
 		return r.Check(ctx, ref) // it has become a record meanwhile
 	}
+	return lifetimeIn(reply)
+}
+
+// lifetimeIn reads what check.lua replies for a session.
+func lifetimeIn(reply string) (time.Duration, error) {
 	ms, err := strconv.ParseInt(reply, 10, 64)
 	if err != nil {
 		return 0, unavailable(errForeignReply)

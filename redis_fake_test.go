@@ -481,15 +481,17 @@ func (c fakeCall) check() string {
 }
 
 func (c fakeCall) pointer() string {
-	if c.is != "record" && c.is != "" {
-		ends, _ := strconv.ParseInt(strings.TrimLeft(c.value[73:], "!?"), 10, 64)
-		if c.now().UnixMilli() >= ends {
-			c.del(c.key)
-			return ""
-		}
-		c.values[c.key] = fakeValue{s: c.value, expires: time.UnixMilli(ends)}
+	if c.is == "record" || c.is == "" {
+		return c.value
 	}
-	return c.value
+	ends, _ := strconv.ParseInt(strings.TrimLeft(c.value[73:], "!?"), 10, 64)
+	left := ends - c.now().UnixMilli()
+	if left <= 0 {
+		c.del(c.key)
+		return ""
+	}
+	c.values[c.key] = fakeValue{s: c.value, expires: time.UnixMilli(ends)}
+	return c.value + " " + strconv.FormatInt(left, 10)
 }
 
 func (c fakeCall) create() string {
