@@ -71,7 +71,7 @@ func NewRedisStore(client RedisClient, opts RedisOptions) (Store, error) {
 	if _, rest, ok := strings.Cut(opts.Keyspace, "{"); ok && strings.HasPrefix(rest, "}") {
 		return nil, &ConfigError{"Keyspace", "with {} it scatters the sessions of a subject over the slots of a Cluster; put a name between the braces or drop them"}
 	}
-	r := &redisStore{client: client, keyspace: opts.Keyspace, waitReplicas: opts.WaitReplicas, subjectIndex: opts.SubjectIndex, bounds: defaultBounds}
+	r := &redisStore{client: client, keyspace: opts.Keyspace, channel: opts.Keyspace + "ended", waitReplicas: opts.WaitReplicas, subjectIndex: opts.SubjectIndex, bounds: defaultBounds}
 	if v := reflect.ValueOf(client); !v.IsValid() || v.Kind() == reflect.Pointer && v.IsNil() {
 		return nil, &ConfigError{"Client", "it is nil; hand in one from redis.NewClient"}
 	}
@@ -130,7 +130,8 @@ type redisStore struct {
 	client    RedisClient
 	async     *redis.AutoPipeliner // nil unless an auto-pipeliner was handed in
 	keyspace  string
-	deadlines bool // the client obeys a context's deadline
+	channel   string // where the ends of sessions are published
+	deadlines bool   // the client obeys a context's deadline
 	// plainReads sends reads as they are, and leaves it to the client to repeat them: a
 	// client-side cache knows no other commands.
 	plainReads bool
@@ -309,7 +310,7 @@ func (r *redisStore) insert(ctx context.Context, ref Ref, record []byte, ms int6
 		if limit.Sessions > 0 && limit.WhenFull == RefuseNew {
 			refuse = 1
 		}
-		args := []any{ms, ref.ID, record, limit.Sessions, r.bounds.makeRoom, refuse}
+		args := []any{ms, ref.ID, record, limit.Sessions, r.bounds.makeRoom, refuse, r.channel}
 		reply := again
 		for reply == again {
 			value, err := createScript.eval(ctx, r, r.keys(ref), args)
@@ -374,7 +375,7 @@ func (r *redisStore) Delete(ctx context.Context, ref Ref) error {
 	for range maxRotations {
 		keys := r.keys(ref)
 		written := r.recent.writing(keys[0])
-		value, err := deleteScript.run(ctx, r, keys, ref.ID)
+		value, err := deleteScript.run(ctx, r, keys, ref.ID, r.channel)
 		written()
 		if err != nil {
 			return err
@@ -411,7 +412,7 @@ func (r *redisStore) Rotate(ctx context.Context, from, to Ref, old, record []byt
 	defer r.recent.writing(r.key(to))()
 	pointer := pointerValue.start(from.ID, to.ID)
 	if from.Subject != "" {
-		return rotateScript.apply(ctx, r, keys, ms, from.ID, old, record, pointer, graceMS, to.ID)
+		return rotateScript.apply(ctx, r, keys, ms, from.ID, old, record, pointer, graceMS, to.ID, r.channel)
 	}
 	// The two keys may live in different slots, so this takes two steps. The
 	// second one decides: no token names the new key before the old one leads to it.
@@ -422,7 +423,7 @@ func (r *redisStore) Rotate(ctx context.Context, from, to Ref, old, record []byt
 		}
 		return err
 	}
-	err := rotateScript.apply(ctx, r, keys[:1], ms, from.ID, old, "", pointer, graceMS, to.ID)
+	err := rotateScript.apply(ctx, r, keys[:1], ms, from.ID, old, "", pointer, graceMS, to.ID, r.channel)
 	if err != nil && !errors.Is(err, ErrIndeterminate) {
 		// Best effort: a successor that stays behind cannot be reached and expires.
 		_ = r.del(ctx, keys[1])
@@ -531,8 +532,8 @@ func (r *redisStore) DeleteSubject(ctx context.Context, subject string, except [
 	if subject == "" {
 		return 0, ended(ctx)
 	}
-	args := make([]any, 0, 2+len(except))
-	args = append(args, r.bounds.revoke, maxRotations)
+	args := make([]any, 0, 3+len(except))
+	args = append(args, r.bounds.revoke, maxRotations, r.channel)
 	for _, id := range except {
 		args = append(args, id)
 	}
