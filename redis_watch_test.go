@@ -3,7 +3,9 @@ package echosession_test
 import (
 	"context"
 	"errors"
+	"net"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -347,4 +349,199 @@ func TestCheckManyWithADeadNode(t *testing.T) {
 			}
 		}
 	}
+}
+
+// A tunnel passes bytes on, until it swallows those of the connections that it has.
+type tunnel struct {
+	net.Listener
+	mu    sync.Mutex
+	conns map[net.Conn]bool // true: swallowed
+}
+
+func newTunnel(t testing.TB, upstream string) *tunnel {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &tunnel{Listener: ln, conns: make(map[net.Conn]bool)}
+	var wg sync.WaitGroup
+	pass := func(from, to net.Conn, client net.Conn) {
+		defer from.Close()
+		defer to.Close()
+		buf := make([]byte, 4096)
+		for {
+			n, err := from.Read(buf)
+			if err != nil {
+				return
+			}
+			w.mu.Lock()
+			swallowed := w.conns[client]
+			w.mu.Unlock()
+			if !swallowed {
+				_, _ = to.Write(buf[:n])
+			}
+		}
+	}
+	wg.Go(func() {
+		for {
+			client, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			server, err := net.Dial("tcp", upstream)
+			if err != nil {
+				client.Close()
+				continue
+			}
+			w.mu.Lock()
+			w.conns[client] = false
+			w.mu.Unlock()
+			wg.Go(func() { pass(client, server, client) })
+			wg.Go(func() { pass(server, client, client) })
+		}
+	})
+	t.Cleanup(func() {
+		ln.Close()
+		w.mu.Lock()
+		for c := range w.conns {
+			c.Close()
+		}
+		w.mu.Unlock()
+		wg.Wait()
+	})
+	return w
+}
+
+// swallow lets the connections stand that are open now, and passes nothing more on.
+func (w *tunnel) swallow() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for c := range w.conns {
+		w.conns[c] = true
+	}
+}
+
+// Whatever happens to a subscription, Watch notices it, and works when it is called again.
+func TestWatchNotices(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	admin := server.Client(t)
+	tunnel := newTunnel(t, server.Addr())
+	paused := redistest.Start(t)
+	slow := redistest.Start(t)
+	for name, tt := range map[string]struct {
+		client echosession.RedisClient
+		fault  func()
+		mend   func()
+	}{
+		"a connection that swallows everything": {
+			server.Client(t, func(o *redis.Options) { o.Addr = tunnel.Addr().String() }), tunnel.swallow, func() {},
+		},
+		"a client of the defaults, whose connection swallows everything": {
+			server.Client(t, func(o *redis.Options) { o.Addr, o.ContextTimeoutEnabled = tunnel.Addr().String(), false }), tunnel.swallow, func() {},
+		},
+		"a connection that is killed": {
+			server.Client(t), func() { admin.Do(t.Context(), "client", "kill", "type", "pubsub") }, func() {},
+		},
+		"a server that is paused": {
+			paused.Client(t), func() { paused.Pause(t) }, func() { paused.Resume(t) },
+		},
+		"a server that is paused, and an auto-pipeliner": {
+			asyncFace(t, slow.Client(t)), func() { slow.Pause(t) }, func() { slow.Resume(t) },
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			store := newRedisStore(t, tt.client, newKeyspace())
+			ear := listen(t, store)
+			begin := time.Now()
+			tt.fault()
+			took, err := ear.end(begin)
+			tt.mend()
+			t.Logf("noticed after %v: %s", took, causes(err))
+			if !errors.Is(err, echosession.ErrStoreUnavailable) || errors.Is(err, echosession.ErrUnsupported) || took > 5*time.Second {
+				t.Errorf("after %v: %v", took, causes(err))
+			}
+			hearsAgain(t, store)
+		})
+	}
+}
+
+// hearsAgain watches anew, and hears of an end.
+func hearsAgain(t *testing.T, store echosession.Store) {
+	t.Helper()
+	begin := time.Now()
+	ear := listen(t, store)
+	took := time.Since(begin)
+	ref := newRef("ada")
+	create := func() error {
+		return store.Create(t.Context(), ref, []byte("old"), time.Minute, echosession.Limit{})
+	}
+	for err := create(); err != nil; err = create() {
+		if time.Since(begin) > 20*time.Second {
+			t.Fatal(causes(err))
+		}
+	}
+	if err := store.Delete(t.Context(), ref); err != nil {
+		t.Fatal(causes(err))
+	}
+	ear.ids(ref.ID)
+	t.Logf("heard again after %v", took.Round(10*time.Millisecond))
+}
+
+func TestWatchNoticesAFailover(t *testing.T) {
+	if testing.Short() {
+		t.Skip("-short: starts sentinels and a cluster")
+	}
+	t.Parallel()
+	t.Run("Sentinel", func(t *testing.T) {
+		t.Parallel()
+		sentinel := redistest.StartSentinel(t, 1, 3)
+		store := newRedisStore(t, sentinel.FailoverClient(t), newKeyspace())
+		old := sentinel.Primary(t)
+
+		ear := listen(t, store)
+		begin := time.Now()
+		c := redis.NewSentinelClient(&redis.Options{Addr: sentinel.SentinelAddrs()[0]})
+		defer c.Close()
+		if err := c.Failover(t.Context(), sentinel.MasterName()).Err(); err != nil {
+			t.Fatal(err)
+		}
+		took, err := ear.end(begin)
+		t.Logf("SENTINEL FAILOVER noticed after %v: %s", took, causes(err))
+		hearsAgain(t, store)
+		primary := sentinel.AwaitFailover(t, old)
+		awaitInSync(t, old, primary)
+
+		ear = listen(t, store)
+		begin = time.Now()
+		sentinel.KillPrimary(t)
+		took, err = ear.end(begin)
+		t.Logf("killed primary noticed after %v: %s", took, causes(err))
+		hearsAgain(t, store)
+	})
+	t.Run("Cluster", func(t *testing.T) {
+		t.Parallel()
+		cluster := redistest.StartCluster(t, 3, 1)
+		store := newRedisStore(t, cluster.Client(t), newKeyspace())
+		ear := listen(t, store)
+		dead := serverWithSubscription(t, cluster.Servers)
+		begin := time.Now()
+		dead.Kill()
+		took, err := ear.end(begin)
+		t.Logf("killed node noticed after %v: %s", took, causes(err))
+		hearsAgain(t, store)
+	})
+}
+
+// serverWithSubscription returns the server that has the one subscription.
+func serverWithSubscription(t *testing.T, servers []*redistest.Server) *redistest.Server {
+	t.Helper()
+	for _, s := range servers {
+		if s.Alive() && len(s.Client(t).PubSubChannels(t.Context(), "test-*").Val()) > 0 {
+			return s
+		}
+	}
+	t.Fatal("nobody subscribes")
+	return nil
 }
