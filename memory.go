@@ -158,7 +158,7 @@ func (s *MemoryStore) Create(ctx context.Context, ref Ref, record []byte, ttl ti
 	defer s.mu.Unlock()
 
 	if e := s.find(ref, now); e != nil {
-		if e.moved(now) == nil && bytes.Equal(e.record, record) {
+		if e.isSession() && bytes.Equal(e.record, record) {
 			return nil
 		}
 		return ErrConflict
