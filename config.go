@@ -71,6 +71,10 @@ func (cfg Config) compile(t reflect.Type) (Config, *engine, error) {
 	c.useLookup()
 	c.useRecords(t)
 	c.engine.verified = jwt.NewCache(verifiedBytes)
+	c.engine.hub = newHub(c.engine)
+	if k, ok := c.engine.store.(interface{ keeps() bool }); ok {
+		c.engine.keeps = k.keeps()
+	}
 	c.engine.cfg = settings{
 		StoreTimeout: c.cfg.StoreTimeout,
 		MaxAge:       c.cfg.MaxAge, AbsoluteTimeout: c.cfg.AbsoluteTimeout,

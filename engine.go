@@ -28,6 +28,8 @@ type engine struct {
 	reports    *reporter
 	lookup     *lookup
 	origins    *originGuard
+	hub        *hub
+	keeps      bool // the store's client may serve what has ended elsewhere: see hub.use
 }
 
 // settings are the fields of a Config, with their defaults, that an engine and its
@@ -101,6 +103,9 @@ func (e *engine) open(ctx context.Context, token string, v any) (*live, error) {
 	now := e.cfg.Now()
 	if err := e.tokens.CheckTime(tok.Token, now); err != nil {
 		return nil, err
+	}
+	if e.keeps {
+		e.hub.use()
 	}
 	via := e.ref(tok.ID, tok.Subject)
 	deadline, _ := tok.ExpiresAt()

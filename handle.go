@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"sync"
 )
 
@@ -31,6 +32,8 @@ type handle struct {
 	writes   int      // how often the handle changed the record
 	live     *live    // nil without a live session
 	value    any      // the decoded record, nil when handed out
+	watches  []*watch // of this handle
+	rotating int      // watches begin when these rotations are over
 }
 
 // find looks for the request's token, and reports whether it is to be opened.
@@ -296,6 +299,9 @@ func (h *handle) rotate(ctx context.Context) (token string, err error) {
 	if err != nil {
 		return "", err
 	}
+	to := old.via
+	h.interruptWatches()
+	defer func() { h.resumeWatches(old.via, to) }()
 	l, err := h.engine.rotate(ctx, old)
 	if err != nil {
 		if hasEnded(err) {
@@ -307,7 +313,56 @@ func (h *handle) rotate(ctx context.Context) (token string, err error) {
 	if err := h.adoptNew(l); err != nil {
 		return "", err
 	}
+	to = l.via
 	return l.token, nil
+}
+
+// watch is [Session.Watch].
+func (h *handle) watch(parent context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(parent)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.live == nil {
+		cancel(h.noSession())
+		return ctx, func() {}
+	}
+	w := &watch{ctx: ctx, cancel: cancel, ref: h.live.via}
+	h.watches = append(h.watches, w)
+	if h.rotating == 0 {
+		h.engine.hub.add(w)
+	}
+	return ctx, func() {
+		cancel(nil)
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		h.engine.hub.remove(w)
+		h.watches = slices.DeleteFunc(h.watches, func(other *watch) bool { return other == w })
+	}
+}
+
+// interruptWatches makes a rotation by the handle itself look like no end.
+func (h *handle) interruptWatches() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.rotating++
+	for _, w := range h.watches {
+		h.engine.hub.remove(w)
+	}
+}
+
+// resumeWatches ends an interruption. The watches of from go on as watches of to.
+func (h *handle) resumeWatches(from, to Ref) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.rotating--
+	for _, w := range h.watches {
+		if w.ref == from {
+			w.ref = to
+		}
+		if h.rotating == 0 {
+			h.engine.hub.add(w)
+		}
+	}
 }
 
 // renew is [Session.Renew]. fresh makes a *T for fn.

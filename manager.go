@@ -56,6 +56,21 @@ func (m *Manager[T]) Open(ctx context.Context, token string) (*Session[T], error
 	return s, nil
 }
 
+// Close ends what runs in the background, and waits for it: every [Session.Watch] ends with
+// the cause [ErrClosed], so that its stream ends when the program stops. Hand it to
+// [http.Server.RegisterOnShutdown]:
+//
+//	server.RegisterOnShutdown(func() { sessions.Close() })
+//
+// Everything else works on, and the store stays open. Without a Watch, a client-side cache,
+// a client that reads from replicas and [Config.StaleFor] nothing runs in the background,
+// and Close need not be called; otherwise all of it stops a minute after its last use.
+// Close may be called more than once, and always returns nil.
+func (m *Manager[_]) Close() error {
+	m.engine.hub.close()
+	return nil
+}
+
 // unbound returns a session that belongs to no request.
 func (m *Manager[T]) unbound() *Session[T] {
 	s := new(Session[T])
