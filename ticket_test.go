@@ -568,6 +568,22 @@ func TestAStoreWithoutTickets(t *testing.T) {
 	}
 }
 
+// Ping tries to take a ticket where tickets are read, and nowhere else.
+func TestPingTriesTickets(t *testing.T) {
+	for lookup, want := range map[string]int{
+		"": 0, "bearer,query:ticket": 0, "ticket:ticket": 1, "bearer, ticket:t": 1, "header:ticket:x,bearer": 0,
+	} {
+		fake := newFakeRedis(t)
+		m := newManager[User](t, echosession.Config{Client: fake, Secret: testSecret, TokenLookup: lookup})
+		if err := m.Ping(t.Context()); err != nil {
+			t.Errorf("%q: %v", lookup, err)
+		}
+		if n := fake.count("getdel"); n != want {
+			t.Errorf("%q: GETDEL was sent %d times, want %d", lookup, n, want)
+		}
+	}
+}
+
 // A ticket bound to an origin.
 func TestTicketOrigin(t *testing.T) {
 	m := newManager[User](t, withTickets(echosession.Config{Store: echosession.NewMemoryStore(), Secret: testSecret}))
