@@ -57,12 +57,14 @@ type RedisOptions struct {
 
 // NewRedisStore returns the [Store] that a [Manager] makes from [Config.Client].
 // Call it to wrap that store in a store of your own, and set the wrapper as
-// [Config.Store]. It needs Redis 6.2 or newer, and is a [Pinger].
+// [Config.Store]. It needs Redis 6.2 or newer, and is a [Pinger], a [Watcher] and a
+// [TicketStore].
 //
 // Keys are <keyspace><id>. A ref with a subject has the key
 // <keyspace>{<hash>}:<id>, where hash is the first half of the subject's SHA-256,
 // in base64url, and the sorted set <keyspace>{<hash>} indexes that subject's
-// sessions: all of them in one Cluster slot.
+// sessions: all of them in one Cluster slot. A ticket has the key
+// <keyspace>ticket:<hash>, where hash is that of the ticket.
 //
 // With client-side caching, a Load with a ttl of zero may find a record whose lifetime
 // has passed, until Redis notices that. A Manager does not call it when the lifetime
