@@ -29,7 +29,7 @@ func TestRunWithClock(t *testing.T) {
 func TestEveryCaseFails(t *testing.T) {
 	t.Parallel()
 	tried := make(map[string]bool)
-	for _, f := range faults {
+	for _, f := range slices.Concat(faults, ticketFaults) {
 		tried[f.breaks] = true
 		t.Run(f.fault, func(t *testing.T) {
 			complaints := storetest.Complaints(t, f.breaks, func() (echosession.Store, func(time.Duration)) {
@@ -67,6 +67,8 @@ type faulty struct {
 	renew         func(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl time.Duration, limit echosession.Limit) error
 	count         func(ctx context.Context, subject string) (int, error)
 	watch         func(ctx context.Context, tell func(echosession.Hint)) error
+	putTicket     func(ctx context.Context, key string, value []byte, ttl time.Duration) error
+	takeTicket    func(ctx context.Context, key string) ([]byte, error)
 
 	// What some faults remember.
 	mu   sync.Mutex
@@ -99,6 +101,8 @@ func newFaulty(install func(*faulty)) (echosession.Store, func(time.Duration)) {
 		renew:         sound.Renew,
 		count:         sound.Count,
 		watch:         sound.Watch,
+		putTicket:     sound.PutTicket,
+		takeTicket:    sound.TakeTicket,
 	}
 	install(f)
 	return f, func(d time.Duration) {
@@ -218,11 +222,14 @@ func isRotated(err error) bool {
 	return errors.As(err, &rotated)
 }
 
-var faults = []struct {
+// A fault is a way to break a rule.
+type fault struct {
 	fault   string
 	breaks  string // the case that must notice
 	install func(*faulty)
-}{
+}
+
+var faults = []fault{
 	{
 		fault:  "records end at a NUL",
 		breaks: "load returns what was created",
