@@ -326,6 +326,7 @@ func (h *hub) listen(ctx context.Context) {
 	}
 	tell := func(hint Hint) {
 		if ctx.Err() == nil {
+			h.engine.stale.hinted(hint)
 			h.tell(hint)
 		}
 	}
@@ -565,6 +566,7 @@ func (h *hub) check(ctx context.Context, batch []*target) {
 			h.follow(t, answer.follows)
 			h.setTimer(t, now.Add(max(answer.left, 0)+time.Millisecond))
 		case hasEnded(err):
+			h.engine.stale.ended(t.ref.ID)
 			endings = append(endings, ending{h.drop(t), err})
 			continue
 		default:
