@@ -25,7 +25,7 @@ import (
 // implement it.
 //
 // The store uses the methods Subscribe and Pipeline where a client has them, as all of
-// these have. Without Subscribe a [Session.Watch] is told of an end by polling.
+// these have. Without Subscribe a Manager that watches sessions asks again and again.
 //
 // Build clients with ContextTimeoutEnabled: then [Config.StoreTimeout] costs
 // nothing. Without it go-redis ignores deadlines while it waits for a reply.
@@ -57,7 +57,8 @@ type RedisOptions struct {
 
 // NewRedisStore returns the [Store] that a [Manager] makes from [Config.Client].
 // Call it to wrap that store in a store of your own, and set the wrapper as
-// [Config.Store]. It needs Redis 6.2 or newer, and is a [Pinger] and a [Watcher].
+// [Config.Store]. It needs Redis 6.2 or newer. It is a [Pinger] and a [Watcher]: what
+// your wrapper should pass on of these, it needs methods for.
 //
 // Keys are <keyspace><id>. A ref with a subject has the key
 // <keyspace>{<hash>}:<id>, where hash is the first half of the subject's SHA-256,
