@@ -380,9 +380,16 @@ func (w *ringWatch) note(client *redis.Client, heard bool) (one bool) {
 	return one
 }
 
-// keeps reports whether the client can serve what has ended elsewhere: out of its cache or
-// from a replica. What r hears of ends then keeps it from doing so.
-func (r *redisStore) keeps() bool { return r.recent != nil }
+// keeps reports whether the client serves what has ended elsewhere, as far as it tells: out
+// of its cache or from a replica. What r hears of ends then keeps it from doing so. An
+// auto-pipeliner has no cache, for go-redis answers no pipeline out of one.
+func (r *redisStore) keeps() bool {
+	switch r.client.(type) {
+	case *redis.Client, *redis.ClusterClient:
+		return r.recent != nil
+	}
+	return false
+}
 
 // serverOf names the server that has ref, as far as the client knows without asking. It is
 // "" where there is one server, or nothing is known.
