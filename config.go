@@ -21,6 +21,7 @@ const (
 	defaultRotateGrace   = 10 * time.Second
 	defaultMaxRecordSize = 64 << 10
 	defaultStoreTimeout  = time.Second
+	defaultStaleBytes    = 64 << 20
 	maxTouchInterval     = time.Minute
 
 	// maxAbsoluteTimeout keeps the exp of a token before the year 2262.
@@ -68,12 +69,17 @@ func (cfg Config) compile(t reflect.Type) (Config, *engine, error) {
 	c.useStore()
 	c.useKeys()
 	c.checkLifetimes()
+	c.checkStale()
 	c.useLookup()
 	c.useRecords(t)
 	c.engine.verified = jwt.NewCache(verifiedBytes)
 	c.engine.hub = newHub(c.engine)
 	if k, ok := c.engine.store.(interface{ keeps() bool }); ok {
 		c.engine.keeps = k.keeps()
+	}
+	if c.cfg.StaleFor > 0 {
+		c.engine.stale = newStaleCopies(&c.cfg, c.engine)
+		c.engine.keeps = true
 	}
 	c.engine.cfg = settings{
 		StoreTimeout: c.cfg.StoreTimeout,
@@ -222,6 +228,27 @@ func (c *compiler) checkLifetimes() {
 	}
 }
 
+// checkStale is about copies for an outage of the store.
+func (c *compiler) checkStale() {
+	cfg := &c.cfg
+	_, memory := cfg.Store.(*MemoryStore)
+	switch {
+	case cfg.StaleFor == 0:
+	case cfg.StaleFor < minStaleFor || cfg.StaleFor > maxStaleFor:
+		c.bad("StaleFor", "%v; it is from %v to %v, or 0 for none", cfg.StaleFor, minStaleFor, maxStaleFor)
+	case memory:
+		c.bad("StaleFor", "it goes with Client: a MemoryStore is in this process, and never down")
+	}
+	switch {
+	case cfg.StaleBytes < 0:
+		c.bad("StaleBytes", "%d; it counts bytes", cfg.StaleBytes)
+	case cfg.StaleBytes > 0 && cfg.StaleFor == 0:
+		c.bad("StaleBytes", "it goes with StaleFor")
+	case cfg.StaleFor != 0:
+		cfg.StaleBytes = cmp.Or(cfg.StaleBytes, defaultStaleBytes)
+	}
+}
+
 // useLookup is about where tokens are in requests and answers.
 func (c *compiler) useLookup() {
 	cfg := &c.cfg
@@ -237,6 +264,10 @@ func (c *compiler) useLookup() {
 	lookup, err := newLookup(cmp.Or(cfg.TokenLookup, defaultLookup(cfg.RequestArg, cfg.Cookie)), cfg.Cookie)
 	c.wrong(field, err)
 	c.engine.lookup = lookup
+	c.engine.tickets, _ = c.engine.store.(TicketStore)
+	if err == nil && len(lookup.tickets) > 0 && c.engine.store != nil && c.engine.tickets == nil {
+		c.bad("TokenLookup", "it reads tickets, and the Store keeps none; make it a TicketStore or drop ticket:%s", lookup.tickets[0])
+	}
 	if cfg.Cookie != nil && err == nil && !lookup.reads(cfg.Cookie.Name) {
 		c.bad("TokenLookup", "it does not read the cookie that Cookie sets; add the word cookie")
 	}

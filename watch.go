@@ -342,7 +342,10 @@ func (h *hub) listen(ctx context.Context) {
 		h.reportPolling("the store tells of no ends")
 		return
 	}
-	tell := func(hint Hint) { h.tell(ctx, hint) }
+	tell := func(hint Hint) {
+		h.engine.stale.hinted(hint)
+		h.tell(ctx, hint)
+	}
 	for pause := time.Duration(0); ; {
 		began := time.Now()
 		err := recovered(func() error { return w.Watch(ctx, tell) })
@@ -601,6 +604,7 @@ func (h *hub) check(ctx context.Context, batch []*target) {
 			h.follow(t, answer.follows)
 			h.setTimer(t, now.Add(max(answer.left+time.Millisecond, recheckSoonest)))
 		case hasEnded(err):
+			h.engine.stale.ended(t.ref.ID)
 			endings = append(endings, ending{h.drop(t), err})
 			continue
 		default:
