@@ -83,8 +83,8 @@ func (r *redisStore) listen(ctx context.Context, tell func(Hint)) error {
 	l.probes.Wait()
 	select {
 	case <-read:
-	case <-time.After(probeEvery):
-		// Some clients heed no context while they connect. The connection is closed then.
+	case <-time.After(subscribeFor):
+		// Some clients heed no deadline while they connect. The connection is closed then.
 	}
 	return context.Cause(ctx)
 }
@@ -166,8 +166,8 @@ func (l *listener) receive(ctx context.Context, pubsub *redis.PubSub) error {
 	return nil
 }
 
-// probe ends a watch that has become deaf. Otherwise it sends a probe when it is time. The
-// next one comes early while another is on its way: that one's server may be down.
+// probe ends a watch that has become deaf. Otherwise it sends a probe when it is time: earlier
+// while another is on its way, whose server may be down.
 func (l *listener) probe(ctx context.Context, now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -180,7 +180,8 @@ func (l *listener) probe(ctx context.Context, now time.Time) {
 		l.end(unavailable(errSilent))
 		return
 	}
-	if !l.subscribed || len(l.unheard) == 0 && now.Sub(l.last) < probeEvery*3/4 {
+	hurry := len(l.unheard) > 0 || l.doubt > 0
+	if !l.subscribed || !hurry && now.Sub(l.last) < probeEvery*3/4 {
 		return
 	}
 	l.sent++
