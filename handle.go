@@ -20,6 +20,7 @@ type handle struct {
 	bound    bool     // made for a request
 	resolved bool     // the request was asked for its session
 	place    place    // where its token is
+	ticketed bool     // a ticket stands in its place
 	refused  string   // the token that came in a cookie from another origin
 	verified bool     // the caller has checked where the request came from
 	had      bool     // there was a live session behind the handle
@@ -43,8 +44,8 @@ func (h *handle) find() (token found, ok bool) {
 	x := h.exchange
 	r := x.Request()
 	token, err := h.engine.lookup.find(x, r)
-	h.place = token.place()
-	if token.url {
+	h.place, h.ticketed = token.place(), token.ticket != ""
+	if token.url || token.asked {
 		keepURLPrivate(x.Header())
 	}
 	if err == nil && token.cookie && !token.other {
@@ -56,14 +57,19 @@ func (h *handle) find() (token found, ok bool) {
 	return token, err == nil
 }
 
-// openFound opens the session of the request's token. fresh makes a *T. An error is a
-// store's failure. With stale a copy of the session will do where the store is down. h.mu is
-// held.
+// openFound opens the session of the request's token or ticket. fresh makes a *T. An error
+// is a store's failure. With stale a copy of a token's session will do where the store is
+// down. h.mu is held.
 func (h *handle) openFound(token found, fresh func() any, stale bool) error {
+	ctx := h.exchange.Request().Context()
+	if h.ticketed {
+		value := fresh()
+		l, err := h.engine.redeem(ctx, token.ticket, h.exchange.Request(), value)
+		return h.opened(l, value, err)
+	}
 	if stale && h.openStale(token, fresh, false) {
 		return nil
 	}
-	ctx := h.exchange.Request().Context()
 	if err := h.open(ctx, token.token, fresh()); err != nil {
 		if errors.Is(err, ErrIndeterminate) || errors.Is(ctx.Err(), context.Canceled) {
 			return err // the client hung up, or nobody knows what is stored
@@ -125,6 +131,11 @@ func (h *handle) isStale() bool {
 // error is a store's failure. h.mu is held.
 func (h *handle) open(ctx context.Context, token string, value any) error {
 	l, err := h.engine.open(ctx, token, value)
+	return h.opened(l, value, err)
+}
+
+// opened puts what was opened behind h, or the reason why it was not. h.mu is held.
+func (h *handle) opened(l *live, value any, err error) error {
 	switch {
 	case err == nil:
 		h.live, h.value, h.reason, h.had = l, value, nil, true
@@ -226,6 +237,9 @@ func (h *handle) handOut(ctx context.Context, l *live, cookie bool) (token strin
 func (h *handle) mayCreate(p createParams) (cookie bool, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if h.ticketed {
+		return false, errTicketHandle
+	}
 	if err := h.live.writable(); err != nil {
 		return false, err
 	}
@@ -251,6 +265,9 @@ func (h *handle) mayCreate(p createParams) (cookie bool, err error) {
 func (h *handle) mayMakeGuest() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if h.ticketed {
+		return errTicketHandle
+	}
 	for _, reason := range []error{ErrAmbiguousToken, ErrCrossOrigin, ErrCorrupt} {
 		if errors.Is(h.reason, reason) {
 			return h.noSession()
@@ -439,6 +456,9 @@ func (h *handle) renew(ctx context.Context, p createParams, fresh func() any, fn
 func (h *handle) mayRenew(p createParams) (old *live, cookie bool, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if h.ticketed {
+		return nil, false, errTicketHandle
+	}
 	if h.exchange != nil && p.crossOriginVerified {
 		h.verified = true
 	}
@@ -467,6 +487,9 @@ func (h *handle) mayRenew(p createParams) (old *live, cookie bool, err error) {
 func (h *handle) mayRotate() (old *live, cookie bool, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if h.ticketed {
+		return nil, false, errTicketHandle
+	}
 	cookie = h.engine.cfg.Cookie != nil && h.live != nil && h.live.inCookie
 	if h.live == nil {
 		if err := h.answerable(false); err != nil {

@@ -24,6 +24,9 @@ import (
 // Sentinel too), [*redis.ClusterClient], [*redis.Ring] and [*redis.AutoPipeliner]
 // implement it.
 //
+// The store uses the methods Subscribe and Pipeline where a client has them, as all of
+// these have. Without Subscribe a Manager that watches sessions asks again and again.
+//
 // Build clients with ContextTimeoutEnabled: then [Config.StoreTimeout] costs
 // nothing. Without it go-redis ignores deadlines while it waits for a reply.
 // The store then runs every command in a goroutine of its own, and stops waiting
@@ -54,12 +57,20 @@ type RedisOptions struct {
 
 // NewRedisStore returns the [Store] that a [Manager] makes from [Config.Client].
 // Call it to wrap that store in a store of your own, and set the wrapper as
-// [Config.Store]. It needs Redis 6.2 or newer, and is a [Pinger].
+// [Config.Store]. It needs Redis 6.2 or newer. It is a [Pinger] and a [Watcher]: what
+// your wrapper should pass on of these, it needs methods for.
 //
 // Keys are <keyspace><id>. A ref with a subject has the key
 // <keyspace>{<hash>}:<id>, where hash is the first half of the subject's SHA-256,
 // in base64url, and the sorted set <keyspace>{<hash>} indexes that subject's
-// sessions: all of them in one Cluster slot.
+// sessions: all of them in one Cluster slot. The ends of sessions are published to the
+// channel <keyspace>ended, and each Watch publishes twice a second to a channel of its
+// own, <keyspace>ended:<random>. A user without the right to publish ends sessions all the
+// same.
+//
+// With client-side caching or reads from replicas, Watch also keeps Load from returning
+// what has ended elsewhere: for a second after it hears of an end, reads go to the primary.
+// A Manager whose client may read so calls Watch from its first request on.
 //
 // With client-side caching, a Load with a ttl of zero may find a record whose lifetime
 // has passed, until Redis notices that. A Manager does not call it when the lifetime
@@ -71,7 +82,7 @@ func NewRedisStore(client RedisClient, opts RedisOptions) (Store, error) {
 	if _, rest, ok := strings.Cut(opts.Keyspace, "{"); ok && strings.HasPrefix(rest, "}") {
 		return nil, &ConfigError{"Keyspace", "with {} it scatters the sessions of a subject over the slots of a Cluster; put a name between the braces or drop them"}
 	}
-	r := &redisStore{client: client, keyspace: opts.Keyspace, waitReplicas: opts.WaitReplicas, subjectIndex: opts.SubjectIndex, bounds: defaultBounds}
+	r := &redisStore{client: client, keyspace: opts.Keyspace, channel: opts.Keyspace + "ended", waitReplicas: opts.WaitReplicas, subjectIndex: opts.SubjectIndex, bounds: defaultBounds}
 	if v := reflect.ValueOf(client); !v.IsValid() || v.Kind() == reflect.Pointer && v.IsNil() {
 		return nil, &ConfigError{"Client", "it is nil; hand in one from redis.NewClient"}
 	}
@@ -130,7 +141,8 @@ type redisStore struct {
 	client    RedisClient
 	async     *redis.AutoPipeliner // nil unless an auto-pipeliner was handed in
 	keyspace  string
-	deadlines bool // the client obeys a context's deadline
+	channel   string // where the ends of sessions are published
+	deadlines bool   // the client obeys a context's deadline
 	// plainReads sends reads as they are, and leaves it to the client to repeat them: a
 	// client-side cache knows no other commands.
 	plainReads bool
@@ -258,6 +270,11 @@ func (r *redisStore) follow(ctx context.Context, ref Ref, value []byte) ([]byte,
 		}
 		value = []byte(latest)
 	}
+	return under(ref, value)
+}
+
+// under says what the value of ref's key is. What is no record comes from pointer.lua.
+func under(ref Ref, value []byte) ([]byte, error) {
 	switch {
 	case len(value) == 0:
 		return nil, ErrNotFound
@@ -272,7 +289,12 @@ func (r *redisStore) follow(ctx context.Context, ref Ref, value []byte) ([]byte,
 	case pendingValue:
 		return nil, ErrNotFound
 	}
-	return nil, &RotatedError{To: string(value[1+refIDLen : headLen])}
+	_, left, _ := bytes.Cut(value[headLen:], []byte(" "))
+	ms, err := strconv.ParseInt(string(left), 10, 64)
+	if err != nil {
+		return nil, unavailable(errForeignReply)
+	}
+	return nil, &RotatedError{To: string(value[1+refIDLen : headLen]), Left: time.Duration(ms) * time.Millisecond}
 }
 
 func (r *redisStore) Create(ctx context.Context, ref Ref, record []byte, ttl time.Duration, limit Limit) error {
@@ -299,7 +321,7 @@ func (r *redisStore) insert(ctx context.Context, ref Ref, record []byte, ms int6
 		if limit.Sessions > 0 && limit.WhenFull == RefuseNew {
 			refuse = 1
 		}
-		args := []any{ms, ref.ID, record, limit.Sessions, r.bounds.makeRoom, refuse}
+		args := []any{ms, ref.ID, record, limit.Sessions, r.bounds.makeRoom, refuse, r.channel}
 		reply := again
 		for reply == again {
 			value, err := createScript.eval(ctx, r, r.keys(ref), args)
@@ -364,7 +386,7 @@ func (r *redisStore) Delete(ctx context.Context, ref Ref) error {
 	for range maxRotations {
 		keys := r.keys(ref)
 		written := r.recent.writing(keys[0])
-		value, err := deleteScript.run(ctx, r, keys, ref.ID)
+		value, err := deleteScript.run(ctx, r, keys, ref.ID, r.channel)
 		written()
 		if err != nil {
 			return err
@@ -401,7 +423,7 @@ func (r *redisStore) Rotate(ctx context.Context, from, to Ref, old, record []byt
 	defer r.recent.writing(r.key(to))()
 	pointer := pointerValue.start(from.ID, to.ID)
 	if from.Subject != "" {
-		return rotateScript.apply(ctx, r, keys, ms, from.ID, old, record, pointer, graceMS, to.ID)
+		return rotateScript.apply(ctx, r, keys, ms, from.ID, old, record, pointer, graceMS, to.ID, r.channel)
 	}
 	// The two keys may live in different slots, so this takes two steps. The
 	// second one decides: no token names the new key before the old one leads to it.
@@ -412,7 +434,7 @@ func (r *redisStore) Rotate(ctx context.Context, from, to Ref, old, record []byt
 		}
 		return err
 	}
-	err := rotateScript.apply(ctx, r, keys[:1], ms, from.ID, old, "", pointer, graceMS, to.ID)
+	err := rotateScript.apply(ctx, r, keys[:1], ms, from.ID, old, "", pointer, graceMS, to.ID, r.channel)
 	if err != nil && !errors.Is(err, ErrIndeterminate) {
 		// Best effort: a successor that stays behind cannot be reached and expires.
 		_ = r.del(ctx, keys[1])
@@ -431,6 +453,11 @@ func (r *redisStore) Check(ctx context.Context, ref Ref) (time.Duration, error) 
 		}
 		return r.Check(ctx, ref) // it has become a record meanwhile
 	}
+	return lifetimeIn(reply)
+}
+
+// lifetimeIn reads what check.lua replies for a session.
+func lifetimeIn(reply string) (time.Duration, error) {
 	ms, err := strconv.ParseInt(reply, 10, 64)
 	if err != nil {
 		return 0, unavailable(errForeignReply)
@@ -516,8 +543,8 @@ func (r *redisStore) DeleteSubject(ctx context.Context, subject string, except [
 	if subject == "" {
 		return 0, ended(ctx)
 	}
-	args := make([]any, 0, 2+len(except))
-	args = append(args, r.bounds.revoke, maxRotations)
+	args := make([]any, 0, 3+len(except))
+	args = append(args, r.bounds.revoke, maxRotations, r.channel)
 	for _, id := range except {
 		args = append(args, id)
 	}

@@ -29,9 +29,9 @@ const (
 	// maxStaleMatches bounds how many hints about many sessions at once are remembered.
 	maxStaleMatches = 64
 
-	// probeEvery is how often the store is asked at most whether it is back. It is real time:
+	// outageProbeEvery is how often the store is asked at most whether it is back. It is real time:
 	// a test's clock may stand still.
-	probeEvery = 100 * time.Millisecond
+	outageProbeEvery = 100 * time.Millisecond
 )
 
 // errStale is the error of a method that would write a session that was served from a copy.
@@ -684,7 +684,7 @@ func (o *outages) probe(ref Ref, onlyDown bool) bool {
 		p = new(probing)
 		o.servers[server] = p
 	}
-	if !p.running && now.Sub(p.last) >= probeEvery {
+	if !p.running && now.Sub(p.last) >= outageProbeEvery {
 		p.running, p.last = true, now
 		o.work.Go(func() { o.ask(server, p, ref) })
 	}

@@ -30,6 +30,9 @@ const (
 	// recheckAfter is when a session is checked again of which the store could not tell.
 	recheckAfter = time.Second
 
+	// recheckSoonest bounds how often a store is asked that rounds what is left to zero.
+	recheckSoonest = 10 * time.Millisecond
+
 	// maxChecks is how many batches are under way at once, and maxSweeps how many of them
 	// may be those that nobody waits for.
 	maxChecks, maxSweeps = 4, 3
@@ -65,10 +68,18 @@ type hub struct {
 	queues    [urgent + 1][]*target
 	listening bool // every end is heard of
 	nextSweep time.Time
+	round     sweepPlan
 	idleSince time.Time // there is no target since
 	sweeps    int       // routine batches under way
 	checks    int       // all batches under way
 	polls     bool      // the log was told that sessions are polled
+}
+
+// A sweepPlan divides a sweep of all targets into batches. It stays until the sweep is over,
+// or a sweep that finds many ends would slow down.
+type sweepPlan struct {
+	batches, size int
+	left          int // batches to come
 }
 
 // A target is what one or more watches wait for: the end of what a ref leads to.
@@ -109,7 +120,9 @@ type checked struct {
 	left time.Duration
 	err  error
 
-	follows string // where the ref leads, set by the hub
+	// Where a ref leads that was rotated away, and what is left of its own grace.
+	follows string
+	grace   time.Duration
 }
 
 // A batchChecker is a store that checks many refs in one round trip. The error of each is
@@ -126,7 +139,8 @@ func newHub(e *engine) *hub {
 // sessions must go when they end.
 func (h *hub) use() {
 	now := time.Now()
-	if now.UnixNano()-h.used.Load() < int64(time.Second) {
+	// In the future: the clock was set back.
+	if since := now.UnixNano() - h.used.Load(); since >= 0 && since < int64(time.Second) {
 		return
 	}
 	h.used.Store(now.UnixNano())
@@ -141,7 +155,7 @@ func (h *hub) start(now time.Time) {
 		return
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	h.cancel, h.idleSince, h.nextSweep = cancel, now, now.Add(pollRound)
+	h.cancel, h.idleSince, h.nextSweep, h.round = cancel, now, now.Add(pollRound), sweepPlan{}
 	h.work.Go(func() { h.listen(ctx) })
 	h.work.Go(func() { h.run(ctx) })
 }
@@ -200,7 +214,8 @@ func (h *hub) remove(w *watch) {
 // targetOf returns the target of a ref, which may be a new one. h.mu is held.
 func (h *hub) targetOf(ref Ref) *target {
 	for _, t := range h.concerned[ref.ID] {
-		if t.ref == ref {
+		// What a check has read by now says nothing to a watch that begins now.
+		if t.ref == ref && !t.checking {
 			return t
 		}
 	}
@@ -293,10 +308,13 @@ func (h *hub) poke() {
 	}
 }
 
-// tell takes a hint of the store.
-func (h *hub) tell(hint Hint) {
+// tell takes a hint of the store, unless what listens is to stop: another one may run by then.
+func (h *hub) tell(ctx context.Context, hint Hint) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if ctx.Err() != nil {
+		return
+	}
 	if hint.All {
 		h.listening = true
 	}
@@ -325,17 +343,16 @@ func (h *hub) listen(ctx context.Context) {
 		return
 	}
 	tell := func(hint Hint) {
-		if ctx.Err() == nil {
-			h.engine.stale.hinted(hint)
-			h.tell(hint)
-		}
+		h.engine.stale.hinted(hint)
+		h.tell(ctx, hint)
 	}
 	for pause := time.Duration(0); ; {
+		began := time.Now()
 		err := recovered(func() error { return w.Watch(ctx, tell) })
-		if ctx.Err() != nil {
+		if !h.stopListening(ctx) {
 			return
 		}
-		if h.stopListening() {
+		if time.Since(began) > resubscribe {
 			pause = 0
 		}
 		pause = min(max(2*pause, 10*time.Millisecond), resubscribe)
@@ -345,7 +362,7 @@ func (h *hub) listen(ctx context.Context) {
 			h.reportPolling(causeOf(err))
 			wait = resubscribeUnsupported
 		case err != nil:
-			h.engine.reports.report(slog.LevelWarn, failureKind{"session watch interrupted", "watch", causeOf(err)})
+			h.report("session watch interrupted", causeOf(err))
 		}
 		select {
 		case <-ctx.Done():
@@ -355,17 +372,19 @@ func (h *hub) listen(ctx context.Context) {
 	}
 }
 
-// stopListening notes that ends are heard of no more, and reports whether they were.
-func (h *hub) stopListening() bool {
+// stopListening notes that ends are heard of no more, and reports whether to listen again.
+func (h *hub) stopListening(ctx context.Context) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	was := h.listening
-	h.listening = false
-	if was {
+	if ctx.Err() != nil {
+		return false // another listen may run by now
+	}
+	if h.listening {
+		h.listening = false
 		h.nextSweep = time.Now()
 		h.poke()
 	}
-	return was
+	return true
 }
 
 // reportPolling logs once that ends are found by asking again and again.
@@ -375,12 +394,20 @@ func (h *hub) reportPolling(cause string) {
 	h.polls = true
 	h.mu.Unlock()
 	if !said {
-		h.engine.reports.report(slog.LevelWarn, failureKind{"session watch by polling", "watch", cause})
+		h.report("session watch by polling", cause)
 	}
 }
 
-// recovered runs code of a store, whose panic must not end the program from a goroutine
-// that the program does not know.
+// report logs a failure.
+func (h *hub) report(message, cause string) {
+	_ = recovered(func() error {
+		h.engine.reports.report(slog.LevelWarn, failureKind{message, "watch", cause})
+		return nil
+	})
+}
+
+// recovered runs code of a store or of a logger, whose panic must not end the program from
+// a goroutine that the program does not know.
 func recovered(run func() error) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -430,8 +457,13 @@ func (h *hub) next(now time.Time) (batch []*target, done func(), wait time.Durat
 		h.queue(t, urgent)
 	}
 	if n := h.order.Len(); n > 0 && !h.nextSweep.After(now) {
-		h.sweep()
-		h.nextSweep = now.Add(h.sweepPause(n))
+		if h.round.left == 0 {
+			batches := (n + checkBatch - 1) / checkBatch
+			h.round = sweepPlan{batches: batches, size: (n + batches - 1) / batches, left: batches}
+		}
+		h.round.left--
+		h.sweep(h.round.size)
+		h.nextSweep = now.Add(h.sweepPause())
 	}
 	if batch, done = h.take(); batch != nil {
 		return batch, done, 0
@@ -456,26 +488,31 @@ func (h *hub) next(now time.Time) (batch []*target, done func(), wait time.Durat
 	return nil, nil, max(wait, 0)
 }
 
-// sweepPause is the time between two batches of a sweep of n targets. h.mu is held.
-func (h *hub) sweepPause(n int) time.Duration {
-	batches := time.Duration((n + checkBatch - 1) / checkBatch)
+// sweepPause is the time between two batches of a sweep. h.mu is held.
+func (h *hub) sweepPause() time.Duration {
 	if h.listening {
-		return sweepRound / batches
+		return sweepRound / time.Duration(h.round.batches)
 	}
-	return max(pollRound/batches, pollPause)
+	return max(pollRound/time.Duration(h.round.batches), pollPause)
 }
 
-// sweep has the targets checked that were checked longest ago, and ends the watches that
+// sweep has n targets checked, those that were checked longest ago, and ends the watches that
 // nobody waits for any more. h.mu is held.
-func (h *hub) sweep() {
-	for range min(checkBatch, h.order.Len()) {
+func (h *hub) sweep(n int) {
+	for range n {
 		e := h.order.Front()
 		if e == nil {
 			return
 		}
 		h.order.MoveToBack(e)
 		t := e.Value.(*target)
-		t.watches = slices.DeleteFunc(t.watches, func(w *watch) bool { return w.ctx.Err() != nil })
+		t.watches = slices.DeleteFunc(t.watches, func(w *watch) bool {
+			over := w.ctx.Err() != nil
+			if over {
+				w.target = nil // or its remove would drop a target that is dropped by then
+			}
+			return over
+		})
 		if len(t.watches) == 0 {
 			h.drop(t)
 		} else {
@@ -539,10 +576,7 @@ func (h *hub) check(ctx context.Context, batch []*target) {
 	for i, t := range batch {
 		refs[i] = t.ref
 	}
-	answers := h.engine.checkMany(ctx, refs)
-	for i := range answers {
-		h.engine.checkSuccessor(ctx, refs[i], &answers[i])
-	}
+	answers := h.engine.checkAll(ctx, refs)
 	if ctx.Err() != nil {
 		return
 	}
@@ -554,7 +588,8 @@ func (h *hub) check(ctx context.Context, batch []*target) {
 	now := time.Now()
 	h.mu.Lock()
 	for i, t := range batch {
-		t.checking = false
+		again := t.queued
+		t.queued, t.checking = unqueued, false
 		if t.place == nil {
 			continue
 		}
@@ -563,8 +598,11 @@ func (h *hub) check(ctx context.Context, batch []*target) {
 		err := answer.err
 		switch {
 		case err == nil:
+			if answer.follows != "" && answer.follows != t.follows {
+				again = urgent // what ended before nobody tells again
+			}
 			h.follow(t, answer.follows)
-			h.setTimer(t, now.Add(max(answer.left, 0)+time.Millisecond))
+			h.setTimer(t, now.Add(max(answer.left+time.Millisecond, recheckSoonest)))
 		case hasEnded(err):
 			h.engine.stale.ended(t.ref.ID)
 			endings = append(endings, ending{h.drop(t), err})
@@ -572,9 +610,8 @@ func (h *hub) check(ctx context.Context, batch []*target) {
 		default:
 			h.setTimer(t, now.Add(recheckAfter))
 		}
-		if u := t.queued; u != unqueued {
-			t.queued = unqueued
-			h.queue(t, u)
+		if again != unqueued {
+			h.queue(t, again)
 		}
 	}
 	h.mu.Unlock()
@@ -585,23 +622,26 @@ func (h *hub) check(ctx context.Context, batch []*target) {
 	}
 }
 
-// checkMany checks refs, and follows no rotation. After an error that took all the time of
-// a call it asks no more: the others get that error too.
+// checkMany checks refs, and follows no rotation. When errors have taken the time of
+// a call it asks no more: the others get the last of these errors too.
 func (e *engine) checkMany(ctx context.Context, refs []Ref) (answers []checked) {
 	if many, ok := e.store.(batchChecker); ok {
 		ctx, cancel := context.WithTimeout(ctx, e.cfg.StoreTimeout)
 		defer cancel()
 		answers = many.checkMany(ctx, refs)
 	} else {
-		began := time.Now()
 		var failure error
+		var failing time.Duration
 		for _, ref := range refs {
 			answer := checked{err: failure}
 			if failure == nil {
+				began := time.Now()
 				answer.err = recovered(func() (err error) { answer.left, err = e.checkRef(ctx, ref); return err })
 				_, rotated := errors.AsType[*RotatedError](answer.err)
-				if answer.err != nil && !rotated && !isEnd(answer.err) && time.Since(began) >= e.cfg.StoreTimeout {
-					failure = answer.err
+				if answer.err != nil && !rotated && !isEnd(answer.err) {
+					if failing += time.Since(began); failing >= e.cfg.StoreTimeout {
+						failure = answer.err
+					}
 				}
 			}
 			answers = append(answers, answer)
@@ -613,20 +653,44 @@ func (e *engine) checkMany(ctx context.Context, refs []Ref) (answers []checked) 
 // isEnd reports whether a store's error says that a session is no longer there.
 func isEnd(err error) bool { return errors.Is(err, ErrNotFound) || errors.Is(err, ErrRenewed) }
 
-// checkSuccessor follows the rotations of a ref: an answer then says what is left of the
-// session, or of the grace if that is less. What is no end gets the form of an error of
-// this package.
-func (e *engine) checkSuccessor(ctx context.Context, ref Ref, answer *checked) {
-	if rotated, ok := errors.AsType[*RotatedError](answer.err); ok {
-		ref.ID = rotated.To
-		var at Ref
-		err := recovered(func() (err error) { at, answer.left, err = e.checkChain(ctx, ref); return err })
-		answer.err, answer.follows = err, at.ID
-		answer.left = min(answer.left, cmp.Or(rotated.Left, recheckAfter))
+// checkAll checks refs and follows their rotations, those of all refs in one batch: while
+// the store is down, each batch takes the time of a call. An answer says what is left of the
+// session, or of the grace if that is less. What is no end gets the form of an error of this
+// package.
+func (e *engine) checkAll(ctx context.Context, refs []Ref) []checked {
+	answers := e.checkMany(ctx, refs)
+	for range maxRotations {
+		var places []int
+		var successors []Ref
+		for i := range answers {
+			if rotated, ok := errors.AsType[*RotatedError](answers[i].err); ok {
+				places = append(places, i)
+				successors = append(successors, Ref{ID: rotated.To, Subject: refs[i].Subject})
+			}
+		}
+		if len(places) == 0 {
+			break
+		}
+		for i, answer := range e.checkMany(ctx, successors) {
+			before := &answers[places[i]]
+			answer.follows, answer.grace = successors[i].ID, before.grace
+			if before.follows == "" {
+				rotated, _ := errors.AsType[*RotatedError](before.err)
+				answer.grace = cmp.Or(rotated.Left, recheckAfter)
+			}
+			answer.left = min(answer.left, answer.grace)
+			*before = answer
+		}
 	}
-	if answer.err != nil && ctx.Err() == nil {
-		answer.err = e.failed("watch", answer.err)
+	for i := range answers {
+		if _, ok := errors.AsType[*RotatedError](answers[i].err); ok {
+			answers[i].err = unavailable(errTooManyRotations)
+		}
+		if err := answers[i].err; err != nil && ctx.Err() == nil {
+			answers[i].err = recovered(func() error { return e.failed("watch", err) }) // it logs
+		}
 	}
+	return answers
 }
 
 // targetHeap has the target first whose time comes first.
