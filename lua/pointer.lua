@@ -19,4 +19,4 @@ if left <= 0 then
   return ARGV[1]
 end
 redis.call('PEXPIREAT', KEYS[1], ends)
-return ARGV[1] .. value .. ' ' .. string.format('%015.0f', math.ceil(left))
+return ARGV[1] .. value .. ' ' .. string.format('%015.0f', math.max(1, math.floor(left)))
