@@ -225,7 +225,8 @@ func (p *pair) notBefore(all []*watcher, end time.Time) {
 }
 
 func TestKindsOfEnd(t *testing.T) {
-	for _, f := range farms(t) {
+	server := redistest.Start(t)
+	for _, f := range append(farms(t), pipelined(server)) {
 		for _, kind := range kinds {
 			t.Run(f.name+", "+kind.name, func(t *testing.T) {
 				t.Parallel()

@@ -224,6 +224,19 @@ func standalone(server *redistest.Server) farm {
 	}}
 }
 
+// pipelined is for clients that send all commands as pipelines.
+func pipelined(server *redistest.Server) farm {
+	keyspace := newKeyspace()
+	return farm{"auto-pipeliner", func(t testing.TB) echosession.Config {
+		ap, err := server.Client(t).AutoPipeline()
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = ap.Close() })
+		return echosession.Config{Client: ap, Keyspace: keyspace}
+	}}
+}
+
 func clustered(cluster *redistest.Cluster) farm {
 	keyspace := newKeyspace()
 	return farm{"cluster", func(t testing.TB) echosession.Config {
