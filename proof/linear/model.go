@@ -37,10 +37,14 @@ const (
 	// others can see: the old session ends, and the new one begins.
 	RenewEnd
 	RenewBegin
+
+	// Watch is what a canceled watch says: like a Check that found no session, at some time
+	// before it was canceled.
+	Watch
 )
 
 func (k Kind) String() string {
-	return [...]string{"Create", "Update", "Read", "Touch", "Rotate", "Destroy", "Leave", "Renew", "Renew, end", "Renew, begin"}[k]
+	return [...]string{"Create", "Update", "Read", "Touch", "Rotate", "Destroy", "Leave", "Renew", "Renew, end", "Renew, begin", "Watch"}[k]
 }
 
 // renews reports whether an operation ends a session that goes on under another token.
@@ -87,11 +91,15 @@ type state struct {
 	subject string
 	pending int    // the Renew that has ended the session, and is about to begin the next one
 	marks   string // the tokens that were renewed
+	made    string // all tokens that there are
 }
 
 // renewed reports whether a token was renewed itself. A token that was rotated away
 // before only leads to the one that was.
 func (s state) renewed(token int) bool { return strings.Contains(s.marks, mark(token)) }
+
+// hasMade reports whether a token exists by now.
+func (s state) hasMade(token int) bool { return strings.Contains(s.made, mark(token)) }
 
 func mark(token int) string { return fmt.Sprintf("#%d ", token) }
 
@@ -129,7 +137,7 @@ func (s state) handed(in Input) Data {
 func step(grace bool, s state, in Input, out Output) (bool, state) {
 	switch in.Kind {
 	case Create:
-		created := state{live: true, data: Data{Writer: in.Number}, token: in.Number, login: in.Number, subject: in.Subject}
+		created := state{live: true, data: Data{Writer: in.Number}, token: in.Number, login: in.Number, subject: in.Subject, made: mark(in.Number)}
 		return s == state{}, created
 	case RenewBegin:
 		if s.pending != in.Number {
@@ -137,6 +145,10 @@ func step(grace bool, s state, in Input, out Output) (bool, state) {
 		}
 		s.live, s.pending = true, 0
 		return true, s
+	case Watch:
+		if !s.hasMade(in.Token) {
+			return false, s // a watch goes on with the token of a Rotate that was done
+		}
 	}
 	found := s.find(grace, in)
 	if in.Kind == Rotate && found != Gone && in.Token != s.token && !s.renewed(in.Token) {
@@ -182,10 +194,12 @@ func (s state) after(in Input, out Output) state {
 		s.data.Writer = in.Number
 	case Rotate:
 		s.token = in.Number
+		s.made += mark(in.Number)
 	case Destroy, Leave:
 		s.live, s.data = false, Data{}
 	case Renew, RenewEnd:
 		s.marks += mark(s.token)
+		s.made += mark(in.Number)
 		s.data = Data{Count: out.Seen.Count + 1, Writer: in.Number}
 		s.token, s.login, s.subject = in.Number, in.Number, in.Subject
 		if in.Kind == RenewEnd {

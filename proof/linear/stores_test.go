@@ -87,6 +87,10 @@ var secret = []byte("0123456789abcdef0123456789abcdef")
 // storeTimeout is short, so that a lost reply does not hold up a history.
 const storeTimeout = 150 * time.Millisecond
 
+// patience is how long a watch may take to find out that its session has ended: while
+// nothing tells of ends, sessions are asked about every 5 seconds.
+const patience = 10 * time.Second
+
 // trial is one history in the making.
 type trial struct {
 	seed    uint64
@@ -117,6 +121,7 @@ func (tr *trial) workload(t *testing.T, b backend, f *farm) linear.Workload {
 		Seed: tr.seed, Clients: 4 + tr.random.IntN(3), Operations: 12 + tr.random.IntN(8), Sessions: 1 + tr.random.IntN(2),
 		Grace: tr.grace, Indexed: tr.indexed, StaleOpen: b.staleOpen,
 		OneStep: len(f.servers) == 0, Faultless: tr.faults == nil,
+		Watches: true, Patience: patience,
 	}
 	keyspace := "linear-" + rand.Text() + ":"
 	for range b.processes {
@@ -152,6 +157,7 @@ func (tr *trial) workload(t *testing.T, b backend, f *farm) linear.Workload {
 		if err != nil {
 			t.Fatal(err)
 		}
+		t.Cleanup(func() { _ = m.Close() })
 		w.Managers = append(w.Managers, m)
 	}
 	return w

@@ -34,6 +34,11 @@ type Workload struct {
 	// StaleOpen says that Open may find what was: then it is no part of the
 	// history, and is held to what Outcome.checkOpens says.
 	StaleOpen bool
+
+	// Watches says that the clients also watch sessions. Patience is how long a watch may
+	// go on after its session has ended and everything works. 0 is for ever.
+	Watches  bool
+	Patience time.Duration
 }
 
 // Outcome is what became of a workload.
@@ -41,6 +46,9 @@ type Outcome struct {
 	*History
 	Refused []string // operations that surely had no effect: they are in no history
 	Errors  []error  // what no session may do whatever the order
+	Figures Figures
+
+	Workload Workload
 
 	mu       sync.Mutex
 	sessions []*session
@@ -48,6 +56,14 @@ type Outcome struct {
 	listings []listing
 	revokes  []revoke
 	renewals []renewal
+	watches  []*watch
+}
+
+// Figures count what happened beside the operations.
+type Figures struct {
+	Watches  int           // that began
+	Canceled int           // watches whose session ended
+	Latest   time.Duration // how long after the last operation the last of them was canceled
 }
 
 // session is a session with all IDs that it ever has.
@@ -71,9 +87,10 @@ type token struct {
 
 // open is an Open that may have found what was.
 type open struct {
-	returned int64
-	in       Input
-	out      Output
+	process        int
+	call, returned int64
+	in             Input
+	out            Output
 }
 
 // listing is a List.
@@ -106,15 +123,23 @@ type renewal struct {
 	oneStep        bool
 }
 
-// Run lets the clients do their work and returns when all are done.
+// Run is Start and Finish.
 func (w Workload) Run(ctx context.Context) *Outcome {
-	o := &Outcome{History: NewHistory()}
+	o := w.Start(ctx)
+	o.Finish(ctx)
+	return o
+}
+
+// Start lets the clients do their work and returns when all are done. Until Finish has
+// returned ctx must not be canceled.
+func (w Workload) Start(ctx context.Context) *Outcome {
+	o := &Outcome{History: NewHistory(), Workload: w}
 	slots := make([]slot, w.Sessions)
 	var wg sync.WaitGroup
 	for i := range w.Clients {
 		c := &client{
 			Workload: w, Outcome: o, number: i, slots: slots,
-			manager: w.Managers[i%len(w.Managers)],
+			process: i % len(w.Managers), manager: w.Managers[i%len(w.Managers)],
 			random:  rand.New(rand.NewPCG(w.Seed, uint64(i))),
 			handles: make(map[int]*echosession.Session[Data]),
 		}
@@ -126,21 +151,32 @@ func (w Workload) Run(ctx context.Context) *Outcome {
 	}
 	wg.Wait()
 	w.lookAtAll(ctx, o)
-	o.settle(w.Faultless)
-	if w.StaleOpen {
-		o.checkOpens(w.Grace)
-	}
 	return o
+}
+
+// Finish completes the history, for which no fault happens any more: it waits for the
+// watches of all sessions that have ended.
+func (o *Outcome) Finish(ctx context.Context) {
+	o.finishWatches(ctx)
+	o.settle(o.Workload.Faultless)
+	if o.Workload.StaleOpen {
+		o.checkOpens(o.Workload.Grace)
+	}
+}
+
+// observer is a client that looks at what the others have left.
+func (w Workload) observer(o *Outcome) *client {
+	return &client{
+		Workload: w, Outcome: o, number: w.Clients, manager: w.Managers[0],
+		random:  rand.New(rand.NewPCG(w.Seed, uint64(w.Clients))),
+		handles: make(map[int]*echosession.Session[Data]),
+	}
 }
 
 // lookAtAll ends a history: it uses every token that there ever was, and looks for
 // the sessions of every subject.
 func (w Workload) lookAtAll(ctx context.Context, o *Outcome) {
-	c := &client{
-		Workload: w, Outcome: o, manager: w.Managers[0],
-		random:  rand.New(rand.NewPCG(w.Seed, uint64(w.Clients))),
-		handles: make(map[int]*echosession.Session[Data]),
-	}
+	c := w.observer(o)
 	for _, s := range o.all() {
 		for _, t := range s.tokens {
 			if handle := c.open(ctx, s, t); handle != nil {
@@ -219,9 +255,12 @@ type client struct {
 	*Outcome
 	number  int
 	slots   []slot
+	process int // which of the managers it uses
 	manager *echosession.Manager[Data]
 	random  *rand.Rand
 	handles map[int]*echosession.Session[Data] // by number of the token
+
+	watching []*watch
 }
 
 // act does one thing with one session.
@@ -246,6 +285,10 @@ func (c *client) act(ctx context.Context) {
 		if handle = c.open(ctx, s, t); handle == nil {
 			return
 		}
+	}
+	if c.Watches && c.random.IntN(6) == 0 {
+		c.watch(ctx, s, t, handle)
+		return
 	}
 	switch n := c.random.IntN(100); {
 	case n < 35:
@@ -464,7 +507,7 @@ func (c *client) open(ctx context.Context, s *session, t token) *echosession.Ses
 	if c.StaleOpen {
 		if result, known := c.outcome(in, err); known {
 			c.mu.Lock()
-			c.opens = append(c.opens, open{c.Now(), in, Output{result, dataOf(handle)}})
+			c.opens = append(c.opens, open{c.process, call, c.Now(), in, Output{result, dataOf(handle)}})
 			c.mu.Unlock()
 		}
 	} else {
@@ -527,9 +570,11 @@ func (c *client) rotate(ctx context.Context, s *session, t token, handle *echose
 	call := c.Now()
 	text, err := handle.Rotate(ctx)
 	if c.ended(call, in, Data{}, err) {
-		s.add(handle.ID(), token{in.Number, text, t.login, t.subject})
+		next := token{in.Number, text, t.login, t.subject}
+		s.add(handle.ID(), next)
 		delete(c.handles, t.number)
 		c.handles[in.Number] = handle
+		c.carryOn(handle, t, next, call)
 	}
 }
 
