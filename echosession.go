@@ -23,7 +23,8 @@
 //
 // A session ends when it has not been used for [Config.MaxAge], at the time in the
 // exp claim of its token, or at once with [Session.Destroy], [Manager.Revoke] and
-// [Manager.RevokeSubject].
+// [Manager.RevokeSubject]. What goes on after the answer has begun, such as a stream of
+// events, learns of that with [Session.Watch], in every process.
 //
 // When the store cannot answer, that is an error ([ErrStoreUnavailable], answered
 // with 503). It is never taken for a missing session.

@@ -15,13 +15,14 @@ import (
 // MemoryStore is a [Store] in the memory of one process: for tests, for
 // development and for services that run as a single process. Its sessions end
 // with the process. Make one with [NewMemoryStore]; it must not be copied, and it
-// is safe for concurrent use.
+// is safe for concurrent use. It is a [Watcher] too.
 //
 // It starts no goroutine. Every call removes a few of the records whose lifetime
 // has passed. So, while the store is in use, its memory follows the number of live
 // records.
 type MemoryStore struct {
-	now func() time.Time
+	now    func() time.Time
+	closes chan struct{} // closed by Close
 
 	mu       sync.Mutex
 	closed   bool
@@ -30,9 +31,13 @@ type MemoryStore struct {
 	entries  []*memoryEntry                       // those of refs, in no order, for sweep and Scan
 	hand     int                                  // where in entries sweep goes on
 	created  uint64                               // counts sessions, for their order
+	watches  map[*func(Hint)]struct{}             // the tell of each Watch
 }
 
-var _ Store = (*MemoryStore)(nil)
+var (
+	_ Store   = (*MemoryStore)(nil)
+	_ Watcher = (*MemoryStore)(nil)
+)
 
 // memoryEntry is a session or, with to, a ref in the grace of a Rotate. A session
 // stays the same entry when it is rotated: every ref that it ever had leads
@@ -70,8 +75,10 @@ func WithClock(now func() time.Time) MemoryOption {
 func NewMemoryStore(opts ...MemoryOption) *MemoryStore {
 	s := &MemoryStore{
 		now:      time.Now,
+		closes:   make(chan struct{}),
 		refs:     make(map[Ref]*memoryEntry),
 		subjects: make(map[string]map[*memoryEntry]struct{}),
+		watches:  make(map[*func(Hint)]struct{}),
 	}
 	for _, opt := range opts {
 		opt(s)
@@ -80,13 +87,17 @@ func NewMemoryStore(opts ...MemoryOption) *MemoryStore {
 }
 
 // Close forgets all records. After it every method returns an error that matches
-// [ErrStoreUnavailable]; a [MemoryStore.Scan] that has begun yields one. Close
-// always returns nil, and may be called more than once.
+// [ErrStoreUnavailable]; a [MemoryStore.Scan] that has begun yields one, and a
+// [MemoryStore.Watch] returns one. Close always returns nil, and may be called more
+// than once.
 func (s *MemoryStore) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if !s.closed {
+		close(s.closes)
+	}
 	s.closed = true
-	s.refs, s.subjects, s.entries = nil, nil, nil
+	s.refs, s.subjects, s.entries, s.watches = nil, nil, nil, nil
 	return nil
 }
 
@@ -147,7 +158,7 @@ func (s *MemoryStore) Create(ctx context.Context, ref Ref, record []byte, ttl ti
 	defer s.mu.Unlock()
 
 	if e := s.find(ref, now); e != nil {
-		if e.moved(now) == nil && bytes.Equal(e.record, record) {
+		if e.isSession() && bytes.Equal(e.record, record) {
 			return nil
 		}
 		return ErrConflict
@@ -163,9 +174,11 @@ func (s *MemoryStore) insert(ref Ref, record []byte, now time.Time, ttl time.Dur
 		if excess > 0 && limit.WhenFull == RefuseNew {
 			return ErrTooManySessions
 		}
-		for _, e := range sessions[:min(excess, len(sessions))] {
+		evicted := sessions[:min(excess, len(sessions))]
+		for _, e := range evicted {
 			s.remove(e)
 		}
+		s.tellOf(ref.Subject, evicted, nil)
 	}
 	s.created++
 	s.add(&memoryEntry{ref: ref, record: bytes.Clone(record), order: s.created, expires: now.Add(ttl)})
@@ -227,9 +240,12 @@ func (s *MemoryStore) Delete(ctx context.Context, ref Ref) error {
 			return ErrRenewed
 		}
 		s.remove(e)
-		if e.to != nil {
-			s.remove(e.to)
+		if e.to == nil {
+			s.tell(ref.ID)
+			return nil
 		}
+		s.remove(e.to)
+		s.tell(ref.ID, e.to.ref.ID)
 	}
 	return nil
 }
@@ -261,6 +277,7 @@ func (s *MemoryStore) Rotate(ctx context.Context, from, to Ref, old, record []by
 	if grace > 0 {
 		s.add(&memoryEntry{ref: from, to: e, expires: now.Add(grace)})
 	}
+	s.tell(from.ID)
 	return nil
 }
 
@@ -289,6 +306,7 @@ func (s *MemoryStore) Renew(ctx context.Context, from, to Ref, old, record []byt
 	}
 	s.unindex(e)
 	e.record, e.renewed, e.expires = nil, true, now.Add(renewedFor)
+	s.tell(from.ID)
 	return nil
 }
 
@@ -332,14 +350,68 @@ func (s *MemoryStore) DeleteSubject(ctx context.Context, subject string, except 
 			keep[cmp.Or(e.to, e)] = true
 		}
 	}
-	n := 0
-	for _, e := range s.sessions(subject, now) {
-		if !keep[e] {
-			s.remove(e)
-			n++
-		}
+	ended := slices.DeleteFunc(s.sessions(subject, now), func(e *memoryEntry) bool { return keep[e] })
+	for _, e := range ended {
+		s.remove(e)
 	}
-	return n, nil
+	s.tellOf(subject, ended, keep)
+	return len(ended), nil
+}
+
+// Watch implements [Watcher]. It starts no goroutine: the method that ends a session
+// calls tell, while the store is locked.
+func (s *MemoryStore) Watch(ctx context.Context, tell func(Hint)) error {
+	if _, err := s.lock(ctx); err != nil {
+		return err
+	}
+	s.watches[&tell] = struct{}{}
+	tell(Hint{All: true})
+	s.mu.Unlock()
+
+	var err error
+	select {
+	case <-ctx.Done():
+		err = contextOver(ctx)
+	case <-s.closes:
+		err = errMemoryClosed
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.watches, &tell)
+	return err
+}
+
+// tell names sessions that have just ended. The store is locked.
+func (s *MemoryStore) tell(ids ...string) {
+	for tell := range s.watches {
+		(*tell)(Hint{IDs: slices.Clone(ids)})
+	}
+}
+
+// maxTold is the most sessions of a subject that a Hint names one by one.
+const maxTold = 100
+
+// tellOf names sessions of a subject that have just ended: of more than maxTold sessions
+// it says that they are the subject's, and not those kept.
+func (s *MemoryStore) tellOf(subject string, ended []*memoryEntry, kept map[*memoryEntry]bool) {
+	if len(s.watches) == 0 || len(ended) == 0 {
+		return
+	}
+	if len(ended) <= maxTold {
+		ids := make([]string, len(ended))
+		for i, e := range ended {
+			ids[i] = e.ref.ID
+		}
+		s.tell(ids...)
+		return
+	}
+	spared := make(map[string]bool, len(kept))
+	for e := range kept {
+		spared[e.ref.ID] = true
+	}
+	for tell := range s.watches {
+		(*tell)(Hint{Match: func(ref Ref) bool { return ref.Subject == subject && !spared[ref.ID] }})
+	}
 }
 
 // Scan implements [Store]. It holds one record at a time, and does not lock the
@@ -356,7 +428,7 @@ func (s *MemoryStore) Scan(ctx context.Context) iter.Seq2[Entry, error] {
 			}
 			pos = min(pos, len(s.entries)) - 1
 			var entry Entry
-			visit := pos >= 0 && s.entries[pos].moved(now) == nil && !s.entries[pos].expired(now)
+			visit := pos >= 0 && s.entries[pos].isSession() && !s.entries[pos].expired(now)
 			if visit {
 				entry = s.entries[pos].entry(now)
 			}
@@ -368,16 +440,23 @@ func (s *MemoryStore) Scan(ctx context.Context) iter.Seq2[Entry, error] {
 	}
 }
 
+var errMemoryClosed = fmt.Errorf("%w: the memory store is closed", ErrStoreUnavailable)
+
+// contextOver is what a method returns whose context has ended.
+func contextOver(ctx context.Context) error {
+	return fmt.Errorf("%w: %w", ErrStoreUnavailable, ctx.Err())
+}
+
 // lock begins a method: it locks the store and returns the time of the call. The
 // caller unlocks the store. After an error the store is not locked.
 func (s *MemoryStore) lock(ctx context.Context) (now time.Time, err error) {
-	if err := ctx.Err(); err != nil {
-		return time.Time{}, fmt.Errorf("%w: %w", ErrStoreUnavailable, err)
+	if ctx.Err() != nil {
+		return time.Time{}, contextOver(ctx)
 	}
 	s.mu.Lock()
 	if s.closed {
 		s.mu.Unlock()
-		return time.Time{}, fmt.Errorf("%w: the memory store is closed", ErrStoreUnavailable)
+		return time.Time{}, errMemoryClosed
 	}
 	now = s.now()
 	s.sweep(now)
@@ -477,6 +556,9 @@ func (s *MemoryStore) alive(e *memoryEntry, now time.Time) bool {
 	}
 	return true
 }
+
+// isSession reports whether e is a session, and not what is left of one that moved.
+func (e *memoryEntry) isSession() bool { return e.to == nil && !e.renewed }
 
 // moved says where the session went that was once under e.ref, or nil for a session.
 func (e *memoryEntry) moved(now time.Time) error {

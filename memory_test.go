@@ -1,9 +1,12 @@
 package echosession_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -49,6 +52,13 @@ func mustCreate(t testing.TB, s echosession.Store, ref echosession.Ref, record s
 	t.Helper()
 	if err := s.Create(t.Context(), ref, []byte(record), ttl, echosession.Limit{}); err != nil {
 		t.Fatalf("Create: %v", err)
+	}
+}
+
+func noError(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Error(err)
 	}
 }
 
@@ -226,6 +236,298 @@ func TestMemoryStoreRotate(t *testing.T) {
 			t.Errorf("after Delete: error %v, want ErrNotFound", err)
 		}
 	})
+}
+
+// watchMemory starts a Watch, and returns after its first Hint. The hints that follow go to the
+// channel. stop ends the Watch and returns what it returned.
+func watchMemory(t *testing.T, s *echosession.MemoryStore) (hints <-chan echosession.Hint, stop func() error) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	told, result := make(chan echosession.Hint, 1000), make(chan error, 1)
+	go func() { result <- s.Watch(ctx, func(h echosession.Hint) { told <- h }) }()
+	select {
+	case h := <-told:
+		if !h.All || h.IDs != nil || h.Match != nil {
+			t.Errorf("the first hint is %+v, want All alone", h)
+		}
+	case err := <-result:
+		t.Fatalf("Watch: %v", err)
+	}
+	return told, func() error {
+		cancel()
+		return <-result
+	}
+}
+
+// nextHint returns the next hint, which is there already, or the zero Hint.
+func nextHint(hints <-chan echosession.Hint) echosession.Hint {
+	select {
+	case h := <-hints:
+		return h
+	default:
+		return echosession.Hint{}
+	}
+}
+
+// The hint is there when the method returns.
+func TestMemoryStoreTellsOfEnds(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		end  func(t *testing.T, s *echosession.MemoryStore, a, b echosession.Ref) (ids []string)
+	}{
+		{"Delete", func(t *testing.T, s *echosession.MemoryStore, a, _ echosession.Ref) []string {
+			noError(t, s.Delete(t.Context(), a))
+			return []string{a.ID}
+		}},
+		{"Delete of none", func(t *testing.T, s *echosession.MemoryStore, _, _ echosession.Ref) []string {
+			noError(t, s.Delete(t.Context(), newRef("ada")))
+			return nil
+		}},
+		{"DeleteSubject", func(t *testing.T, s *echosession.MemoryStore, a, b echosession.Ref) []string {
+			n, err := s.DeleteSubject(t.Context(), "ada", nil)
+			if n != 2 || err != nil {
+				t.Errorf("DeleteSubject: %d, %v", n, err)
+			}
+			return []string{a.ID, b.ID}
+		}},
+		{"DeleteSubject with an exception", func(t *testing.T, s *echosession.MemoryStore, a, b echosession.Ref) []string {
+			_, err := s.DeleteSubject(t.Context(), "ada", []string{a.ID})
+			noError(t, err)
+			return []string{b.ID}
+		}},
+		{"DeleteSubject of none", func(t *testing.T, s *echosession.MemoryStore, a, b echosession.Ref) []string {
+			for subject, except := range map[string][]string{"": nil, "bob": nil, "ada": {a.ID, b.ID}} {
+				_, err := s.DeleteSubject(t.Context(), subject, except)
+				noError(t, err)
+			}
+			return nil
+		}},
+		{"Create beyond the limit", func(t *testing.T, s *echosession.MemoryStore, a, b echosession.Ref) []string {
+			noError(t, s.Create(t.Context(), newRef("ada"), []byte("r"), time.Hour, echosession.Limit{Sessions: 1}))
+			return []string{a.ID, b.ID}
+		}},
+		{"Create within the limit", func(t *testing.T, s *echosession.MemoryStore, _, _ echosession.Ref) []string {
+			noError(t, s.Create(t.Context(), newRef("ada"), []byte("r"), time.Hour, echosession.Limit{Sessions: 3}))
+			return nil
+		}},
+		{"Create that is refused", func(t *testing.T, s *echosession.MemoryStore, a, _ echosession.Ref) []string {
+			full := echosession.Limit{Sessions: 2, WhenFull: echosession.RefuseNew}
+			err := s.Create(t.Context(), newRef("ada"), []byte("r"), time.Hour, full)
+			err = cmp.Or(err, s.Create(t.Context(), a, []byte("another"), time.Hour, echosession.Limit{}))
+			if !errors.Is(err, echosession.ErrTooManySessions) {
+				t.Errorf("Create: %v", err)
+			}
+			return nil
+		}},
+		{"Rotate with a grace", func(t *testing.T, s *echosession.MemoryStore, a, _ echosession.Ref) []string {
+			mustRotate(t, s, a, newRef("ada"), time.Minute)
+			return []string{a.ID}
+		}},
+		{"Rotate without a grace", func(t *testing.T, s *echosession.MemoryStore, a, _ echosession.Ref) []string {
+			mustRotate(t, s, a, newRef("ada"), 0)
+			return []string{a.ID}
+		}},
+		{"Rotate that conflicts", func(t *testing.T, s *echosession.MemoryStore, a, b echosession.Ref) []string {
+			if err := s.Rotate(t.Context(), a, b, []byte("r"), []byte("r2"), time.Hour, time.Hour); !errors.Is(err, echosession.ErrConflict) {
+				t.Errorf("Rotate: %v", err)
+			}
+			return nil
+		}},
+		{"Renew", func(t *testing.T, s *echosession.MemoryStore, a, _ echosession.Ref) []string {
+			noError(t, s.Renew(t.Context(), a, newRef("ada"), []byte("r"), []byte("r2"), time.Hour, echosession.Limit{Sessions: 1}))
+			return []string{a.ID}
+		}},
+		{"Renew into a full subject", func(t *testing.T, s *echosession.MemoryStore, a, b echosession.Ref) []string {
+			guest := newRef("")
+			mustCreate(t, s, guest, "r", time.Hour)
+			full := echosession.Limit{Sessions: 2, WhenFull: echosession.RefuseNew}
+			if err := s.Renew(t.Context(), guest, newRef("ada"), []byte("r"), []byte("r2"), time.Hour, full); !errors.Is(err, echosession.ErrTooManySessions) {
+				t.Errorf("Renew: %v", err)
+			}
+			full.WhenFull = echosession.EvictOldest
+			noError(t, s.Renew(t.Context(), guest, newRef("ada"), []byte("r"), []byte("r2"), time.Hour, full))
+			return []string{a.ID, guest.ID}
+		}},
+		{"no end", func(t *testing.T, s *echosession.MemoryStore, a, _ echosession.Ref) []string {
+			_, err := s.Load(t.Context(), a, time.Minute)
+			noError(t, err)
+			_, err = s.Check(t.Context(), a)
+			noError(t, err)
+			noError(t, s.Touch(t.Context(), a, time.Minute))
+			noError(t, s.Replace(t.Context(), a, []byte("r"), []byte("r2"), time.Minute))
+			_, err = s.List(t.Context(), "ada")
+			noError(t, err)
+			return nil
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := echosession.NewMemoryStore()
+			a, b := newRef("ada"), newRef("ada")
+			mustCreate(t, s, a, "r", time.Hour)
+			mustCreate(t, s, b, "r", time.Hour)
+			mustCreate(t, s, newRef("eve"), "r", time.Hour)
+			one, stopOne := watchMemory(t, s)
+			two, stopTwo := watchMemory(t, s)
+			ids := tt.end(t, s, a, b)
+			for _, hints := range []<-chan echosession.Hint{one, two} {
+				var got []string
+				for h := nextHint(hints); h.IDs != nil; h = nextHint(hints) {
+					if h.All || h.Match != nil {
+						t.Errorf("a hint is %+v, want IDs alone", h)
+					}
+					got = append(got, h.IDs...)
+				}
+				if !slices.Equal(got, ids) {
+					t.Errorf("told of %q, want %q", got, ids)
+				}
+			}
+			for _, stop := range []func() error{stopOne, stopTwo} {
+				if err := stop(); !errors.Is(err, echosession.ErrStoreUnavailable) || !errors.Is(err, context.Canceled) {
+					t.Errorf("Watch: error %v, want ErrStoreUnavailable and that the context was canceled", err)
+				}
+			}
+		})
+	}
+}
+
+// Whoever watches a ref from before learns of the end, and so does who watches the last.
+func TestMemoryStoreTellsOfTheEndOfASuccessor(t *testing.T) {
+	s := echosession.NewMemoryStore()
+	first, second, third := newRef("ada"), newRef("ada"), newRef("ada")
+	mustCreate(t, s, first, "r", time.Hour)
+	mustRotate(t, s, first, second, time.Hour)
+	mustRotate(t, s, second, third, time.Hour)
+	hints, stop := watchMemory(t, s)
+	noError(t, s.Delete(t.Context(), first))
+	if h := nextHint(hints); !slices.Equal(h.IDs, []string{first.ID, third.ID}) {
+		t.Errorf("told of %q, want %q", h.IDs, []string{first.ID, third.ID})
+	}
+	stop()
+	noError(t, s.Delete(t.Context(), second))
+	if h := nextHint(hints); h.IDs != nil {
+		t.Errorf("told of %q after Watch had returned", h.IDs)
+	}
+}
+
+// 100 sessions are named, and of more the subject.
+func TestMemoryStoreTellsOfManyEnds(t *testing.T) {
+	for _, n := range []int{100, 101} {
+		s := echosession.NewMemoryStore()
+		from, kept := newRef("ada"), newRef("ada")
+		mustCreate(t, s, from, "r", time.Hour)
+		mustRotate(t, s, from, kept, time.Hour)
+		var refs []echosession.Ref
+		for range n {
+			refs = append(refs, newRef("ada"))
+			mustCreate(t, s, refs[len(refs)-1], "r", time.Hour)
+		}
+		hints, _ := watchMemory(t, s)
+		if got, err := s.DeleteSubject(t.Context(), "ada", []string{from.ID}); got != n || err != nil {
+			t.Fatalf("DeleteSubject: %d, %v", got, err)
+		}
+		h := nextHint(hints)
+		if (h.Match != nil) != (n > 100) || (h.IDs != nil) != (n <= 100) || h.All {
+			t.Fatalf("the hint of %d ends is %+v", n, h)
+		}
+		names := func(ref echosession.Ref) bool {
+			return slices.Contains(h.IDs, ref.ID) || h.Match != nil && h.Match(ref)
+		}
+		for _, ref := range refs {
+			if !names(ref) {
+				t.Fatalf("the hint of %d ends lacks one", n)
+			}
+		}
+		if names(kept) || names(newRef("eve")) || names(newRef("")) {
+			t.Errorf("the hint of %d ends names the session that is spared, or another subject's", n)
+		}
+		if h := nextHint(hints); h.IDs != nil || h.Match != nil {
+			t.Errorf("there is another hint: %+v", h)
+		}
+	}
+}
+
+func TestMemoryStoreEndsItsWatches(t *testing.T) {
+	s := echosession.NewMemoryStore()
+	ref := newRef("ada")
+	mustCreate(t, s, ref, "r", time.Hour)
+	cancelled, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := s.Watch(cancelled, func(h echosession.Hint) { t.Errorf("told %+v", h) }); !errors.Is(err, context.Canceled) {
+		t.Errorf("Watch with a context that has ended: %v", err)
+	}
+
+	hints, result := make(chan echosession.Hint, 1), make(chan error)
+	for range 2 {
+		go func() { result <- s.Watch(t.Context(), func(h echosession.Hint) { hints <- h }) }()
+		<-hints
+	}
+	noError(t, s.Close())
+	for range 2 {
+		if err := <-result; !errors.Is(err, echosession.ErrStoreUnavailable) {
+			t.Errorf("Watch of a store that was closed meanwhile: %v", err)
+		}
+	}
+	if err := s.Watch(t.Context(), func(h echosession.Hint) { t.Errorf("told %+v", h) }); !errors.Is(err, echosession.ErrStoreUnavailable) {
+		t.Errorf("Watch of a closed store: %v", err)
+	}
+}
+
+// While sessions end and begin, Watches come and go. After a Watch has returned it is told
+// nothing, and what ends in between is told by each that is there all the time.
+func TestMemoryStoreWatchesAtOnce(t *testing.T) {
+	s := echosession.NewMemoryStore()
+	const writers, each = 4, 200
+	var mu sync.Mutex
+	ended := make(map[string]bool)
+	ctx, cancel := context.WithCancel(t.Context())
+	began, over := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(over)
+		s.Watch(ctx, func(h echosession.Hint) {
+			if h.All {
+				close(began)
+				return
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			for _, id := range h.IDs {
+				ended[id] = true
+			}
+		})
+	}()
+	<-began
+	refs := make([][]echosession.Ref, writers)
+	var wg sync.WaitGroup
+	for w := range writers {
+		wg.Go(func() {
+			for range each {
+				ref := newRef("ada")
+				refs[w] = append(refs[w], ref)
+				mustCreate(t, s, ref, "r", time.Hour)
+				noError(t, s.Delete(t.Context(), ref))
+			}
+		})
+		wg.Go(func() {
+			for range each {
+				var returned atomic.Bool
+				ctx, cancel := context.WithCancel(t.Context())
+				s.Watch(ctx, func(echosession.Hint) {
+					if cancel(); returned.Load() {
+						t.Error("told after Watch had returned")
+					}
+				})
+				returned.Store(true)
+			}
+		})
+	}
+	wg.Wait()
+	cancel()
+	<-over
+	for _, ref := range slices.Concat(refs...) {
+		if !ended[ref.ID] {
+			t.Fatal("an end was not told")
+		}
+	}
 }
 
 func TestMemoryStoreForgetsTheExpired(t *testing.T) {

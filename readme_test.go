@@ -497,6 +497,8 @@ func TestReadmeErrorsTable(t *testing.T) {
 		"ErrNotInstalled":     echosession.ErrNotInstalled,
 		"ErrTypeMismatch":     echosession.ErrTypeMismatch,
 		"ErrRequestOver":      echosession.ErrRequestOver,
+		"ErrClosed":           echosession.ErrClosed,
+		"ErrUnsupported":      echosession.ErrUnsupported,
 	}
 	file, err := parser.ParseFile(token.NewFileSet(), "errors.go", nil, 0)
 	if err != nil {

@@ -71,7 +71,7 @@ func NewRedisStore(client RedisClient, opts RedisOptions) (Store, error) {
 	if _, rest, ok := strings.Cut(opts.Keyspace, "{"); ok && strings.HasPrefix(rest, "}") {
 		return nil, &ConfigError{"Keyspace", "with {} it scatters the sessions of a subject over the slots of a Cluster; put a name between the braces or drop them"}
 	}
-	r := &redisStore{client: client, keyspace: opts.Keyspace, waitReplicas: opts.WaitReplicas, subjectIndex: opts.SubjectIndex, bounds: defaultBounds}
+	r := &redisStore{client: client, keyspace: opts.Keyspace, channel: opts.Keyspace + "ended", waitReplicas: opts.WaitReplicas, subjectIndex: opts.SubjectIndex, bounds: defaultBounds}
 	if v := reflect.ValueOf(client); !v.IsValid() || v.Kind() == reflect.Pointer && v.IsNil() {
 		return nil, &ConfigError{"Client", "it is nil; hand in one from redis.NewClient"}
 	}
@@ -130,7 +130,8 @@ type redisStore struct {
 	client    RedisClient
 	async     *redis.AutoPipeliner // nil unless an auto-pipeliner was handed in
 	keyspace  string
-	deadlines bool // the client obeys a context's deadline
+	channel   string // where the ends of sessions are published
+	deadlines bool   // the client obeys a context's deadline
 	// plainReads sends reads as they are, and leaves it to the client to repeat them: a
 	// client-side cache knows no other commands.
 	plainReads bool
@@ -258,6 +259,11 @@ func (r *redisStore) follow(ctx context.Context, ref Ref, value []byte) ([]byte,
 		}
 		value = []byte(latest)
 	}
+	return under(ref, value)
+}
+
+// under says what the value of ref's key is. What is no record comes from pointer.lua.
+func under(ref Ref, value []byte) ([]byte, error) {
 	switch {
 	case len(value) == 0:
 		return nil, ErrNotFound
@@ -272,7 +278,12 @@ func (r *redisStore) follow(ctx context.Context, ref Ref, value []byte) ([]byte,
 	case pendingValue:
 		return nil, ErrNotFound
 	}
-	return nil, &RotatedError{To: string(value[1+refIDLen : headLen])}
+	_, left, _ := bytes.Cut(value[headLen:], []byte(" "))
+	ms, err := strconv.ParseInt(string(left), 10, 64)
+	if err != nil {
+		return nil, unavailable(errForeignReply)
+	}
+	return nil, &RotatedError{To: string(value[1+refIDLen : headLen]), Left: time.Duration(ms) * time.Millisecond}
 }
 
 func (r *redisStore) Create(ctx context.Context, ref Ref, record []byte, ttl time.Duration, limit Limit) error {
@@ -299,7 +310,7 @@ func (r *redisStore) insert(ctx context.Context, ref Ref, record []byte, ms int6
 		if limit.Sessions > 0 && limit.WhenFull == RefuseNew {
 			refuse = 1
 		}
-		args := []any{ms, ref.ID, record, limit.Sessions, r.bounds.makeRoom, refuse}
+		args := []any{ms, ref.ID, record, limit.Sessions, r.bounds.makeRoom, refuse, r.channel}
 		reply := again
 		for reply == again {
 			value, err := createScript.eval(ctx, r, r.keys(ref), args)
@@ -364,7 +375,7 @@ func (r *redisStore) Delete(ctx context.Context, ref Ref) error {
 	for range maxRotations {
 		keys := r.keys(ref)
 		written := r.recent.writing(keys[0])
-		value, err := deleteScript.run(ctx, r, keys, ref.ID)
+		value, err := deleteScript.run(ctx, r, keys, ref.ID, r.channel)
 		written()
 		if err != nil {
 			return err
@@ -401,7 +412,7 @@ func (r *redisStore) Rotate(ctx context.Context, from, to Ref, old, record []byt
 	defer r.recent.writing(r.key(to))()
 	pointer := pointerValue.start(from.ID, to.ID)
 	if from.Subject != "" {
-		return rotateScript.apply(ctx, r, keys, ms, from.ID, old, record, pointer, graceMS, to.ID)
+		return rotateScript.apply(ctx, r, keys, ms, from.ID, old, record, pointer, graceMS, to.ID, r.channel)
 	}
 	// The two keys may live in different slots, so this takes two steps. The
 	// second one decides: no token names the new key before the old one leads to it.
@@ -412,7 +423,7 @@ func (r *redisStore) Rotate(ctx context.Context, from, to Ref, old, record []byt
 		}
 		return err
 	}
-	err := rotateScript.apply(ctx, r, keys[:1], ms, from.ID, old, "", pointer, graceMS, to.ID)
+	err := rotateScript.apply(ctx, r, keys[:1], ms, from.ID, old, "", pointer, graceMS, to.ID, r.channel)
 	if err != nil && !errors.Is(err, ErrIndeterminate) {
 		// Best effort: a successor that stays behind cannot be reached and expires.
 		_ = r.del(ctx, keys[1])
@@ -431,6 +442,11 @@ func (r *redisStore) Check(ctx context.Context, ref Ref) (time.Duration, error) 
 		}
 		return r.Check(ctx, ref) // it has become a record meanwhile
 	}
+	return lifetimeIn(reply)
+}
+
+// lifetimeIn reads what check.lua replies for a session.
+func lifetimeIn(reply string) (time.Duration, error) {
 	ms, err := strconv.ParseInt(reply, 10, 64)
 	if err != nil {
 		return 0, unavailable(errForeignReply)
@@ -516,8 +532,8 @@ func (r *redisStore) DeleteSubject(ctx context.Context, subject string, except [
 	if subject == "" {
 		return 0, ended(ctx)
 	}
-	args := make([]any, 0, 2+len(except))
-	args = append(args, r.bounds.revoke, maxRotations)
+	args := make([]any, 0, 3+len(except))
+	args = append(args, r.bounds.revoke, maxRotations, r.channel)
 	for _, id := range except {
 		args = append(args, id)
 	}

@@ -30,6 +30,8 @@ type fakeRedis struct {
 	fail    func(cmd []string) error // consulted before a command is run
 	lose    func(cmd []string) error // consulted after a command was run
 	serial  int64                    // makes scores strictly rise
+
+	published []string // channel, space and message of each
 }
 
 type fakeValue struct {
@@ -69,6 +71,15 @@ func (f *fakeRedis) count(name string) int {
 		total += n
 	}
 	return total
+}
+
+// messages returns what was published since the last call.
+func (f *fakeRedis) messages() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	messages := f.published
+	f.published = nil
+	return messages
 }
 
 func (f *fakeRedis) onCommand(fail, lose func(cmd []string) error) {
@@ -344,8 +355,26 @@ func (f *fakeRedis) room(index string, limit, most int) string {
 	return "again"
 }
 
-// trim ends the oldest sessions beyond limit but own, and returns their IDs.
-func (f *fakeRedis) trim(index string, limit, most int, own string) (gone string) {
+// publish publishes that sessions have ended.
+func (f *fakeRedis) publish(channel, index string, ids, spared []string) {
+	if len(ids) == 0 {
+		return
+	}
+	sign, hash := "-", ""
+	if len(ids) > 100 {
+		sign, ids = "*", spared
+		if len(spared) > 100 {
+			ids = nil
+		}
+	}
+	if index != "" {
+		hash = index[len(index)-23 : len(index)-1]
+	}
+	f.published = append(f.published, channel+" "+sign+hash+":"+strings.Join(ids, ""))
+}
+
+// trim ends the oldest sessions beyond limit but own, publishes that, and returns their IDs.
+func (f *fakeRedis) trim(index string, limit, most int, own, channel string) (gone string) {
 	members := f.zrange(index)
 	excess := len(members) - limit
 	if limit == 0 || excess <= 0 {
@@ -363,14 +392,17 @@ func (f *fakeRedis) trim(index string, limit, most int, own string) (gone string
 			live = append(live, member)
 		}
 	}
+	var ended []string
 	for _, id := range live {
 		if excess > 0 && id != own {
 			f.del(session(index, id))
 			f.zrem(index, id)
 			gone += " " + id
+			ended = append(ended, id)
 			excess--
 		}
 	}
+	f.publish(channel, index, ended, []string{own})
 	return gone
 }
 
@@ -481,15 +513,17 @@ func (c fakeCall) check() string {
 }
 
 func (c fakeCall) pointer() string {
-	if c.is != "record" && c.is != "" {
-		ends, _ := strconv.ParseInt(strings.TrimLeft(c.value[73:], "!?"), 10, 64)
-		if c.now().UnixMilli() >= ends {
-			c.del(c.key)
-			return ""
-		}
-		c.values[c.key] = fakeValue{s: c.value, expires: time.UnixMilli(ends)}
+	if c.is == "record" || c.is == "" {
+		return c.value
 	}
-	return c.value
+	ends, _ := strconv.ParseInt(strings.TrimLeft(c.value[73:], "!?"), 10, 64)
+	left := ends - c.now().UnixMilli()
+	if left <= 0 {
+		c.del(c.key)
+		return ""
+	}
+	c.values[c.key] = fakeValue{s: c.value, expires: time.UnixMilli(ends)}
+	return c.value + " " + strconv.FormatInt(left, 10)
 }
 
 func (c fakeCall) create() string {
@@ -508,7 +542,7 @@ func (c fakeCall) create() string {
 	if refuse {
 		return "ok"
 	}
-	return "ok" + c.trim(c.index, limit, most, c.argv[3])
+	return "ok" + c.trim(c.index, limit, most, c.argv[3], c.argv[8])
 }
 
 func (c fakeCall) replace() string {
@@ -548,6 +582,7 @@ func (c fakeCall) rotate() string {
 	} else {
 		c.set(c.key, c.argv[6]+c.after(c.argv[7]), c.argv[7])
 	}
+	c.publish(c.argv[9], c.index, c.argv[3:4], nil)
 	return "ok"
 }
 
@@ -577,12 +612,13 @@ func (c fakeCall) renew() string {
 		if _, taken := c.live(c.keys[2]); taken {
 			return "conflict"
 		}
-		c.succeed(c.argv[2], c.argv[6], c.argv[7], c.argv[8])
+		c.succeed(c.argv[2], c.argv[7], c.argv[8], c.argv[9])
 	}
 	c.set(c.key, c.argv[4]+c.after(c.argv[5]), c.argv[5])
 	if c.index != "" {
 		c.zrem(c.index, c.argv[2])
 	}
+	c.publish(c.argv[6], c.index, c.argv[2:3], nil)
 	return "ok"
 }
 
@@ -620,7 +656,7 @@ func (c fakeCall) complete() string {
 	c.zrem(c.index, "?"+c.argv[3])
 	c.set(c.key, c.argv[4], c.argv[2])
 	c.enter(c.index, c.argv[3], c.argv[2])
-	return "ok" + c.trim(c.index, c.number(5), c.number(6), c.argv[3])
+	return "ok" + c.trim(c.index, c.number(5), c.number(6), c.argv[3], c.argv[7])
 }
 
 func (c fakeCall) withdraw() string {
@@ -642,6 +678,9 @@ func (c fakeCall) delete() string {
 	if c.index != "" {
 		c.zrem(c.index, c.argv[2])
 		c.zrem(c.index, "?"+c.argv[2])
+	}
+	if c.is == "record" {
+		c.publish(c.argv[3], c.index, c.argv[2:3], nil)
 	}
 	return ""
 }
@@ -704,7 +743,7 @@ func (c fakeCall) count() []any {
 func (c fakeCall) revoke() string {
 	most, rotations := c.number(2), c.number(3)
 	spare := make(map[string]bool)
-	for _, id := range c.argv[4:] {
+	for _, id := range c.argv[5:] {
 		for range rotations {
 			spare[id] = true
 			s, ok := c.get(session(c.key, id))
@@ -714,7 +753,7 @@ func (c fakeCall) revoke() string {
 			id = s[37:73]
 		}
 	}
-	var deleted int64
+	var deleted []string
 	members := c.zrange(c.key)
 	last := min(len(members), most+len(spare))
 	for _, member := range members[:last] {
@@ -723,11 +762,12 @@ func (c fakeCall) revoke() string {
 		}
 		n := c.del(session(c.key, member))
 		c.zrem(c.key, member)
-		if member[0] != '?' {
-			deleted += n
+		if n == 1 && member[0] != '?' {
+			deleted = append(deleted, member)
 		}
 	}
-	reply := strconv.FormatInt(deleted, 10)
+	c.publish(c.argv[4], c.key, deleted, slices.Collect(maps.Keys(spare)))
+	reply := strconv.Itoa(len(deleted))
 	if last < len(members) {
 		reply += "+"
 	}

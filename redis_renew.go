@@ -27,7 +27,7 @@ func (r *redisStore) Renew(ctx context.Context, from, to Ref, old, record []byte
 		return err
 	}
 	defer r.recent.writing(r.key(to))()
-	args := []any{from.ID, old, markValue.start(from.ID, to.ID), renewedFor.Milliseconds()}
+	args := []any{from.ID, old, markValue.start(from.ID, to.ID), renewedFor.Milliseconds(), r.channel}
 	if from.Subject == to.Subject && from.Subject != "" {
 		args = append(args, to.ID, record, ttl.Milliseconds())
 		reply, lost, err := renewScript.verdict(ctx, r, append(r.keys(from), r.key(to)), args...)
@@ -103,7 +103,7 @@ func (p *pendingRenewal) complete(ctx context.Context, record []byte, ttl time.D
 	if limit.WhenFull == EvictOldest {
 		evict = limit.Sessions
 	}
-	reply, lost, err := completeScript.verdict(ctx, p.r, p.r.keys(p.to), ttl.Milliseconds(), p.to.ID, record, evict, p.r.bounds.makeRoom)
+	reply, lost, err := completeScript.verdict(ctx, p.r, p.r.keys(p.to), ttl.Milliseconds(), p.to.ID, record, evict, p.r.bounds.makeRoom, p.r.channel)
 	if err != nil {
 		return indeterminate(err)
 	}

@@ -111,9 +111,12 @@ func (r *redisStore) fetch(ctx context.Context, keys []string) ([]Entry, error) 
 	return entries, nil
 }
 
+// A pipeliner is a client that sends many commands in one round trip.
+type pipeliner interface{ Pipeline() redis.Pipeliner }
+
 // processAll runs reads: in one round trip if the client has pipelines.
 func (r *redisStore) processAll(ctx context.Context, cmds []redis.Cmder) error {
-	if c, ok := r.client.(interface{ Pipeline() redis.Pipeliner }); ok && len(cmds) > 0 {
+	if c, ok := r.client.(pipeliner); ok && len(cmds) > 0 {
 		pipe := c.Pipeline()
 		for _, cmd := range cmds {
 			_ = pipe.Process(ctx, cmd)

@@ -1,11 +1,14 @@
 package echosession
 
 import (
+	"cmp"
 	"context"
 	_ "embed"
 	"encoding/binary"
 	"errors"
+	"slices"
 	"strings"
+	"sync"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -75,30 +78,48 @@ var (
 
 // eval runs the script once, and returns its reply without the tag.
 func (s *script) eval(ctx context.Context, r *redisStore, keys []string, args []any) (any, error) {
-	tag := string(binary.BigEndian.AppendUint64(nil, r.tags.Add(1)))
-	all := make([]any, 0, 4+len(keys)+len(args))
-	all = append(all, "evalsha", s.sha, len(keys))
-	for _, key := range keys {
-		all = append(all, key)
-	}
-	all = append(all, tag)
-	all = append(all, args...)
-	send := func() (once, error) {
-		cmd := once{redis.NewCmd(ctx, all...)}
+	tag := r.tag()
+	send := func(whole bool) (once, error) {
+		cmd := once{redis.NewCmd(ctx, s.command(whole, tag, keys, args)...)}
 		if s.purpose == reading {
 			return cmd, r.process(ctx, cmd)
 		}
 		return cmd, r.write(ctx, keys[0], cmd)
 	}
-	cmd, err := send()
+	cmd, err := send(false)
 	if err != nil && redis.HasErrorPrefix(err, "NOSCRIPT") {
-		all[0], all[1] = "eval", s.source
-		cmd, err = send()
+		cmd, err = send(true)
 	}
 	if err != nil {
 		return nil, err
 	}
-	switch reply := cmd.Val().(type) {
+	return untagged(cmd.Val(), tag)
+}
+
+// command returns the command that runs the script. whole sends the source, for a server
+// that does not know it.
+func (s *script) command(whole bool, tag string, keys []string, args []any) []any {
+	all := make([]any, 0, 4+len(keys)+len(args))
+	if whole {
+		all = append(all, "eval", s.source, len(keys))
+	} else {
+		all = append(all, "evalsha", s.sha, len(keys))
+	}
+	for _, key := range keys {
+		all = append(all, key)
+	}
+	all = append(all, tag)
+	return append(all, args...)
+}
+
+// tag returns another tag at every call.
+func (r *redisStore) tag() string {
+	return string(binary.BigEndian.AppendUint64(nil, r.tags.Add(1)))
+}
+
+// untagged returns a script's reply without the tag that it must begin with.
+func untagged(reply any, tag string) (any, error) {
+	switch reply := reply.(type) {
 	case string:
 		if rest, ok := strings.CutPrefix(reply, tag); ok {
 			return rest, nil
@@ -162,3 +183,108 @@ func verdictError(reply string) error {
 }
 
 var errLostReply = errors.New("the reply was lost and another write came after")
+
+// A scriptCall is one run of many.
+type scriptCall struct {
+	server string // as serverOf
+	keys   []string
+	args   []any
+
+	tag   string
+	cmd   *redis.Cmd
+	reply string
+	err   error
+}
+
+// evalMany runs a script that has the same effect when it runs twice for each call, and
+// sets its reply and its error.
+func (s *script) evalMany(ctx context.Context, r *redisStore, calls []scriptCall) {
+	servers := make(map[string][]*scriptCall)
+	for i := range calls {
+		c := &calls[i]
+		servers[c.server] = append(servers[c.server], c)
+	}
+	var wg sync.WaitGroup
+	for _, group := range servers {
+		wg.Go(func() { s.evalGroup(ctx, r, group) })
+	}
+	wg.Wait()
+}
+
+// evalGroup is evalMany for calls to one server, as a rule.
+func (s *script) evalGroup(ctx context.Context, r *redisStore, group []*scriptCall) {
+	if err := ended(ctx); err != nil {
+		for _, c := range group {
+			c.err = err
+		}
+		return
+	}
+	// Where a server does not know the script, the first call has to bring it. If that does
+	// not help, the calls are for several servers.
+	for _, whole := range []int{0, 1, len(group)} {
+		for i, c := range group {
+			c.tag = r.tag()
+			c.cmd = redis.NewCmd(ctx, s.command(i < whole, c.tag, c.keys, c.args)...)
+		}
+		r.sendAll(ctx, group)
+		group = slices.DeleteFunc(group, func(c *scriptCall) bool {
+			return c.err == nil || !redis.HasErrorPrefix(c.err, "NOSCRIPT")
+		})
+		if len(group) == 0 {
+			return
+		}
+	}
+}
+
+// sendAll sends the commands of calls in one round trip, and sets the replies and errors.
+// A reply counts even if go-redis sets an error beside it, because time is up for other
+// commands.
+func (r *redisStore) sendAll(ctx context.Context, calls []*scriptCall) {
+	cmds := make([]redis.Cmder, len(calls))
+	for i, c := range calls {
+		cmds[i] = c.cmd
+	}
+	errs := r.sendTogether(ctx, cmds)
+	for i, c := range calls {
+		if c.err = errs[i]; c.err != nil {
+			continue
+		}
+		var reply any
+		if reply, c.err = untagged(c.cmd.Val(), c.tag); c.err == nil {
+			c.reply, _ = reply.(string)
+		} else {
+			c.err = cmp.Or(c.cmd.Err(), c.err)
+		}
+	}
+}
+
+// sendTogether sends commands in one round trip. It returns an error for each that may
+// still be running: do not read those.
+func (r *redisStore) sendTogether(ctx context.Context, cmds []redis.Cmder) []error {
+	errs := make([]error, len(cmds))
+	if r.async != nil {
+		futures := make([]redis.AutoFuture, len(cmds))
+		for i, cmd := range cmds {
+			futures[i] = r.async.Submit(ctx, cmd)
+		}
+		for i := range futures {
+			errs[i] = futures[i].WaitContext(ctx)
+		}
+		return errs
+	}
+	pipe := r.client.(pipeliner).Pipeline()
+	for _, cmd := range cmds {
+		_ = pipe.Process(ctx, cmd)
+	}
+	err := r.bounded(ctx, func() error {
+		_, err := pipe.Exec(ctx)
+		return err
+	})
+	_ = r.doubt(ctx, err)
+	if _, ok := errors.AsType[*abandonedError](err); ok {
+		for i := range errs {
+			errs[i] = err
+		}
+	}
+	return errs
+}

@@ -656,7 +656,7 @@ func TestTooLargeDecoded(t *testing.T) {
 	runtime.ReadMemStats(&before)
 	_, err := s.decode(idA, r, &v)
 	runtime.ReadMemStats(&after)
-	if got := after.TotalAlloc - before.TotalAlloc; !errors.Is(err, ErrCorrupt) || got > 4096 {
+	if got := after.TotalAlloc - before.TotalAlloc; !errors.Is(err, ErrCorrupt) || got > 1<<16 { // others allocate meanwhile
 		t.Errorf("%d bytes allocated for %d, error %v", got, len(r), err)
 	}
 	few := serializerOf[[]map[string]int](t, serializerConfig{maxSize: 3200})

@@ -30,6 +30,9 @@ const (
 	// recheckAfter is when a session is checked again of which the store could not tell.
 	recheckAfter = time.Second
 
+	// recheckSoonest bounds how often a store is asked that rounds what is left to zero.
+	recheckSoonest = 10 * time.Millisecond
+
 	// maxChecks is how many batches are under way at once, and maxSweeps how many of them
 	// may be those that nobody waits for.
 	maxChecks, maxSweeps = 4, 3
@@ -109,7 +112,9 @@ type checked struct {
 	left time.Duration
 	err  error
 
-	follows string // where the ref leads, set by the hub
+	// Where a ref leads that was rotated away, and what is left of its own grace.
+	follows string
+	grace   time.Duration
 }
 
 // A batchChecker is a store that checks many refs in one round trip. The error of each is
@@ -126,7 +131,8 @@ func newHub(e *engine) *hub {
 // sessions must go when they end.
 func (h *hub) use() {
 	now := time.Now()
-	if now.UnixNano()-h.used.Load() < int64(time.Second) {
+	// In the future: the clock was set back.
+	if since := now.UnixNano() - h.used.Load(); since >= 0 && since < int64(time.Second) {
 		return
 	}
 	h.used.Store(now.UnixNano())
@@ -200,7 +206,8 @@ func (h *hub) remove(w *watch) {
 // targetOf returns the target of a ref, which may be a new one. h.mu is held.
 func (h *hub) targetOf(ref Ref) *target {
 	for _, t := range h.concerned[ref.ID] {
-		if t.ref == ref {
+		// What a check has read by now says nothing to a watch that begins now.
+		if t.ref == ref && !t.checking {
 			return t
 		}
 	}
@@ -293,10 +300,13 @@ func (h *hub) poke() {
 	}
 }
 
-// tell takes a hint of the store.
-func (h *hub) tell(hint Hint) {
+// tell takes a hint of the store, unless what listens is to stop: another one may run by then.
+func (h *hub) tell(ctx context.Context, hint Hint) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if ctx.Err() != nil {
+		return
+	}
 	if hint.All {
 		h.listening = true
 	}
@@ -324,17 +334,14 @@ func (h *hub) listen(ctx context.Context) {
 		h.reportPolling("the store tells of no ends")
 		return
 	}
-	tell := func(hint Hint) {
-		if ctx.Err() == nil {
-			h.tell(hint)
-		}
-	}
+	tell := func(hint Hint) { h.tell(ctx, hint) }
 	for pause := time.Duration(0); ; {
+		began := time.Now()
 		err := recovered(func() error { return w.Watch(ctx, tell) })
-		if ctx.Err() != nil {
+		if !h.stopListening(ctx) {
 			return
 		}
-		if h.stopListening() {
+		if time.Since(began) > resubscribe {
 			pause = 0
 		}
 		pause = min(max(2*pause, 10*time.Millisecond), resubscribe)
@@ -344,7 +351,7 @@ func (h *hub) listen(ctx context.Context) {
 			h.reportPolling(causeOf(err))
 			wait = resubscribeUnsupported
 		case err != nil:
-			h.engine.reports.report(slog.LevelWarn, failureKind{"session watch interrupted", "watch", causeOf(err)})
+			h.report("session watch interrupted", causeOf(err))
 		}
 		select {
 		case <-ctx.Done():
@@ -354,17 +361,19 @@ func (h *hub) listen(ctx context.Context) {
 	}
 }
 
-// stopListening notes that ends are heard of no more, and reports whether they were.
-func (h *hub) stopListening() bool {
+// stopListening notes that ends are heard of no more, and reports whether to listen again.
+func (h *hub) stopListening(ctx context.Context) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	was := h.listening
-	h.listening = false
-	if was {
+	if ctx.Err() != nil {
+		return false // another listen may run by now
+	}
+	if h.listening {
+		h.listening = false
 		h.nextSweep = time.Now()
 		h.poke()
 	}
-	return was
+	return true
 }
 
 // reportPolling logs once that ends are found by asking again and again.
@@ -374,12 +383,20 @@ func (h *hub) reportPolling(cause string) {
 	h.polls = true
 	h.mu.Unlock()
 	if !said {
-		h.engine.reports.report(slog.LevelWarn, failureKind{"session watch by polling", "watch", cause})
+		h.report("session watch by polling", cause)
 	}
 }
 
-// recovered runs code of a store, whose panic must not end the program from a goroutine
-// that the program does not know.
+// report logs a failure.
+func (h *hub) report(message, cause string) {
+	_ = recovered(func() error {
+		h.engine.reports.report(slog.LevelWarn, failureKind{message, "watch", cause})
+		return nil
+	})
+}
+
+// recovered runs code of a store or of a logger, whose panic must not end the program from
+// a goroutine that the program does not know.
 func recovered(run func() error) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -474,7 +491,13 @@ func (h *hub) sweep() {
 		}
 		h.order.MoveToBack(e)
 		t := e.Value.(*target)
-		t.watches = slices.DeleteFunc(t.watches, func(w *watch) bool { return w.ctx.Err() != nil })
+		t.watches = slices.DeleteFunc(t.watches, func(w *watch) bool {
+			over := w.ctx.Err() != nil
+			if over {
+				w.target = nil // or its remove would drop a target that is dropped by then
+			}
+			return over
+		})
 		if len(t.watches) == 0 {
 			h.drop(t)
 		} else {
@@ -538,10 +561,7 @@ func (h *hub) check(ctx context.Context, batch []*target) {
 	for i, t := range batch {
 		refs[i] = t.ref
 	}
-	answers := h.engine.checkMany(ctx, refs)
-	for i := range answers {
-		h.engine.checkSuccessor(ctx, refs[i], &answers[i])
-	}
+	answers := h.engine.checkAll(ctx, refs)
 	if ctx.Err() != nil {
 		return
 	}
@@ -553,7 +573,8 @@ func (h *hub) check(ctx context.Context, batch []*target) {
 	now := time.Now()
 	h.mu.Lock()
 	for i, t := range batch {
-		t.checking = false
+		again := t.queued
+		t.queued, t.checking = unqueued, false
 		if t.place == nil {
 			continue
 		}
@@ -562,17 +583,19 @@ func (h *hub) check(ctx context.Context, batch []*target) {
 		err := answer.err
 		switch {
 		case err == nil:
+			if answer.follows != "" && answer.follows != t.follows {
+				again = urgent // what ended before nobody tells again
+			}
 			h.follow(t, answer.follows)
-			h.setTimer(t, now.Add(max(answer.left, 0)+time.Millisecond))
+			h.setTimer(t, now.Add(max(answer.left+time.Millisecond, recheckSoonest)))
 		case hasEnded(err):
 			endings = append(endings, ending{h.drop(t), err})
 			continue
 		default:
 			h.setTimer(t, now.Add(recheckAfter))
 		}
-		if u := t.queued; u != unqueued {
-			t.queued = unqueued
-			h.queue(t, u)
+		if again != unqueued {
+			h.queue(t, again)
 		}
 	}
 	h.mu.Unlock()
@@ -583,23 +606,26 @@ func (h *hub) check(ctx context.Context, batch []*target) {
 	}
 }
 
-// checkMany checks refs, and follows no rotation. After an error that took all the time of
-// a call it asks no more: the others get that error too.
+// checkMany checks refs, and follows no rotation. When errors have taken the time of
+// a call it asks no more: the others get the last of these errors too.
 func (e *engine) checkMany(ctx context.Context, refs []Ref) (answers []checked) {
 	if many, ok := e.store.(batchChecker); ok {
 		ctx, cancel := context.WithTimeout(ctx, e.cfg.StoreTimeout)
 		defer cancel()
 		answers = many.checkMany(ctx, refs)
 	} else {
-		began := time.Now()
 		var failure error
+		var failing time.Duration
 		for _, ref := range refs {
 			answer := checked{err: failure}
 			if failure == nil {
+				began := time.Now()
 				answer.err = recovered(func() (err error) { answer.left, err = e.checkRef(ctx, ref); return err })
 				_, rotated := errors.AsType[*RotatedError](answer.err)
-				if answer.err != nil && !rotated && !isEnd(answer.err) && time.Since(began) >= e.cfg.StoreTimeout {
-					failure = answer.err
+				if answer.err != nil && !rotated && !isEnd(answer.err) {
+					if failing += time.Since(began); failing >= e.cfg.StoreTimeout {
+						failure = answer.err
+					}
 				}
 			}
 			answers = append(answers, answer)
@@ -611,20 +637,44 @@ func (e *engine) checkMany(ctx context.Context, refs []Ref) (answers []checked) 
 // isEnd reports whether a store's error says that a session is no longer there.
 func isEnd(err error) bool { return errors.Is(err, ErrNotFound) || errors.Is(err, ErrRenewed) }
 
-// checkSuccessor follows the rotations of a ref: an answer then says what is left of the
-// session, or of the grace if that is less. What is no end gets the form of an error of
-// this package.
-func (e *engine) checkSuccessor(ctx context.Context, ref Ref, answer *checked) {
-	if rotated, ok := errors.AsType[*RotatedError](answer.err); ok {
-		ref.ID = rotated.To
-		var at Ref
-		err := recovered(func() (err error) { at, answer.left, err = e.checkChain(ctx, ref); return err })
-		answer.err, answer.follows = err, at.ID
-		answer.left = min(answer.left, cmp.Or(rotated.Left, recheckAfter))
+// checkAll checks refs and follows their rotations, those of all refs in one batch: while
+// the store is down, each batch takes the time of a call. An answer says what is left of the
+// session, or of the grace if that is less. What is no end gets the form of an error of this
+// package.
+func (e *engine) checkAll(ctx context.Context, refs []Ref) []checked {
+	answers := e.checkMany(ctx, refs)
+	for range maxRotations {
+		var places []int
+		var successors []Ref
+		for i := range answers {
+			if rotated, ok := errors.AsType[*RotatedError](answers[i].err); ok {
+				places = append(places, i)
+				successors = append(successors, Ref{ID: rotated.To, Subject: refs[i].Subject})
+			}
+		}
+		if len(places) == 0 {
+			break
+		}
+		for i, answer := range e.checkMany(ctx, successors) {
+			before := &answers[places[i]]
+			answer.follows, answer.grace = successors[i].ID, before.grace
+			if before.follows == "" {
+				rotated, _ := errors.AsType[*RotatedError](before.err)
+				answer.grace = cmp.Or(rotated.Left, recheckAfter)
+			}
+			answer.left = min(answer.left, answer.grace)
+			*before = answer
+		}
 	}
-	if answer.err != nil && ctx.Err() == nil {
-		answer.err = e.failed("watch", answer.err)
+	for i := range answers {
+		if _, ok := errors.AsType[*RotatedError](answers[i].err); ok {
+			answers[i].err = unavailable(errTooManyRotations)
+		}
+		if err := answers[i].err; err != nil && ctx.Err() == nil {
+			answers[i].err = recovered(func() error { return e.failed("watch", err) }) // it logs
+		}
 	}
+	return answers
 }
 
 // targetHeap has the target first whose time comes first.

@@ -1,7 +1,7 @@
 -- Makes a session of a pending one, the newest of its subject, and trims the index.
 -- KEYS[1] to  KEYS[2] its subject's index, or none
 -- ARGV[1] tag  ARGV[2] lifetime in ms  ARGV[3] ID of to  ARGV[4] record  ARGV[5] limit, 0: none
--- ARGV[6] most sessions to look at when there are more than limit
+-- ARGV[6] most sessions to look at when there are more than limit  ARGV[7] channel
 -- Replies tag .. 'gone', or tag .. 'ok' and behind a space each the IDs of the sessions that
 -- gave way.
 local is = kind(redis.call('GET', KEYS[1]))
@@ -25,5 +25,6 @@ if not KEYS[2] then
 end
 enter(KEYS[2], ARGV[3], ARGV[2])
 local reply = trim(KEYS[2], tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[3])
+publish(ARGV[7], KEYS[2], reply, { ARGV[3] })
 table.insert(reply, 1, ARGV[1] .. 'ok')
 return table.concat(reply, ' ')

@@ -22,6 +22,23 @@ local function starts(value, with)
   return string.sub(value, 1, #with) == with
 end
 
+-- Publishes that the sessions of ids have ended. A message is a sign, the hash in the name of
+-- the subject's index if there is one, ':' and IDs of 36 characters each. After '-' they are
+-- those of sessions that ended. After '*' any session of the subject may have ended but
+-- these: where many end, that is shorter. A user without the right to publish ends sessions
+-- all the same, hence pcall.
+local function publish(channel, index, ids, spared)
+  if #ids == 0 then
+    return
+  end
+  local sign, listed = '-', ids
+  if #ids > 100 then
+    sign, listed = '*', #spared > 100 and {} or spared
+  end
+  local hash = index and string.sub(index, -23, -2) or ''
+  redis.pcall('PUBLISH', channel, sign .. hash .. ':' .. table.concat(listed))
+end
+
 -- Returns the time in ms from now, for the end of a value.
 local function after(ms)
   local now = redis.call('TIME')

@@ -2,7 +2,8 @@
 -- the new session too; without it, that session is pending in another slot.
 -- KEYS[1] from  KEYS[2] index of from, or none  KEYS[3] to, if of the same subject
 -- ARGV[1] tag  ARGV[2] ID of from  ARGV[3] old  ARGV[4] mark, without its end
--- ARGV[5] lifetime of the mark in ms  ARGV[6] ID of to  ARGV[7] record  ARGV[8] lifetime in ms
+-- ARGV[5] lifetime of the mark in ms  ARGV[6] channel  ARGV[7] ID of to  ARGV[8] record
+-- ARGV[9] lifetime in ms
 -- Replies tag .. 'ok', 'conflict', 'renewed' or 'gone'.
 local value = redis.call('GET', KEYS[1])
 local is = kind(value)
@@ -25,12 +26,13 @@ if KEYS[3] then
   if redis.call('EXISTS', KEYS[3]) == 1 then
     return ARGV[1] .. 'conflict'
   end
-  redis.call('SET', KEYS[3], ARGV[7], 'PX', ARGV[8])
-  redis.call('ZADD', KEYS[2], created, ARGV[6])
-  prolong(KEYS[2], ARGV[8])
+  redis.call('SET', KEYS[3], ARGV[8], 'PX', ARGV[9])
+  redis.call('ZADD', KEYS[2], created, ARGV[7])
+  prolong(KEYS[2], ARGV[9])
 end
 redis.call('SET', KEYS[1], ARGV[4] .. after(ARGV[5]), 'PX', ARGV[5])
 if KEYS[2] then
   redis.call('ZREM', KEYS[2], ARGV[2])
 end
+publish(ARGV[6], KEYS[2], { ARGV[2] })
 return ARGV[1] .. 'ok'

@@ -3,6 +3,7 @@
 -- KEYS[1] from  KEYS[2] index, or none  KEYS[3] to
 -- ARGV[1] tag  ARGV[2] lifetime in ms  ARGV[3] ID of from  ARGV[4] old  ARGV[5] record
 -- ARGV[6] pointer, without its end  ARGV[7] grace in ms, 0: none  ARGV[8] ID of to
+-- ARGV[9] channel
 -- Replies tag .. 'ok', 'conflict', 'renewed' or 'gone'.
 local value = redis.call('GET', KEYS[1])
 local is = kind(value)
@@ -36,4 +37,5 @@ else
   -- The pointer says itself when it ends: see pointer.lua.
   redis.call('SET', KEYS[1], ARGV[6] .. after(ARGV[7]), 'PX', ARGV[7])
 end
+publish(ARGV[9], KEYS[2], { ARGV[3] })
 return ARGV[1] .. 'ok'

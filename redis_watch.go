@@ -1,0 +1,465 @@
+package echosession
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/redis/go-redis/v9"
+)
+
+var _ Watcher = (*redisStore)(nil)
+
+const (
+	// A probe is published every probeEvery, to a channel that this process alone hears. It
+	// shows that what the servers publish arrives. A server that is primary no more still
+	// answers PINGs where a client is subscribed: so probes go where this process writes.
+	probeEvery = 500 * time.Millisecond
+
+	// probeTimeout is how long the publication of a probe may take.
+	probeTimeout = time.Second
+
+	// silentFor is how long a probe may be on its way until the subscription counts as broken.
+	silentFor = 1200 * time.Millisecond
+
+	// subscribeFor is how long a subscription may take to begin.
+	subscribeFor = 2 * time.Second
+
+	// provenAfter is how many probes in a row must be heard after one that could not be
+	// published. On a Cluster go-redis publishes at one primary after another.
+	provenAfter = 8
+)
+
+// Watch implements [Watcher]. It lasts as long as one connection, or with a Ring until no
+// shard is heard.
+func (r *redisStore) Watch(ctx context.Context, tell func(Hint)) error {
+	if ring, ok := r.client.(*redis.Ring); ok {
+		return r.watchRing(ctx, ring, tell)
+	}
+	return r.listen(ctx, tell)
+}
+
+// A subscriber is a client that can hear what is published.
+type subscriber interface {
+	// Subscribe, without channels, makes no connection.
+	Subscribe(ctx context.Context, channels ...string) *redis.PubSub
+}
+
+// listen is Watch for one connection.
+func (r *redisStore) listen(ctx context.Context, tell func(Hint)) error {
+	client, ok := r.client.(subscriber)
+	if !ok {
+		return unsupported(namedError{error: fmt.Errorf("a %T has no method Subscribe", r.client), name: "the client cannot subscribe"})
+	}
+	ctx, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	l := &listener{
+		store: r, tell: tell, end: end, own: r.channel + ":" + rand.Text(),
+		began: make(chan struct{}, 1), unheard: make(map[string]time.Time),
+		heard: time.Now().Add(subscribeFor - silentFor),
+	}
+	read := make(chan struct{})
+	go func() {
+		defer close(read)
+		end(l.read(ctx, client))
+	}()
+	ticks := time.NewTicker(probeEvery / 2)
+	defer ticks.Stop()
+	for ctx.Err() == nil {
+		select {
+		case <-ctx.Done():
+			continue
+		case <-l.began:
+		case <-ticks.C:
+		}
+		l.probe(ctx, time.Now())
+	}
+	l.close()
+	l.probes.Wait()
+	select {
+	case <-read:
+	case <-time.After(probeTimeout):
+		// Some clients heed no context while they connect. The connection is closed then.
+	}
+	return context.Cause(ctx)
+}
+
+// A listener is one connection that hears of ends.
+type listener struct {
+	store  *redisStore
+	end    context.CancelCauseFunc
+	own    string        // the channel of the probes
+	began  chan struct{} // has a value once the subscription is confirmed
+	probes sync.WaitGroup
+
+	mu         sync.Mutex
+	tell       func(Hint) // nil after the end
+	subscribed bool
+	sent       int                  // how many probes
+	last       time.Time            // when the last one was sent
+	unheard    map[string]time.Time // when the probes were sent that are on their way
+	heard      time.Time            // when one was heard last
+	sure       bool                 // one was heard
+	doubt      int                  // how many are to be heard until All is told again, or 0
+}
+
+// close makes sure that nothing is told any more.
+func (l *listener) close() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.tell = func(Hint) {}
+}
+
+// read subscribes, and hears messages until the connection fails or ctx is done.
+func (l *listener) read(ctx context.Context, client subscriber) error {
+	pubsub := client.Subscribe(ctx)
+	defer pubsub.Close()
+	defer context.AfterFunc(ctx, func() { _ = pubsub.Close() })()
+	connecting, cancel := context.WithTimeout(ctx, subscribeFor)
+	err := pubsub.Subscribe(connecting, l.store.channel, l.own)
+	cancel()
+	for err == nil {
+		err = l.receive(ctx, pubsub)
+	}
+	return watchFailed(err)
+}
+
+// receive waits for one message.
+func (l *listener) receive(ctx context.Context, pubsub *redis.PubSub) error {
+	// When the connection fails go-redis makes another one before it returns: this bounds
+	// that too.
+	ctx, cancel := context.WithTimeout(ctx, subscribeFor)
+	defer cancel()
+	message, err := pubsub.ReceiveTimeout(ctx, subscribeFor)
+	if err != nil {
+		return err
+	}
+	switch m := message.(type) {
+	case *redis.Subscription:
+		if m.Channel == l.own {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			l.subscribed = true
+			select {
+			case l.began <- struct{}{}:
+			default:
+			}
+		}
+	case *redis.Message:
+		if m.Channel == l.own {
+			l.hearProbe(m.Payload)
+		} else if hint, ok := l.store.hear(m.Payload); ok {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			if l.sure {
+				l.tell(hint)
+			}
+		}
+	}
+	return nil
+}
+
+// probe ends a watch that has become deaf. Otherwise it sends a probe when it is time. The
+// next one comes early while another is on its way: that one's server may be down.
+func (l *listener) probe(ctx context.Context, now time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	deaf := now.Sub(l.heard) > silentFor
+	for _, sent := range l.unheard {
+		// One server of a Cluster has published it, and another one does not hear that.
+		deaf = deaf || now.Sub(sent) > silentFor
+	}
+	if deaf {
+		l.end(unavailable(errSilent))
+		return
+	}
+	if !l.subscribed || len(l.unheard) == 0 && now.Sub(l.last) < probeEvery*3/4 {
+		return
+	}
+	l.sent++
+	number := strconv.Itoa(l.sent)
+	l.last, l.unheard[number] = now, now
+	l.probes.Go(func() { l.publish(ctx, number) })
+}
+
+var errSilent = namedError{error: errors.New("what is published is not heard"), name: "subscription silent"}
+
+// publish publishes a probe.
+func (l *listener) publish(ctx context.Context, number string) {
+	sending, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	err := l.store.process(sending, once{redis.NewCmd(sending, "publish", l.own, number)})
+	if err == nil || ctx.Err() != nil {
+		return
+	}
+	if err := watchFailed(err); errors.Is(err, ErrUnsupported) {
+		l.end(err)
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.unheard, number)
+	// What its server published last, before it went down, may be lost.
+	l.doubt = provenAfter
+}
+
+// hearProbe notes that a probe was heard.
+func (l *listener) hearProbe(number string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if _, ok := l.unheard[number]; !ok {
+		return
+	}
+	delete(l.unheard, number)
+	l.heard = time.Now()
+	all := !l.sure || l.doubt == 1
+	l.doubt = max(0, l.doubt-1)
+	if all {
+		l.sure = true
+		l.store.recent.add(everyKey)
+		l.tell(Hint{All: true})
+	}
+}
+
+// watchFailed is the error of a watch. What no later attempt can do is unsupported.
+func watchFailed(err error) error {
+	err = refusal(err)
+	if named, ok := errors.AsType[namedError](err); ok && (strings.HasPrefix(named.name, noPermission) || named.name == unknownCommand) {
+		return unsupported(err)
+	}
+	return unavailable(err)
+}
+
+func unsupported(cause error) error { return fmt.Errorf("%w: %w", ErrUnsupported, cause) }
+
+const (
+	// maxNamed is the most IDs in a message.
+	maxNamed = 100
+
+	hashLen = 22 // of 16 bytes in base64url
+)
+
+// hear reads a message of publish in lua/prelude.lua. The keys of the sessions count as just
+// written, so that no cache serves what it had before. Any program may publish to the
+// channel: what looks different is not for this package.
+//
+// The channel does not name the database, which a client need not tell: an auto-pipeliner
+// does not. A message from another database says that random IDs have ended which are not
+// in this one, and a look finds that out.
+func (r *redisStore) hear(text string) (Hint, bool) {
+	head, list, ok := strings.Cut(text, ":")
+	if !ok || len(list)%refIDLen != 0 || len(list) > maxNamed*refIDLen {
+		return Hint{}, false
+	}
+	var ids []string
+	for id := range slices.Chunk([]byte(list), refIDLen) {
+		parsed, err := uuid.ParseBytes(id)
+		if err != nil || parsed.String() != string(id) {
+			return Hint{}, false
+		}
+		ids = append(ids, parsed.String())
+	}
+	sign, hash := head[:min(1, len(head))], head[min(1, len(head)):]
+	switch {
+	case sign == "-" && hash == "" && len(ids) > 0:
+		for _, id := range ids {
+			r.recent.add(r.keyspace + id)
+		}
+		return Hint{IDs: ids}, true
+	case sign == "-" && len(hash) == hashLen && len(ids) > 0:
+		for _, id := range ids {
+			r.recent.add(r.keyspace + "{" + hash + "}:" + id)
+		}
+		return Hint{IDs: ids}, true
+	case sign == "*" && len(hash) == hashLen:
+		r.recent.add(everyKey)
+		index := r.keyspace + "{" + hash + "}"
+		return Hint{Match: func(ref Ref) bool {
+			return ref.Subject != "" && !slices.Contains(ids, ref.ID) && r.index(ref.Subject) == index
+		}}, true
+	}
+	return Hint{}, false
+}
+
+// watchRing is Watch for a Ring: it listens to each shard. A shard that is down leaves the
+// others alone, and is tried again and again.
+func (r *redisStore) watchRing(ctx context.Context, ring *redis.Ring, tell func(Hint)) error {
+	ctx, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	w := &ringWatch{end: end, tell: tell, heard: make(map[*redis.Client]bool)}
+	ticks := time.NewTicker(probeEvery)
+	defer ticks.Stop()
+	for ctx.Err() == nil {
+		for _, client := range ring.GetShardClients() {
+			if w.enter(client) {
+				shard := &redisStore{client: client, keyspace: r.keyspace, channel: r.channel, deadlines: r.deadlines, recent: r.recent}
+				w.shards.Go(func() { w.listen(ctx, client, shard) })
+			}
+		}
+		w.mu.Lock()
+		if len(w.heard) == 0 {
+			end(unavailable(errNoShard))
+		}
+		w.mu.Unlock()
+		select {
+		case <-ctx.Done():
+		case <-ticks.C:
+		}
+	}
+	w.shards.Wait()
+	return context.Cause(ctx)
+}
+
+var errNoShard = namedError{error: errors.New("the ring has no shard that works"), name: "no shard"}
+
+// A ringWatch is one Watch of a Ring.
+type ringWatch struct {
+	tell   func(Hint)
+	end    context.CancelCauseFunc
+	shards sync.WaitGroup
+
+	mu    sync.Mutex
+	heard map[*redis.Client]bool // false when it could not be heard at the last attempt
+}
+
+// enter notes a shard, and reports whether it is a new one.
+func (w *ringWatch) enter(client *redis.Client) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	_, known := w.heard[client]
+	if !known {
+		w.heard[client] = true // nobody knows better yet
+	}
+	return !known
+}
+
+// listen listens to a shard until ctx is done or the shard is no longer in the ring.
+func (w *ringWatch) listen(ctx context.Context, client *redis.Client, shard *redisStore) {
+	for ctx.Err() == nil {
+		err := shard.listen(ctx, func(hint Hint) {
+			if hint.All {
+				w.note(client, true)
+			}
+			w.tell(hint)
+		})
+		switch {
+		case errors.Is(err, ErrUnsupported):
+			w.end(err)
+		case errors.Is(err, redis.ErrClosed):
+			w.mu.Lock()
+			delete(w.heard, client)
+			w.mu.Unlock()
+			return
+		case !w.note(client, false):
+			w.end(err)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(probeEvery):
+		}
+	}
+}
+
+// note says whether a shard is heard, and reports whether one is.
+func (w *ringWatch) note(client *redis.Client, heard bool) (one bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.heard[client] = heard
+	for _, heard := range w.heard {
+		one = one || heard
+	}
+	return one
+}
+
+// keeps reports whether the client can serve what has ended elsewhere: out of its cache or
+// from a replica. What r hears of ends then keeps it from doing so.
+func (r *redisStore) keeps() bool { return r.recent != nil }
+
+// serverOf names the server that has ref, as far as the client knows without asking. It is
+// "" where there is one server, or nothing is known.
+func (r *redisStore) serverOf(ref Ref) string {
+	var (
+		client *redis.Client
+		err    error
+	)
+	switch c := r.client.(type) {
+	case *redis.ClusterClient:
+		client, err = c.MasterForKey(noTime, r.key(ref))
+	case *redis.Ring:
+		client, err = c.GetShardClientForKey(r.key(ref))
+	}
+	if client == nil || err != nil {
+		return ""
+	}
+	return client.Options().Addr
+}
+
+// noTime is for calls that may not wait.
+var noTime = func() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return ctx
+}()
+
+// checkMany is [Store.Check] for many refs, in one round trip. A server that does not
+// answer leaves the refs of the others alone.
+func (r *redisStore) checkMany(ctx context.Context, refs []Ref) []checked {
+	answers := make([]checked, len(refs))
+	if _, ok := r.client.(pipeliner); !ok {
+		r.checkEach(ctx, refs, answers)
+		return answers
+	}
+	calls := make([]scriptCall, len(refs))
+	for i, ref := range refs {
+		calls[i] = scriptCall{server: r.serverOf(ref), keys: r.keys(ref), args: []any{ref.ID}}
+	}
+	checkScript.evalMany(ctx, r, calls)
+	var others []int // refs that hold no record
+	var pointers []scriptCall
+	for i, c := range calls {
+		switch {
+		case c.err != nil:
+			answers[i].err = unavailable(refusal(c.err))
+		case c.reply == "":
+			answers[i].err = ErrNotFound
+		case c.reply[0] == noRecord:
+			others = append(others, i)
+			pointers = append(pointers, scriptCall{server: c.server, keys: c.keys[:1]})
+		default:
+			answers[i].left, answers[i].err = lifetimeIn(c.reply)
+		}
+	}
+	pointerScript.evalMany(ctx, r, pointers)
+	for n, c := range pointers {
+		i := others[n]
+		if c.err != nil {
+			answers[i].err = unavailable(refusal(c.err))
+		} else if _, err := under(refs[i], []byte(c.reply)); err != nil {
+			answers[i].err = err
+		} else {
+			answers[i].left, answers[i].err = r.Check(ctx, refs[i]) // it has become a record meanwhile
+		}
+	}
+	return answers
+}
+
+// checkEach is checkMany for a client without pipelines.
+func (r *redisStore) checkEach(ctx context.Context, refs []Ref, answers []checked) {
+	const atOnce = 8
+	var wg sync.WaitGroup
+	for first := range min(atOnce, len(refs)) {
+		wg.Go(func() {
+			for i := first; i < len(refs); i += atOnce {
+				answers[i].left, answers[i].err = r.Check(ctx, refs[i])
+			}
+		})
+	}
+	wg.Wait()
+}
