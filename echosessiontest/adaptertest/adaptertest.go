@@ -138,6 +138,7 @@ func Run[C, M any](t *testing.T, a Adapter[C, M]) {
 	t.Run("options", s.testOptions)
 	t.Run("panic", s.testPanic)
 	t.Run("flush", s.testFlush)
+	t.Run("stream", s.testStreams)
 	t.Run("hijack", s.testHijack)
 	t.Run("early hints", s.testEarlyHints)
 	t.Run("late use", s.testLateUse)
