@@ -3,6 +3,7 @@ package linear
 import (
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -48,6 +49,13 @@ func (h *History) add(client int, call, returned int64, in Input, out Output) {
 		client, returned = 100+h.lanes, never
 	}
 	h.ops = append(h.ops, porcupine.Operation{ClientId: client, Input: in, Call: call, Output: out, Return: returned})
+}
+
+// Forget takes all operations of a kind out of the history.
+func (h *History) Forget(kind Kind) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.ops = slices.DeleteFunc(h.ops, func(op porcupine.Operation) bool { return op.Input.(Input).Kind == kind })
 }
 
 // Operations returns how many operations there are, and how many of them with an

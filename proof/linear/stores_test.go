@@ -3,6 +3,7 @@ package linear_test
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"log/slog"
 	"math/big"
 	mathrand "math/rand/v2"
@@ -43,7 +44,7 @@ type farm struct {
 }
 
 var backends = []backend{
-	{name: "memory", processes: 1, prepare: func(*testing.T) *farm { return &farm{} }},
+	{name: "memory", processes: 1, prepare: inMemory},
 	{name: "client", processes: 2, prepare: standalone(func(o *redis.Options) {}, plain)},
 	{name: "client without deadlines", processes: 2, prepare: standalone(func(o *redis.Options) { o.ContextTimeoutEnabled = false }, plain)},
 	{name: "auto-pipeliner", processes: 2, prepare: standalone(func(*redis.Options) {}, pipelined)},
@@ -51,6 +52,8 @@ var backends = []backend{
 	{name: "caching, two processes", processes: 2, staleOpen: true, prepare: standalone(caching, plain)},
 	{name: "cluster", processes: 2, prepare: clustered},
 }
+
+func inMemory(*testing.T) *farm { return &farm{} }
 
 func caching(o *redis.Options) { o.ClientSideCacheConfig = &redis.ClientSideCacheConfig{} }
 
@@ -87,9 +90,13 @@ var secret = []byte("0123456789abcdef0123456789abcdef")
 // storeTimeout is short, so that a lost reply does not hold up a history.
 const storeTimeout = 150 * time.Millisecond
 
-// patience is how long a watch may take to find out that its session has ended: while
-// nothing tells of ends, sessions are asked about every 5 seconds.
-const patience = 10 * time.Second
+// soon is how long a watch may go on after its session has ended, at a store that tells of
+// ends: it is sooner than a sweep finds out. While nothing tells of ends, sessions are asked
+// about every 5 seconds.
+const (
+	soon     = 4 * time.Second
+	patience = 10 * time.Second
+)
 
 // trial is one history in the making.
 type trial struct {
@@ -121,7 +128,7 @@ func (tr *trial) workload(t *testing.T, b backend, f *farm) linear.Workload {
 		Seed: tr.seed, Clients: 4 + tr.random.IntN(3), Operations: 12 + tr.random.IntN(8), Sessions: 1 + tr.random.IntN(2),
 		Grace: tr.grace, Indexed: tr.indexed, StaleOpen: b.staleOpen,
 		OneStep: len(f.servers) == 0, Faultless: tr.faults == nil,
-		Watches: true, Patience: patience,
+		Watches: true, Patience: soon,
 	}
 	keyspace := "linear-" + rand.Text() + ":"
 	for range b.processes {
@@ -198,7 +205,7 @@ func (f *faults) chance(n int) bool {
 
 // on lets faults happen on a proxy, until t ends.
 func (f *faults) on(t *testing.T, p *redistest.Proxy) {
-	ours := redistest.Named("GET", "GETEX", "SET", "DEL", "EVALSHA", "EVAL")
+	ours := redistest.Named("GET", "GETEX", "GETDEL", "SET", "DEL", "EVALSHA", "EVAL", "PUBLISH")
 	for _, rule := range []struct {
 		n      int // once in n commands
 		action redistest.Action
@@ -235,6 +242,31 @@ func (f *faults) on(t *testing.T, p *redistest.Proxy) {
 	t.Cleanup(func() {
 		cancel()
 		wg.Wait()
+	})
+}
+
+// Watch implements echosession.Watcher. With faults it breaks off now and then, which loses
+// a hint, and repeats old hints.
+func (s *slowStore) Watch(ctx context.Context, tell func(echosession.Hint)) error {
+	w, ok := s.Store.(echosession.Watcher)
+	if !ok {
+		return errors.ErrUnsupported
+	}
+	ctx, interrupt := context.WithCancel(ctx)
+	defer interrupt()
+	var last echosession.Hint // the store tells one hint after the other
+	return w.Watch(ctx, func(hint echosession.Hint) {
+		if s.faults.chance(20) {
+			interrupt()
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		tell(hint)
+		if s.faults.chance(5) {
+			tell(last)
+		}
+		last = hint
 	})
 }
 

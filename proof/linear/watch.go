@@ -3,6 +3,7 @@ package linear
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/echosession/echosession"
@@ -20,6 +21,7 @@ type watch struct {
 	token token         // the one that the watch is of: a Rotate of the handle changes it
 	over  chan struct{} // closed after the watch was canceled
 	at    int64         // when it was canceled
+	ended bool          // it was canceled because the session had ended
 }
 
 // watch begins a watch, or now and then ends one.
@@ -94,6 +96,7 @@ func (o *Outcome) finishWatches(ctx context.Context) {
 			o.wrong("a watch of session %d was canceled: %w", w.session.number, cause)
 			continue
 		}
+		w.ended = true
 		o.Figures.Canceled++
 		o.Figures.Latest = max(o.Figures.Latest, time.Duration(w.at-began))
 		o.add(w.client, w.began, w.at, in, Output{Result: result})
@@ -138,4 +141,12 @@ func (o *Outcome) isLive(ctx context.Context, w *watch) (bool, error) {
 		return false, nil
 	}
 	return err == nil, err
+}
+
+// wasTold reports whether a watch of a process had told before a time that a token leads
+// nowhere.
+func (o *Outcome) wasTold(process, token int, before int64) bool {
+	return slices.ContainsFunc(o.watches, func(w *watch) bool {
+		return w.ended && w.process == process && w.token.number == token && w.at < before
+	})
 }

@@ -783,7 +783,8 @@ func (o *Outcome) assign() (created map[int]int64, found []map[int]Data) {
 
 // checkOpens holds every Open to what a stale read may find: what some operation
 // wrote that had begun, nothing only if one had begun that can end the session or take
-// the token's power, and the mark of a Renew only if one had begun.
+// the token's power, and the mark of a Renew only if one had begun. What a watch of the
+// process was told has ended is not found any more.
 func (o *Outcome) checkOpens(grace bool) {
 	type version struct{ session, writer, count int }
 	written := make(map[version]int64) // when the writer began
@@ -811,6 +812,9 @@ func (o *Outcome) checkOpens(grace bool) {
 	}
 	for _, open := range o.opens {
 		seen := open.out.Seen
+		if open.out.Result == Done && o.wasTold(open.process, open.in.Token, open.call) {
+			o.wrong("Open found session %d, whose end a watch of the same process had told", open.in.Session)
+		}
 		if open.out.Result == Renewed {
 			if began, ok := renewed[open.in.Session]; !ok || began > open.returned {
 				o.wrong("Open was told that session %d was renewed, and nobody had renewed it", open.in.Session)
