@@ -237,6 +237,10 @@ func (c *compiler) useLookup() {
 	lookup, err := newLookup(cmp.Or(cfg.TokenLookup, defaultLookup(cfg.RequestArg, cfg.Cookie)), cfg.Cookie)
 	c.wrong(field, err)
 	c.engine.lookup = lookup
+	c.engine.tickets, _ = c.engine.store.(TicketStore)
+	if err == nil && len(lookup.tickets) > 0 && c.engine.store != nil && c.engine.tickets == nil {
+		c.bad("TokenLookup", "it reads tickets, and the Store keeps none; make it a TicketStore or drop ticket:%s", lookup.tickets[0])
+	}
 	if cfg.Cookie != nil && err == nil && !lookup.reads(cfg.Cookie.Name) {
 		c.bad("TokenLookup", "it does not read the cookie that Cookie sets; add the word cookie")
 	}

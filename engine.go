@@ -20,6 +20,7 @@ import (
 type engine struct {
 	cfg        settings
 	store      Store
+	tickets    TicketStore // nil: the store keeps none
 	tokens     *jwt.Keyring
 	verified   *jwt.Cache
 	serializer *serializer

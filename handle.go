@@ -20,6 +20,7 @@ type handle struct {
 	bound    bool     // made for a request
 	resolved bool     // the request was asked for its session
 	place    place    // where its token is
+	ticketed bool     // a ticket stands in its place
 	refused  string   // the token that came in a cookie from another origin
 	verified bool     // the caller has checked where the request came from
 	had      bool     // there was a live session behind the handle
@@ -41,8 +42,8 @@ func (h *handle) find() (token found, ok bool) {
 	x := h.exchange
 	r := x.Request()
 	token, err := h.engine.lookup.find(x, r)
-	h.place = token.place()
-	if token.url {
+	h.place, h.ticketed = token.place(), token.ticket != ""
+	if token.url || token.asked {
 		keepURLPrivate(x.Header())
 	}
 	if err == nil && token.cookie && !token.other {
@@ -54,9 +55,14 @@ func (h *handle) find() (token found, ok bool) {
 	return token, err == nil
 }
 
-// openFound opens the session of the request's token. value is a pointer to a
+// openFound opens the session of the request's token or ticket. value is a pointer to a
 // zero T. An error is a store's failure. h.mu is held.
 func (h *handle) openFound(token found, value any) error {
+	if h.ticketed {
+		r := h.exchange.Request()
+		l, err := h.engine.redeem(r.Context(), token.ticket, r, value)
+		return h.opened(l, value, err)
+	}
 	if err := h.open(h.exchange.Request().Context(), token.token, value); err != nil {
 		return err
 	}
@@ -71,6 +77,11 @@ func (h *handle) openFound(token found, value any) error {
 // error is a store's failure. h.mu is held.
 func (h *handle) open(ctx context.Context, token string, value any) error {
 	l, err := h.engine.open(ctx, token, value)
+	return h.opened(l, value, err)
+}
+
+// opened puts what was opened behind h, or the reason why it was not. h.mu is held.
+func (h *handle) opened(l *live, value any, err error) error {
 	switch {
 	case err == nil:
 		h.live, h.value, h.reason, h.had = l, value, nil, true
@@ -172,6 +183,9 @@ func (h *handle) handOut(ctx context.Context, l *live, cookie bool) (token strin
 func (h *handle) mayCreate(p createParams) (cookie bool, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if h.ticketed {
+		return false, errTicketHandle
+	}
 	if h.live != nil && h.live.tok == nil {
 		return false, fmt.Errorf("%w: a listed session gives way to no other; call Manager.Create", ErrNoSession)
 	}
@@ -194,6 +208,9 @@ func (h *handle) mayCreate(p createParams) (cookie bool, err error) {
 func (h *handle) mayMakeGuest() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if h.ticketed {
+		return errTicketHandle
+	}
 	for _, reason := range []error{ErrAmbiguousToken, ErrCrossOrigin, ErrCorrupt} {
 		if errors.Is(h.reason, reason) {
 			return h.noSession()
@@ -377,6 +394,9 @@ func (h *handle) renew(ctx context.Context, p createParams, fresh func() any, fn
 func (h *handle) mayRenew(p createParams) (old *live, cookie bool, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if h.ticketed {
+		return nil, false, errTicketHandle
+	}
 	if h.exchange != nil && p.crossOriginVerified {
 		h.verified = true
 	}
@@ -402,6 +422,9 @@ func (h *handle) mayRenew(p createParams) (old *live, cookie bool, err error) {
 func (h *handle) mayRotate() (old *live, cookie bool, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if h.ticketed {
+		return nil, false, errTicketHandle
+	}
 	cookie = h.engine.cfg.Cookie != nil && h.live != nil && h.live.inCookie
 	if h.live == nil {
 		if err := h.answerable(false); err != nil {

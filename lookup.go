@@ -27,6 +27,7 @@ const maxBody = 1 << 20
 type lookup struct {
 	sources  []source // all but the body
 	fields   []field  // fields of the body, asked when no source has a token
+	tickets  []string // parameters of the query that carry a ticket
 	inCookie bool     // a source is a cookie
 }
 
@@ -43,12 +44,14 @@ type field struct {
 	formOnly bool
 }
 
-// found is a token and what its place means for the answer.
+// found is a token or a ticket, and what its place means for the answer.
 type found struct {
 	token  string
-	cookie bool // it came in a cookie
-	other  bool // it came in another place
-	url    bool // it is part of the URL, so the answer must not be stored
+	ticket string // in the place of a token
+	cookie bool   // it came in a cookie
+	other  bool   // it came in another place
+	url    bool   // it is part of the URL, so the answer must not be stored
+	asked  bool   // the URL has the parameter of a ticket, whatever is in it
 }
 
 // defaultLookup is where an instance with this RequestArg looks.
@@ -107,17 +110,20 @@ func newLookup(s string, cookie *Cookie) (*lookup, error) {
 				errs = append(errs, fmt.Errorf("%q does not name a %s", part, kind))
 			}
 			l.sources = append(l.sources, source{kind, name, prefix})
-		case "query", "param", "form", "body":
+		case "query", "param", "form", "body", "ticket":
 			if name == "" {
 				errs = append(errs, fmt.Errorf("%q has no name", part))
 			}
-			if kind == "query" || kind == "param" {
+			switch kind {
+			case "ticket":
+				l.tickets = append(l.tickets, name)
+			case "query", "param":
 				l.sources = append(l.sources, source{kind: kind, name: name})
-			} else {
+			default:
 				l.fields = append(l.fields, field{name, kind == "form"})
 			}
 		default:
-			errs = append(errs, fmt.Errorf("unknown source %q; use bearer, cookie, header:<name>, query:<name>, param:<name>, cookie:<name>, form:<name> or body:<name>", part))
+			errs = append(errs, fmt.Errorf("unknown source %q; use bearer, cookie, header:<name>, query:<name>, param:<name>, cookie:<name>, form:<name>, body:<name> or ticket:<name>", part))
 		}
 	}
 	l.inCookie = l.reads("")
@@ -135,10 +141,26 @@ func (l *lookup) reads(cookie string) bool {
 	return false
 }
 
-// find returns the request's token, [ErrNoToken] or [ErrAmbiguousToken], and where
-// tokens are in any case. One token in two places is fine; a place that is there
-// twice never is. The body is read only when no other place has a token.
+// find returns the request's ticket or its token, [ErrNoToken], [ErrAmbiguousToken] or, for
+// a malformed ticket alone, [ErrInvalidToken], and where tokens are in any case. Where there
+// is a ticket, no other place is looked at.
 func (l *lookup) find(x Exchange, r *http.Request) (found, error) {
+	ticket, asked, err := l.findTicket(r)
+	if ticket != "" || err != nil {
+		return found{ticket: ticket, other: true, url: true, asked: true}, err
+	}
+	f, err := l.findToken(x, r)
+	f.asked = asked
+	if asked && errors.Is(err, ErrNoToken) {
+		err = fmt.Errorf("%w: what the URL has is no ticket", ErrInvalidToken)
+	}
+	return f, err
+}
+
+// findToken returns the request's token, [ErrNoToken] or [ErrAmbiguousToken]. One token in
+// two places is fine; a place that is there twice never is. The body is read only when no
+// other place has a token.
+func (l *lookup) findToken(x Exchange, r *http.Request) (found, error) {
 	var f found
 	ambiguous := false
 	for _, s := range l.sources {

@@ -28,23 +28,27 @@ type MemoryStore struct {
 	closed   bool
 	refs     map[Ref]*memoryEntry
 	subjects map[string]map[*memoryEntry]struct{} // the sessions of each subject
-	entries  []*memoryEntry                       // those of refs, in no order, for sweep and Scan
-	hand     int                                  // where in entries sweep goes on
-	created  uint64                               // counts sessions, for their order
-	watches  map[*func(Hint)]struct{}             // the tell of each Watch
+	tickets  map[string]*memoryEntry
+	entries  []*memoryEntry           // those of refs and tickets, in no order, for sweep and Scan
+	hand     int                      // where in entries sweep goes on
+	created  uint64                   // counts sessions, for their order
+	watches  map[*func(Hint)]struct{} // the tell of each Watch
 }
 
 var (
-	_ Store   = (*MemoryStore)(nil)
-	_ Watcher = (*MemoryStore)(nil)
+	_ Store       = (*MemoryStore)(nil)
+	_ TicketStore = (*MemoryStore)(nil)
+	_ Watcher     = (*MemoryStore)(nil)
 )
 
 // memoryEntry is a session or, with to, a ref in the grace of a Rotate. A session
 // stays the same entry when it is rotated: every ref that it ever had leads
 // straight to it. When it is renewed, the entry becomes the mark of that and the
-// session gets a new one: no ref of before leads there.
+// session gets a new one: no ref of before leads there. With ticket, it is what is kept
+// under that key, and has no ref.
 type memoryEntry struct {
 	ref     Ref
+	ticket  string
 	expires time.Time
 	pos     int // in MemoryStore.entries, or removed
 
@@ -78,6 +82,7 @@ func NewMemoryStore(opts ...MemoryOption) *MemoryStore {
 		closes:   make(chan struct{}),
 		refs:     make(map[Ref]*memoryEntry),
 		subjects: make(map[string]map[*memoryEntry]struct{}),
+		tickets:  make(map[string]*memoryEntry),
 		watches:  make(map[*func(Hint)]struct{}),
 	}
 	for _, opt := range opts {
@@ -97,7 +102,7 @@ func (s *MemoryStore) Close() error {
 		close(s.closes)
 	}
 	s.closed = true
-	s.refs, s.subjects, s.entries, s.watches = nil, nil, nil, nil
+	s.refs, s.subjects, s.tickets, s.entries, s.watches = nil, nil, nil, nil, nil
 	return nil
 }
 
@@ -428,7 +433,7 @@ func (s *MemoryStore) Scan(ctx context.Context) iter.Seq2[Entry, error] {
 			}
 			pos = min(pos, len(s.entries)) - 1
 			var entry Entry
-			visit := pos >= 0 && s.entries[pos].isSession() && !s.entries[pos].expired(now)
+			visit := pos >= 0 && s.entries[pos].ticket == "" && s.entries[pos].isSession() && !s.entries[pos].expired(now)
 			if visit {
 				entry = s.entries[pos].entry(now)
 			}
@@ -438,6 +443,42 @@ func (s *MemoryStore) Scan(ctx context.Context) iter.Seq2[Entry, error] {
 			}
 		}
 	}
+}
+
+// PutTicket implements [TicketStore].
+func (s *MemoryStore) PutTicket(ctx context.Context, key string, value []byte, ttl time.Duration) error {
+	if err := checkLifetime(ttl); err != nil {
+		return err
+	}
+	now, err := s.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.mu.Unlock()
+
+	if e := s.tickets[key]; e != nil {
+		s.remove(e)
+	}
+	e := &memoryEntry{ticket: key, record: bytes.Clone(value), expires: now.Add(ttl), pos: len(s.entries)}
+	s.entries = append(s.entries, e)
+	s.tickets[key] = e
+	return nil
+}
+
+// TakeTicket implements [TicketStore].
+func (s *MemoryStore) TakeTicket(ctx context.Context, key string) ([]byte, error) {
+	now, err := s.lock(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer s.mu.Unlock()
+
+	e := s.tickets[key]
+	if e == nil || !s.alive(e, now) {
+		return nil, ErrNotFound
+	}
+	s.remove(e)
+	return e.record, nil
 }
 
 var errMemoryClosed = fmt.Errorf("%w: the memory store is closed", ErrStoreUnavailable)
@@ -535,6 +576,10 @@ func (s *MemoryStore) remove(e *memoryEntry) {
 	s.entries = s.entries[:n]
 	e.pos = removed
 
+	if e.ticket != "" {
+		delete(s.tickets, e.ticket)
+		return
+	}
 	delete(s.refs, e.ref)
 	s.unindex(e)
 }

@@ -18,9 +18,17 @@ func (g *originGuard) trust(origin string) error {
 	if err := g.protection.AddTrustedOrigin(origin); err != nil {
 		return err
 	}
-	// Browsers send the serialized origin (RFC 6454 §6.1): any other form of it
-	// would match nothing, without a word.
-	u, _ := url.Parse(origin)
+	return checkOrigin(origin)
+}
+
+// checkOrigin says what is wrong with an origin that no browser sends in this form.
+// Browsers send the serialized origin (RFC 6454 §6.1): any other form of it would match
+// nothing, without a word.
+func checkOrigin(origin string) error {
+	u, err := url.Parse(origin)
+	if err != nil || u.Scheme == "" || u.Host == "" {
+		return fmt.Errorf("%q is no origin; one looks like https://app.example.com", origin)
+	}
 	host := strings.ToLower(u.Host)
 	if port := u.Port(); port == "443" && u.Scheme == "https" || port == "80" && u.Scheme == "http" {
 		host = strings.TrimSuffix(host, ":"+port)

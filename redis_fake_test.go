@@ -177,7 +177,18 @@ func (f *fakeRedis) run(args []string) (any, error) {
 			return nil, fakeReply("ERR syntax error")
 		}
 		return s, nil
-	case "set": // SET key value PX ms NX or XX
+	case "getdel":
+		s, ok := f.get(args[1])
+		if !ok {
+			return nil, nil
+		}
+		f.del(args[1])
+		return s, nil
+	case "set": // SET key value PX ms, and perhaps NX or XX
+		if len(args) == 5 {
+			f.set(args[1], args[2], args[4])
+			return "OK", nil
+		}
 		if _, taken := f.get(args[1]); taken == (args[5] == "nx") {
 			return nil, nil
 		}

@@ -42,6 +42,7 @@ type sealKey struct {
 	fingerprint [fingerprintLen]byte
 	secret      []byte // extracted from the configured key
 	purpose     string // what a session's key is for, up to the ID
+	tickets     string // what a ticket's key is for, up to what it is stored under
 }
 
 // What a key is derived for. No keyspace makes the second of these out of the first: an
@@ -58,12 +59,16 @@ func newSealKey(configured []byte, keyspace string) (k sealKey, err error) {
 	fingerprint, err := hkdf.Expand(sha256.New, k.secret, fingerprintPurpose, fingerprintLen)
 	copy(k.fingerprint[:], fingerprint)
 	k.purpose = sealPurpose + keyspace + "\x00"
+	k.tickets = ticketPurpose + keyspace + "\x00"
 	return k, err
 }
 
 // aead returns the cipher of one session.
-func (k *sealKey) aead(id []byte) (cipher.AEAD, error) {
-	key, err := hkdf.Expand(sha256.New, k.secret, k.purpose+string(id), 32)
+func (k *sealKey) aead(id []byte) (cipher.AEAD, error) { return k.derive(k.purpose + string(id)) }
+
+// derive returns the cipher for one purpose.
+func (k *sealKey) derive(purpose string) (cipher.AEAD, error) {
+	key, err := hkdf.Expand(sha256.New, k.secret, purpose, 32)
 	if err != nil {
 		return nil, err
 	}

@@ -422,6 +422,47 @@ func (s *Session[_]) Destroy(ctx context.Context) error {
 	return s.handle.destroy(ctx)
 }
 
+// Ticket makes a ticket: it does once, within 30 seconds, what the session's token would
+// do, for a request that can send no token but in its URL. That is the request of an
+// EventSource, a WebSocket or a download link. The token itself would stay in histories
+// and logs, and is good for more than one request:
+//
+//	ticket, err := sess.Ticket(ctx, "/events")
+//	// new EventSource("/events?ticket=" + ticket)
+//
+// The ticket goes into the query, under the name that [Config.TokenLookup] has for it, as
+// in "bearer,cookie,ticket:ticket". It has 22 characters, all of which a URL can have. An
+// EventSource connects again to the same URL, so the page makes another ticket for that.
+//
+// The ticket is good for the path alone: as the server sees it, which is
+// [net/url.URL.EscapedPath] of the request that [Get] finds. Where a prefix is cut off
+// before, as by [net/http.StripPrefix], or a path is rewritten, it is the path after that.
+// [AnyPath] is any path. [TicketOrigin] binds the ticket to an origin too.
+//
+// The first Get of a request spends the ticket, whatever comes of it: on another path, from
+// another origin, after the session has ended, by a HEAD or with a reply of the store that
+// was lost, which is [ErrStoreUnavailable]. A ticket excludes every other place for a token.
+// What has not the form of a ticket counts as absent; where nothing else has a token, the
+// [Session.Reason] is [ErrInvalidToken]. A ticket that is spent, too late or for something
+// else is ErrInvalidToken too, and with a session that has ended it is [ErrSessionGone] or
+// [ErrRenewed]: all are answered alike.
+//
+// The session that a ticket opens has no [Session.Token] and no [Session.Claims]. It can be
+// read, updated, checked, touched and destroyed, which clears no cookie. [Session.Create],
+// [Session.Renew], [Session.Rotate], Ticket and a [Session.UpdateOrCreate] without a session
+// return [ErrNoSession]. [Config.Import] imports nothing for a ticket.
+//
+// The ticket of a token that was rotated away ends with that token, after
+// [Config.RotateGrace]. Ticket does not ask whether the session is still there, and restarts
+// no timeout; the use of the ticket does both.
+//
+// It returns [ErrNoSession], also for sessions from [Manager.List], [Manager.All] and a
+// ticket, [ErrUnsupported] where the store is no [TicketStore], an error for a path or an
+// origin that no request has, and [ErrStoreUnavailable] or [ErrIndeterminate].
+func (s *Session[_]) Ticket(ctx context.Context, path string, opts ...TicketOption) (string, error) {
+	return s.handle.ticket(ctx, path, opts)
+}
+
 // Meets returns nil when there is a live session that meets the options of
 // [Require], and otherwise the error that Require answers. It is for adapters, and
 // for handlers that decide late.

@@ -71,7 +71,7 @@ type testCase struct {
 }
 
 func cases() []testCase {
-	return slices.Concat(recordCases, lifetimeCases, rotationCases, subjectCases, scanCases, raceCases, renewalCases)
+	return slices.Concat(recordCases, lifetimeCases, rotationCases, subjectCases, scanCases, raceCases, renewalCases, ticketCases)
 }
 
 func (c testCase) check(t *trial) {

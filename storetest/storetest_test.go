@@ -28,7 +28,7 @@ func TestRunWithClock(t *testing.T) {
 func TestEveryCaseFails(t *testing.T) {
 	t.Parallel()
 	tried := make(map[string]bool)
-	for _, f := range faults {
+	for _, f := range slices.Concat(faults, ticketFaults) {
 		tried[f.breaks] = true
 		t.Run(f.fault, func(t *testing.T) {
 			complaints := storetest.Complaints(t, f.breaks, func() (echosession.Store, func(time.Duration)) {
@@ -65,6 +65,8 @@ type faulty struct {
 	check         func(ctx context.Context, ref echosession.Ref) (time.Duration, error)
 	renew         func(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl time.Duration, limit echosession.Limit) error
 	count         func(ctx context.Context, subject string) (int, error)
+	putTicket     func(ctx context.Context, key string, value []byte, ttl time.Duration) error
+	takeTicket    func(ctx context.Context, key string) ([]byte, error)
 
 	// What some faults remember.
 	mu   sync.Mutex
@@ -96,6 +98,8 @@ func newFaulty(install func(*faulty)) (echosession.Store, func(time.Duration)) {
 		check:         sound.Check,
 		renew:         sound.Renew,
 		count:         sound.Count,
+		putTicket:     sound.PutTicket,
+		takeTicket:    sound.TakeTicket,
 	}
 	install(f)
 	return f, func(d time.Duration) {
@@ -211,11 +215,14 @@ func isRotated(err error) bool {
 	return errors.As(err, &rotated)
 }
 
-var faults = []struct {
+// A fault is a way to break a rule.
+type fault struct {
 	fault   string
 	breaks  string // the case that must notice
 	install func(*faulty)
-}{
+}
+
+var faults = []fault{
 	{
 		fault:  "records end at a NUL",
 		breaks: "load returns what was created",

@@ -274,12 +274,8 @@ func (t *Keyring) parsePayload(payload string, legacy bool) (*Token, error) {
 				v.Idle, ok = jsonIdle(value)
 			}
 		case "iss":
-			if t.issuer != "" {
-				var issuer string
-				issuer, ok = jsonString(value)
-				ok = ok && issuer == t.issuer
-				issued = ok
-			}
+			ok = t.isIssuer(value)
+			issued = ok
 		case "aud":
 			if len(t.audience) > 0 {
 				ok = t.intersects(value)
@@ -302,6 +298,13 @@ func (t *Keyring) parsePayload(payload string, legacy bool) (*Token, error) {
 		return nil, invalidToken("payload: no aud")
 	}
 	return v, nil
+}
+
+// isIssuer reports whether the value of iss is what it must be. Without an issuer it may be
+// anything.
+func (t *Keyring) isIssuer(value string) bool {
+	issuer, ok := jsonString(value)
+	return t.issuer == "" || ok && issuer == t.issuer
 }
 
 // isWhole reports whether the value of a member is a whole number in its plain form, so

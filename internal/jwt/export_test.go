@@ -4,7 +4,7 @@ package jwt
 
 // Open is the part of Verify that precedes the claims.
 func (t *Keyring) Open(token string) (payload string, err error) {
-	payload, _, err = t.open(token)
+	payload, _, err = t.open(token, func(k *key, typ string) bool { return k.takes(typ) })
 	return payload, err
 }
 

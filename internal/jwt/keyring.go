@@ -109,6 +109,8 @@ type key struct {
 	typ      string // in that header
 	legacy   bool
 
+	ticketHeader string // the first segment of the tickets that are signed with it
+
 	// takes says whether a header may have this typ; "" is none.
 	takes func(typ string) bool
 }
@@ -238,16 +240,21 @@ func newKey(sk SigningKey, withKid bool) (k key, errs []error) {
 	if err := k.useAlgorithm(alg); err != nil {
 		errs = append(errs, err)
 	}
+	k.header, k.ticketHeader = k.headerOf(k.typ), k.headerOf(ticketType)
+	return k, errs
+}
+
+// headerOf returns the first segment of what the key signs.
+func (k *key) headerOf(typ string) string {
 	header, err := json.Marshal(struct {
 		Alg string `json:"alg"`
 		Kid string `json:"kid,omitempty"`
 		Typ string `json:"typ"`
-	}{k.alg, k.kid, k.typ})
+	}{k.alg, k.kid, typ})
 	if err != nil {
-		errs = append(errs, err)
+		panic("echosession: strings do not encode: " + err.Error())
 	}
-	k.header = base64url.EncodeToString(header)
-	return k, errs
+	return base64url.EncodeToString(header)
 }
 
 // useAlgorithm finds what signs and what verifies.
@@ -305,7 +312,7 @@ func invalidToken(reason string) error {
 // its claims, in this order. Errors match [ErrInvalid] and hold no byte of the
 // token.
 func (t *Keyring) Verify(token string) (*Token, error) {
-	payload, k, err := t.open(token)
+	payload, k, err := t.open(token, func(k *key, typ string) bool { return k.takes(typ) })
 	if err != nil {
 		return nil, err
 	}
@@ -313,9 +320,9 @@ func (t *Keyring) Verify(token string) (*Token, error) {
 }
 
 // open returns the payload of a JWS in compact form (RFC 7515 §7.1), and the key that
-// verifies its signature. jwx's own parsers accept more than this form, so jwx sees nothing but the
-// signature and what was signed.
-func (t *Keyring) open(token string) (payload string, by *key, err error) {
+// verifies its signature. Only keys that fit the typ are tried. jwx's own parsers accept more
+// than this form, so jwx sees nothing but the signature and what was signed.
+func (t *Keyring) open(token string, fit func(k *key, typ string) bool) (payload string, by *key, err error) {
 	if len(token) > maxTokenLen {
 		return "", nil, invalidToken("too long")
 	}
@@ -349,7 +356,7 @@ func (t *Keyring) open(token string) (payload string, by *key, err error) {
 	fits := false
 	for i := range t.keys {
 		k := &t.keys[i]
-		if k.alg != h.alg || h.kid != "" && k.kid != h.kid || !k.takes(h.typ) {
+		if k.alg != h.alg || h.kid != "" && k.kid != h.kid || !fit(k, h.typ) {
 			continue
 		}
 		fits = true
@@ -370,8 +377,11 @@ type joseHeader struct{ alg, kid, typ string }
 // tried: a token costs at most as many signature checks as there are keys.
 func (t *Keyring) readHeader(segment string) (h joseHeader, err error) {
 	for i := range t.keys {
-		if k := &t.keys[i]; k.header == segment {
+		switch k := &t.keys[i]; segment {
+		case k.header:
 			return joseHeader{k.alg, k.kid, k.typ}, nil
+		case k.ticketHeader:
+			return joseHeader{k.alg, k.kid, ticketType}, nil
 		}
 	}
 	if len(segment) > maxHeaderLen {
@@ -462,6 +472,27 @@ func (t *Keyring) Issue(p Params) (token string, v *Token, err error) {
 		}
 		claims["exp"] = numericDate(p.Exp)
 	}
+	t.address(claims)
+	payload, err := json.Marshal(claims)
+	if err != nil {
+		return "", nil, fmt.Errorf("echosession: the claims cannot be encoded: %w", err)
+	}
+	header := t.keys[0].header
+	if n := len(header) + 1 + base64url.EncodedLen(len(payload)); n > maxTokenLen {
+		return "", nil, errTokenLen(n)
+	}
+	// What cannot be verified is not issued.
+	if v, err = t.parsePayload(string(payload), false); err != nil {
+		return "", nil, fmt.Errorf("echosession: the claims make no token: %w", err)
+	}
+	if token, err = t.sign(header, payload); err != nil {
+		return "", nil, err
+	}
+	return token, v, nil
+}
+
+// address adds the claims that say who issues a token, and for whom.
+func (t *Keyring) address(claims Claims) {
 	if t.issuer != "" {
 		claims["iss"] = t.issuer
 	}
@@ -472,32 +503,25 @@ func (t *Keyring) Issue(p Params) (token string, v *Token, err error) {
 	default:
 		claims["aud"] = t.audience
 	}
-	payload, err := json.Marshal(claims)
-	if err != nil {
-		return "", nil, fmt.Errorf("echosession: the claims cannot be encoded: %w", err)
-	}
+}
+
+// sign makes a JWS of the first key. header is its first segment.
+func (t *Keyring) sign(header string, payload []byte) (string, error) {
 	k := &t.keys[0]
-	if n := len(k.header) + 1 + base64url.EncodedLen(len(payload)); n > maxTokenLen {
-		return "", nil, errTokenLen(n)
-	}
-	// What cannot be verified is not issued.
-	if v, err = t.parsePayload(string(payload), false); err != nil {
-		return "", nil, fmt.Errorf("echosession: the claims make no token: %w", err)
-	}
 	signed := make([]byte, 0, maxTokenLen/8)
-	signed = append(signed, k.header...)
+	signed = append(signed, header...)
 	signed = append(signed, '.')
 	signed = base64url.AppendEncode(signed, payload)
 	signature, err := k.signer.Sign(signed, k.sign)
 	if err != nil {
-		return "", nil, fmt.Errorf("echosession: signing the token: %w", err)
+		return "", fmt.Errorf("echosession: signing the token: %w", err)
 	}
 	signed = append(signed, '.')
 	signed = base64url.AppendEncode(signed, signature)
 	if len(signed) > maxTokenLen {
-		return "", nil, errTokenLen(len(signed))
+		return "", errTokenLen(len(signed))
 	}
-	return string(signed), v, nil
+	return string(signed), nil
 }
 
 // errTokenLen says that a token would have n bytes, or more.
