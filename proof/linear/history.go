@@ -51,11 +51,11 @@ func (h *History) add(client int, call, returned int64, in Input, out Output) {
 	h.ops = append(h.ops, porcupine.Operation{ClientId: client, Input: in, Call: call, Output: out, Return: returned})
 }
 
-// Forget takes all operations of a kind out of the history.
-func (h *History) Forget(kind Kind) {
+// Forget takes all operations of some kinds out of the history.
+func (h *History) Forget(kinds ...Kind) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.ops = slices.DeleteFunc(h.ops, func(op porcupine.Operation) bool { return op.Input.(Input).Kind == kind })
+	h.ops = slices.DeleteFunc(h.ops, func(op porcupine.Operation) bool { return slices.Contains(kinds, op.Input.(Input).Kind) })
 }
 
 // Operations returns how many operations there are, and how many of them with an

@@ -51,7 +51,7 @@ func TestLinearizable(t *testing.T) {
 // totals are those of many histories.
 type totals struct {
 	histories, operations, unknown, refused, faults atomic.Int64
-	watches, canceled, latest                       atomic.Int64
+	watches, canceled, latest, tickets, redeemed    atomic.Int64
 }
 
 func test(t *testing.T, b backend, faulty bool) {
@@ -73,6 +73,7 @@ func test(t *testing.T, b backend, faulty bool) {
 		sum.histories.Load(), seed, sum.operations.Load(), sum.unknown.Load(), sum.refused.Load(), sum.faults.Load())
 	t.Logf("%d watches, %d of them canceled, the last %v after the last operation",
 		sum.watches.Load(), sum.canceled.Load(), time.Duration(sum.latest.Load()).Round(time.Millisecond))
+	t.Logf("%d tickets, %d of them redeemed", sum.tickets.Load(), sum.redeemed.Load())
 	if faulty && n >= 10 && (sum.faults.Load() == 0 || sum.unknown.Load() == 0) {
 		t.Error("no fault made a difference")
 	}
@@ -81,6 +82,9 @@ func test(t *testing.T, b backend, faulty bool) {
 	}
 	if n >= 10 && (sum.canceled.Load() == 0 || sum.canceled.Load() == sum.watches.Load()) {
 		t.Error("all watches ended alike: this proves little")
+	}
+	if n >= 10 && sum.redeemed.Load() == 0 {
+		t.Error("no ticket was redeemed: this proves little")
 	}
 }
 
@@ -134,6 +138,8 @@ func check(t *testing.T, outcome *linear.Outcome, seed uint64, sum *totals) {
 	figures := outcome.Figures
 	sum.watches.Add(int64(figures.Watches))
 	sum.canceled.Add(int64(figures.Canceled))
+	sum.tickets.Add(int64(figures.Tickets))
+	sum.redeemed.Add(int64(figures.Redeemed))
 	for latest := sum.latest.Load(); int64(figures.Latest) > latest; latest = sum.latest.Load() {
 		sum.latest.CompareAndSwap(latest, int64(figures.Latest))
 	}

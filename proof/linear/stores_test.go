@@ -128,7 +128,7 @@ func (tr *trial) workload(t *testing.T, b backend, f *farm) linear.Workload {
 		Seed: tr.seed, Clients: 4 + tr.random.IntN(3), Operations: 12 + tr.random.IntN(8), Sessions: 1 + tr.random.IntN(2),
 		Grace: tr.grace, Indexed: tr.indexed, StaleOpen: b.staleOpen,
 		OneStep: len(f.servers) == 0, Faultless: tr.faults == nil,
-		Watches: true, Patience: soon,
+		Watches: true, Patience: soon, Tickets: true,
 	}
 	keyspace := "linear-" + rand.Text() + ":"
 	for range b.processes {
@@ -148,6 +148,11 @@ func (tr *trial) workload(t *testing.T, b backend, f *farm) linear.Workload {
 		}
 		cfg.Secret, cfg.Logger = secret, slog.New(slog.DiscardHandler)
 		cfg.Keyspace = keyspace
+		if _, ok := cfg.Store.(echosession.TicketStore); ok || cfg.Store == nil {
+			cfg.TokenLookup = linear.TicketLookup
+		} else {
+			w.Tickets = false
+		}
 		cfg.MaxAge = 10 * time.Minute
 		cfg.TouchInterval = time.Minute
 		cfg.SubjectIndex = tr.indexed
@@ -332,6 +337,21 @@ func (s *slowStore) Check(ctx context.Context, ref echosession.Ref) (left time.D
 		return 0, echosession.ErrStoreUnavailable
 	}
 	return s.Store.Check(ctx, ref)
+}
+
+func (s *slowStore) PutTicket(ctx context.Context, key string, value []byte, ttl time.Duration) error {
+	return s.write(func() error { return s.Store.(echosession.TicketStore).PutTicket(ctx, key, value, ttl) })
+}
+
+func (s *slowStore) TakeTicket(ctx context.Context, key string) (value []byte, err error) {
+	err = s.write(func() (err error) {
+		value, err = s.Store.(echosession.TicketStore).TakeTicket(ctx, key)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return value, nil
 }
 
 func (s *slowStore) DeleteSubject(ctx context.Context, subject string, except []string) (n int, err error) {

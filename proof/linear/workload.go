@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"slices"
 	"sync"
 	"time"
@@ -39,6 +40,9 @@ type Workload struct {
 	// go on after its session has ended and everything works. 0 is for ever.
 	Watches  bool
 	Patience time.Duration
+
+	// Tickets says that the clients also make and redeem tickets.
+	Tickets bool
 }
 
 // Outcome is what became of a workload.
@@ -57,6 +61,7 @@ type Outcome struct {
 	revokes  []revoke
 	renewals []renewal
 	watches  []*watch
+	tickets  []ticket
 }
 
 // Figures count what happened beside the operations.
@@ -64,6 +69,8 @@ type Figures struct {
 	Watches  int           // that began
 	Canceled int           // watches whose session ended
 	Latest   time.Duration // how long after the last operation the last of them was canceled
+	Tickets  int           // that were made
+	Redeemed int           // that let somebody in, or would have done so while the session lived
 }
 
 // session is a session with all IDs that it ever has.
@@ -135,10 +142,14 @@ func (w Workload) Run(ctx context.Context) *Outcome {
 func (w Workload) Start(ctx context.Context) *Outcome {
 	o := &Outcome{History: NewHistory(), Workload: w}
 	slots := make([]slot, w.Sessions)
+	var sites []http.Handler
+	for _, m := range w.Managers {
+		sites = append(sites, newSite(m))
+	}
 	var wg sync.WaitGroup
 	for i := range w.Clients {
 		c := &client{
-			Workload: w, Outcome: o, number: i, slots: slots,
+			Workload: w, Outcome: o, number: i, slots: slots, sites: sites,
 			process: i % len(w.Managers), manager: w.Managers[i%len(w.Managers)],
 			random:  rand.New(rand.NewPCG(w.Seed, uint64(i))),
 			handles: make(map[int]*echosession.Session[Data]),
@@ -150,7 +161,7 @@ func (w Workload) Start(ctx context.Context) *Outcome {
 		})
 	}
 	wg.Wait()
-	w.lookAtAll(ctx, o)
+	w.lookAtAll(ctx, o, sites)
 	return o
 }
 
@@ -173,10 +184,11 @@ func (w Workload) observer(o *Outcome) *client {
 	}
 }
 
-// lookAtAll ends a history: it uses every token that there ever was, and looks for
+// lookAtAll ends a history: it uses every token and every ticket that there ever was, and looks for
 // the sessions of every subject.
-func (w Workload) lookAtAll(ctx context.Context, o *Outcome) {
+func (w Workload) lookAtAll(ctx context.Context, o *Outcome, sites []http.Handler) {
 	c := w.observer(o)
+	c.sites = sites
 	for _, s := range o.all() {
 		for _, t := range s.tokens {
 			if handle := c.open(ctx, s, t); handle != nil {
@@ -184,6 +196,7 @@ func (w Workload) lookAtAll(ctx context.Context, o *Outcome) {
 			}
 		}
 	}
+	c.redeemAll(ctx)
 	if !w.Indexed {
 		return
 	}
@@ -260,6 +273,7 @@ type client struct {
 	random  *rand.Rand
 	handles map[int]*echosession.Session[Data] // by number of the token
 
+	sites    []http.Handler // of all processes
 	watching []*watch
 }
 
@@ -279,6 +293,10 @@ func (c *client) act(ctx context.Context) {
 		}
 		return
 	}
+	if c.Tickets && c.random.IntN(12) == 0 {
+		c.redeemOne(ctx)
+		return
+	}
 	t := s.pick(c.random)
 	handle := c.handles[t.number]
 	if handle == nil || c.random.IntN(3) == 0 {
@@ -288,6 +306,10 @@ func (c *client) act(ctx context.Context) {
 	}
 	if c.Watches && c.random.IntN(6) == 0 {
 		c.watch(ctx, s, t, handle)
+		return
+	}
+	if c.Tickets && c.random.IntN(12) == 0 {
+		c.ticket(ctx, s, t, handle)
 		return
 	}
 	switch n := c.random.IntN(100); {

@@ -15,8 +15,9 @@ import (
 	"github.com/echosession/echosession/proof/linear"
 )
 
-// watchMutants are stores with a defect each that shows only where sessions are watched.
-var watchMutants = []struct {
+// liveMutants are stores with a defect each that shows only where sessions are watched or
+// tickets redeemed.
+var liveMutants = []struct {
 	defect string
 	wrap   func(echosession.Store) echosession.Store
 }{
@@ -37,6 +38,13 @@ var watchMutants = []struct {
 	{"the answers of two checks are mixed up", func(s echosession.Store) echosession.Store { return &mixing{telling: telling{s}} }},
 	{"a revocation of all sessions tells nobody", func(s echosession.Store) echosession.Store { return &discreet{telling: telling{s}} }},
 	{"nothing is said of what a broken watch may have missed", func(s echosession.Store) echosession.Store { return &breaking{telling: telling{s}} }},
+
+	{"a ticket is redeemed twice", func(s echosession.Store) echosession.Store {
+		return &redeemingTwice{telling: telling{s}, taken: make(map[string][]byte)}
+	}},
+	{"a ticket can be used after a lost reply", func(s echosession.Store) echosession.Store { return refunding{telling{s}} }},
+	{"a use of a ticket whose reply was lost is done once more", func(s echosession.Store) echosession.Store { return takingTwice{telling{s}} }},
+	{"a ticket is lost", func(s echosession.Store) echosession.Store { return misplacing{telling{s}} }},
 }
 
 // settled is longer than the first sweep takes. The next one comes after soon.
@@ -47,8 +55,8 @@ type byClient struct{}
 
 func isByClient(ctx context.Context) bool { return ctx.Value(byClient{}) != nil }
 
-// watched makes a history on a store in memory, in which the time costs nothing.
-func watched(t *testing.T, tr *trial) (outcome *linear.Outcome) {
+// inBubble makes a history on a store in memory, in which the time costs nothing.
+func inBubble(t *testing.T, tr *trial) (outcome *linear.Outcome) {
 	synctest.Test(t, func(t *testing.T) {
 		w := tr.workload(t, backends[0], &farm{})
 		w.Watches, w.Patience = true, soon
@@ -68,17 +76,17 @@ func watched(t *testing.T, tr *trial) (outcome *linear.Outcome) {
 	return outcome
 }
 
-// TestCatchesDefectsOfWatches shows that the check finds what it looks for. Without what
-// the watches say each of these histories is in order.
-func TestCatchesDefectsOfWatches(t *testing.T) {
-	for _, m := range watchMutants {
+// TestCatchesLiveDefects shows that the check finds what it looks for. Without what watches
+// and tickets say each of these histories is in order.
+func TestCatchesLiveDefects(t *testing.T) {
+	for _, m := range liveMutants {
 		t.Run(m.defect, func(t *testing.T) {
 			t.Parallel()
 			const attempts = 200
 			for seed := range uint64(attempts) {
 				tr := newTrial(seed, false)
 				tr.indexed, tr.wrap = true, m.wrap
-				outcome := watched(t, tr)
+				outcome := inBubble(t, tr)
 				missed := len(outcome.Errors) > 0
 				if missed {
 					t.Logf("caught in history %d: %v", seed+1, outcome.Errors[0])
@@ -89,9 +97,9 @@ func TestCatchesDefectsOfWatches(t *testing.T) {
 				if !missed {
 					t.Logf("caught in history %d", seed+1)
 				}
-				outcome.Forget(linear.Watch)
+				outcome.Forget(linear.Watch, linear.Redeem, linear.Waste)
 				if !outcome.Linearizable(tr.grace) {
-					t.Error("the history is not in order without watches, either")
+					t.Error("the history is not in order without watches and tickets, either")
 				}
 				return
 			}
@@ -101,7 +109,7 @@ func TestCatchesDefectsOfWatches(t *testing.T) {
 }
 
 // A store that keeps its promises is not blamed: whether it tells of ends or is asked.
-func TestWatches(t *testing.T) {
+func TestLive(t *testing.T) {
 	for _, store := range []struct {
 		name   string
 		wrap   func(echosession.Store) echosession.Store
@@ -119,7 +127,7 @@ func TestWatches(t *testing.T) {
 			for seed := range uint64(min(*histories, 50)) {
 				tr := newTrial(seed, store.faulty)
 				tr.wrap = store.wrap
-				outcome := watched(t, tr)
+				outcome := inBubble(t, tr)
 				for _, err := range outcome.Errors {
 					t.Errorf("seed %d: %v", seed, err)
 				}
@@ -137,7 +145,7 @@ func TestWatches(t *testing.T) {
 	}
 }
 
-// telling is a store that tells of ends, and polled one that does not.
+// telling is a store that tells of ends and keeps tickets, and polled one that does neither.
 type (
 	telling struct{ echosession.Store }
 	polled  struct{ echosession.Store }
@@ -145,6 +153,14 @@ type (
 
 func (s telling) Watch(ctx context.Context, tell func(echosession.Hint)) error {
 	return s.Store.(echosession.Watcher).Watch(ctx, tell)
+}
+
+func (s telling) PutTicket(ctx context.Context, key string, value []byte, ttl time.Duration) error {
+	return s.Store.(echosession.TicketStore).PutTicket(ctx, key, value, ttl)
+}
+
+func (s telling) TakeTicket(ctx context.Context, key string) ([]byte, error) {
+	return s.Store.(echosession.TicketStore).TakeTicket(ctx, key)
 }
 
 type forgetful struct{ telling }
@@ -341,4 +357,60 @@ func (s *breaking) Watch(ctx context.Context, tell func(echosession.Hint)) error
 			tell(hint)
 		}
 	})
+}
+
+// redeemingTwice looks first, and removes later.
+type redeemingTwice struct {
+	telling
+	mu    sync.Mutex
+	taken map[string][]byte
+}
+
+func (s *redeemingTwice) TakeTicket(ctx context.Context, key string) ([]byte, error) {
+	value, err := s.telling.TakeTicket(ctx, key)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err == nil {
+		s.taken[key] = value
+		time.AfterFunc(time.Millisecond, func() {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			delete(s.taken, key)
+		})
+	} else if early, ok := s.taken[key]; ok {
+		return early, nil
+	}
+	return value, err
+}
+
+// refunding gives tickets back whose use failed.
+type refunding struct{ telling }
+
+func (s refunding) TakeTicket(ctx context.Context, key string) ([]byte, error) {
+	value, err := s.telling.TakeTicket(ctx, key)
+	if err == nil && rand.IntN(2) == 0 {
+		time.Sleep(time.Millisecond)
+		_ = s.PutTicket(ctx, key, value, time.Minute)
+		return nil, echosession.ErrStoreUnavailable
+	}
+	return value, err
+}
+
+type takingTwice struct{ telling }
+
+func (s takingTwice) TakeTicket(ctx context.Context, key string) ([]byte, error) {
+	value, err := s.telling.TakeTicket(ctx, key)
+	if err == nil && rand.IntN(4) == 0 {
+		return s.telling.TakeTicket(ctx, key)
+	}
+	return value, err
+}
+
+type misplacing struct{ telling }
+
+func (s misplacing) PutTicket(ctx context.Context, key string, value []byte, ttl time.Duration) error {
+	if rand.IntN(4) == 0 {
+		return nil
+	}
+	return s.telling.PutTicket(ctx, key, value, ttl)
 }
