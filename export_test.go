@@ -1,7 +1,9 @@
 package echosession
 
 import (
+	"context"
 	"reflect"
+	"time"
 )
 
 // What the tests of the whole package reach in it.
@@ -52,3 +54,33 @@ func SmallPages(s Store) Store {
 
 // Remembers reports whether m holds a token as verified.
 func Remembers[T any](m *Manager[T], token string) bool { return m.engine.verified.Get(token) != nil }
+
+// Checked is an answer of CheckMany.
+type Checked struct {
+	Left time.Duration
+	Err  error
+}
+
+// CheckMany checks refs as a Manager does that watches many sessions of a Redis store.
+func CheckMany(ctx context.Context, s Store, refs []Ref) []Checked {
+	var all []Checked
+	for _, c := range s.(*redisStore).checkMany(ctx, refs) {
+		all = append(all, Checked{c.left, c.err})
+	}
+	return all
+}
+
+// ServerOf names the server that has a ref, as far as a Redis store knows.
+func ServerOf(s Store, ref Ref) string { return s.(*redisStore).serverOf(ref) }
+
+// Keeps reports whether the client of a Redis store can serve what has ended elsewhere.
+func Keeps(s Store) bool { return s.(*redisStore).keeps() }
+
+// JustWritten reports whether a Redis store reads a session past caches and replicas.
+func JustWritten(s Store, ref Ref) bool {
+	r := s.(*redisStore)
+	return r.getter(r.key(ref)) == "getex"
+}
+
+// CauseOf names the kind of a store's failure.
+func CauseOf(err error) string { return causeOf(err) }

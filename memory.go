@@ -37,8 +37,8 @@ type MemoryStore struct {
 
 var (
 	_ Store       = (*MemoryStore)(nil)
-	_ TicketStore = (*MemoryStore)(nil)
 	_ Watcher     = (*MemoryStore)(nil)
+	_ TicketStore = (*MemoryStore)(nil)
 )
 
 // memoryEntry is a session or, with to, a ref in the grace of a Rotate. A session
@@ -433,7 +433,7 @@ func (s *MemoryStore) Scan(ctx context.Context) iter.Seq2[Entry, error] {
 			}
 			pos = min(pos, len(s.entries)) - 1
 			var entry Entry
-			visit := pos >= 0 && s.entries[pos].ticket == "" && s.entries[pos].isSession() && !s.entries[pos].expired(now)
+			visit := pos >= 0 && s.entries[pos].isSession() && !s.entries[pos].expired(now)
 			if visit {
 				entry = s.entries[pos].entry(now)
 			}
@@ -602,8 +602,9 @@ func (s *MemoryStore) alive(e *memoryEntry, now time.Time) bool {
 	return true
 }
 
-// isSession reports whether e is a session, and not what is left of one that moved.
-func (e *memoryEntry) isSession() bool { return e.to == nil && !e.renewed }
+// isSession reports whether e is a session, and not a ticket or what is left of a session
+// that moved.
+func (e *memoryEntry) isSession() bool { return e.to == nil && !e.renewed && e.ticket == "" }
 
 // moved says where the session went that was once under e.ref, or nil for a session.
 func (e *memoryEntry) moved(now time.Time) error {

@@ -126,6 +126,8 @@ func TestClients(t *testing.T) {
 		t.Run(kind.name, func(t *testing.T) {
 			t.Parallel()
 			t.Run("a life", func(t *testing.T) { testLife(t, kind) })
+			t.Run("a watch", func(t *testing.T) { testEndsAreHeard(t, kind) })
+			t.Run("many checks", func(t *testing.T) { testCheckMany(t, kind) })
 			t.Run("the contract", func(t *testing.T) {
 				switch {
 				case kind.noScan:

@@ -240,51 +240,23 @@ func (s *script) evalGroup(ctx context.Context, r *redisStore, group []*scriptCa
 // A reply counts even if go-redis sets an error beside it, because time is up for other
 // commands.
 func (r *redisStore) sendAll(ctx context.Context, calls []*scriptCall) {
-	cmds := make([]redis.Cmder, len(calls))
-	for i, c := range calls {
-		cmds[i] = c.cmd
-	}
-	errs := r.sendTogether(ctx, cmds)
-	for i, c := range calls {
-		if c.err = errs[i]; c.err != nil {
-			continue
-		}
-		var reply any
-		if reply, c.err = untagged(c.cmd.Val(), c.tag); c.err == nil {
-			c.reply, _ = reply.(string)
-		} else {
-			c.err = cmp.Or(c.cmd.Err(), c.err)
-		}
-	}
-}
-
-// sendTogether sends commands in one round trip. It returns an error for each that may
-// still be running: do not read those.
-func (r *redisStore) sendTogether(ctx context.Context, cmds []redis.Cmder) []error {
-	errs := make([]error, len(cmds))
-	if r.async != nil {
-		futures := make([]redis.AutoFuture, len(cmds))
-		for i, cmd := range cmds {
-			futures[i] = r.async.Submit(ctx, cmd)
-		}
-		for i := range futures {
-			errs[i] = futures[i].WaitContext(ctx)
-		}
-		return errs
-	}
 	pipe := r.client.(pipeliner).Pipeline()
-	for _, cmd := range cmds {
-		_ = pipe.Process(ctx, cmd)
+	for _, c := range calls {
+		_ = pipe.Process(ctx, c.cmd)
 	}
-	err := r.bounded(ctx, func() error {
+	err := r.doubt(ctx, r.bounded(ctx, func() error {
 		_, err := pipe.Exec(ctx)
 		return err
-	})
-	_ = r.doubt(ctx, err)
-	if _, ok := errors.AsType[*abandonedError](err); ok {
-		for i := range errs {
-			errs[i] = err
+	}))
+	_, abandoned := errors.AsType[*abandonedError](err)
+	for _, c := range calls {
+		if c.err = err; abandoned {
+			continue // the commands may be running
+		}
+		reply, err := untagged(c.cmd.Val(), c.tag)
+		c.reply, _ = reply.(string)
+		if c.err = err; err != nil {
+			c.err = cmp.Or(c.cmd.Err(), err)
 		}
 	}
-	return errs
 }

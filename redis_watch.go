@@ -23,10 +23,8 @@ const (
 	// answers PINGs where a client is subscribed: so probes go where this process writes.
 	probeEvery = 500 * time.Millisecond
 
-	// probeTimeout is how long the publication of a probe may take.
-	probeTimeout = time.Second
-
-	// silentFor is how long a probe may be on its way until the subscription counts as broken.
+	// silentFor is how long no probe may be heard, and how long each of them may be on its
+	// way, until the subscription counts as broken.
 	silentFor = 1200 * time.Millisecond
 
 	// subscribeFor is how long a subscription may take to begin.
@@ -85,7 +83,7 @@ func (r *redisStore) listen(ctx context.Context, tell func(Hint)) error {
 	l.probes.Wait()
 	select {
 	case <-read:
-	case <-time.After(probeTimeout):
+	case <-time.After(probeEvery):
 		// Some clients heed no context while they connect. The connection is closed then.
 	}
 	return context.Cause(ctx)
@@ -123,12 +121,14 @@ func (l *listener) read(ctx context.Context, client subscriber) error {
 	defer pubsub.Close()
 	defer context.AfterFunc(ctx, func() { _ = pubsub.Close() })()
 	connecting, cancel := context.WithTimeout(ctx, subscribeFor)
-	err := pubsub.Subscribe(connecting, l.store.channel, l.own)
+	// A cluster client connects to the node for the first channel. That of the random one may
+	// be alive where another is down.
+	err := pubsub.Subscribe(connecting, l.own, l.store.channel)
 	cancel()
 	for err == nil {
 		err = l.receive(ctx, pubsub)
 	}
-	return watchFailed(err)
+	return watchFailed(l.store.doubt(ctx, err))
 }
 
 // receive waits for one message.
@@ -143,7 +143,7 @@ func (l *listener) receive(ctx context.Context, pubsub *redis.PubSub) error {
 	}
 	switch m := message.(type) {
 	case *redis.Subscription:
-		if m.Channel == l.own {
+		if m.Channel == l.store.channel { // the last one
 			l.mu.Lock()
 			defer l.mu.Unlock()
 			l.subscribed = true
@@ -186,14 +186,15 @@ func (l *listener) probe(ctx context.Context, now time.Time) {
 	l.sent++
 	number := strconv.Itoa(l.sent)
 	l.last, l.unheard[number] = now, now
-	l.probes.Go(func() { l.publish(ctx, number) })
+	deadline := l.heard.Add(silentFor) // later it is of no use
+	l.probes.Go(func() { l.publish(ctx, number, deadline) })
 }
 
 var errSilent = namedError{error: errors.New("what is published is not heard"), name: "subscription silent"}
 
 // publish publishes a probe.
-func (l *listener) publish(ctx context.Context, number string) {
-	sending, cancel := context.WithTimeout(ctx, probeTimeout)
+func (l *listener) publish(ctx context.Context, number string, deadline time.Time) {
+	sending, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
 	err := l.store.process(sending, once{redis.NewCmd(sending, "publish", l.own, number)})
 	if err == nil || ctx.Err() != nil {

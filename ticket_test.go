@@ -423,14 +423,19 @@ func TestWhatATicketsHandleDoes(t *testing.T) {
 				_, err := sess.Create(ctx, User{}, echosession.CrossOriginVerified(), echosession.WithSubject("ada"))
 				return err
 			}, echosession.ErrNoSession},
-			"Renew":          {func(sess *echosession.Session[User]) error { _, err := sess.Renew(ctx, nil); return err }, echosession.ErrNoSession},
-			"Renew to login": {func(sess *echosession.Session[User]) error { _, err := sess.Renew(ctx, nil, echosession.WithSubject("ada")); return err }, echosession.ErrNoSession},
-			"Rotate":         {func(sess *echosession.Session[User]) error { _, err := sess.Rotate(ctx); return err }, echosession.ErrNoSession},
-			"Ticket":         {func(sess *echosession.Session[User]) error { _, err := sess.Ticket(ctx, "/"); return err }, echosession.ErrNoSession},
-			"Touch":          {func(sess *echosession.Session[User]) error { return sess.Touch(ctx) }, nil},
-			"Reload":         {func(sess *echosession.Session[User]) error { return sess.Reload(ctx) }, nil},
-			"Check":          {func(sess *echosession.Session[User]) error { return sess.Check(ctx) }, nil},
-			"Update":         {func(sess *echosession.Session[User]) error { return sess.Update(ctx, func(u *User) error { u.Count++; return nil }) }, nil},
+			"Renew": {func(sess *echosession.Session[User]) error { _, err := sess.Renew(ctx, nil); return err }, echosession.ErrNoSession},
+			"Renew to login": {func(sess *echosession.Session[User]) error {
+				_, err := sess.Renew(ctx, nil, echosession.WithSubject("ada"))
+				return err
+			}, echosession.ErrNoSession},
+			"Rotate": {func(sess *echosession.Session[User]) error { _, err := sess.Rotate(ctx); return err }, echosession.ErrNoSession},
+			"Ticket": {func(sess *echosession.Session[User]) error { _, err := sess.Ticket(ctx, "/"); return err }, echosession.ErrNoSession},
+			"Touch":  {func(sess *echosession.Session[User]) error { return sess.Touch(ctx) }, nil},
+			"Reload": {func(sess *echosession.Session[User]) error { return sess.Reload(ctx) }, nil},
+			"Check":  {func(sess *echosession.Session[User]) error { return sess.Check(ctx) }, nil},
+			"Update": {func(sess *echosession.Session[User]) error {
+				return sess.Update(ctx, func(u *User) error { u.Count++; return nil })
+			}, nil},
 			"UpdateOrCreate": {func(sess *echosession.Session[User]) error {
 				return sess.UpdateOrCreate(ctx, func(u *User) error { u.Count++; return nil })
 			}, nil},

@@ -25,6 +25,9 @@ import (
 // store a keyspace of its own nevertheless: [echosession.Store.Scan] reads all of
 // the keyspace.
 //
+// A store that implements [echosession.Watcher] is checked for that too. For any other
+// store those subtests are skipped, and say so.
+//
 // With -short there are fewer rounds in the checks for races. Run these checks
 // under the race detector: there they find most.
 func Run(t *testing.T, newStore func(t *testing.T) echosession.Store) {
@@ -71,7 +74,7 @@ type testCase struct {
 }
 
 func cases() []testCase {
-	return slices.Concat(recordCases, lifetimeCases, rotationCases, subjectCases, scanCases, raceCases, renewalCases, ticketCases)
+	return slices.Concat(recordCases, lifetimeCases, rotationCases, subjectCases, scanCases, raceCases, renewalCases, watchCases, ticketCases)
 }
 
 func (c testCase) check(t *trial) {

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -65,6 +66,7 @@ type faulty struct {
 	check         func(ctx context.Context, ref echosession.Ref) (time.Duration, error)
 	renew         func(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl time.Duration, limit echosession.Limit) error
 	count         func(ctx context.Context, subject string) (int, error)
+	watch         func(ctx context.Context, tell func(echosession.Hint)) error
 	putTicket     func(ctx context.Context, key string, value []byte, ttl time.Duration) error
 	takeTicket    func(ctx context.Context, key string) ([]byte, error)
 
@@ -98,6 +100,7 @@ func newFaulty(install func(*faulty)) (echosession.Store, func(time.Duration)) {
 		check:         sound.Check,
 		renew:         sound.Renew,
 		count:         sound.Count,
+		watch:         sound.Watch,
 		putTicket:     sound.PutTicket,
 		takeTicket:    sound.TakeTicket,
 	}
@@ -155,6 +158,10 @@ func (f *faulty) Renew(ctx context.Context, from, to echosession.Ref, old, recor
 
 func (f *faulty) Count(ctx context.Context, subject string) (int, error) {
 	return f.count(ctx, subject)
+}
+
+func (f *faulty) Watch(ctx context.Context, tell func(echosession.Hint)) error {
+	return f.watch(ctx, tell)
 }
 
 // remember notes refs, and known returns those of one subject.
@@ -1699,6 +1706,500 @@ var faults = []fault{
 			}
 		},
 	},
+	{
+		fault:  "watch says nothing until a session ends",
+		breaks: "watch begins with all",
+		install: func(f *faulty) {
+			f.watch = func(ctx context.Context, tell func(echosession.Hint)) error {
+				return f.sound.Watch(ctx, func(h echosession.Hint) {
+					if !h.All {
+						tell(h)
+					}
+				})
+			}
+		},
+	},
+	{
+		fault:  "watch begins with an end from before",
+		breaks: "watch begins with all",
+		install: func(f *faulty) {
+			f.watch = func(ctx context.Context, tell func(echosession.Hint)) error {
+				tell(echosession.Hint{IDs: []string{"00000000-0000-4000-8000-000000000000"}})
+				return f.sound.Watch(ctx, tell)
+			}
+		},
+	},
+	{
+		fault:  "only the first watch begins with all",
+		breaks: "watch begins with all",
+		install: func(f *faulty) {
+			var once atomic.Bool
+			f.watch = func(ctx context.Context, tell func(echosession.Hint)) error {
+				return f.sound.Watch(ctx, func(h echosession.Hint) {
+					if !h.All || once.CompareAndSwap(false, true) {
+						tell(h)
+					}
+				})
+			}
+		},
+	},
+	{
+		fault:  "watch returns again and again",
+		breaks: "every end is told",
+		install: func(f *faulty) {
+			f.watch = func(ctx context.Context, tell func(echosession.Hint)) error {
+				tell(echosession.Hint{All: true})
+				return echosession.ErrStoreUnavailable
+			}
+		},
+	},
+	{
+		fault:  "delete is not told",
+		breaks: "every end is told",
+		install: dropWhile(func(f *faulty, quiet func(func())) {
+			f.delete = func(ctx context.Context, ref echosession.Ref) (err error) {
+				quiet(func() { err = f.sound.Delete(ctx, ref) })
+				return err
+			}
+		}),
+	},
+	{
+		fault:  "delete tells of the ref that it was given alone",
+		breaks: "every end is told",
+		install: hints(func(_ *faulty, h echosession.Hint) []echosession.Hint {
+			h.IDs = h.IDs[:min(1, len(h.IDs))]
+			return []echosession.Hint{h}
+		}),
+	},
+	{
+		fault:  "delete tells of the successor alone",
+		breaks: "every end is told",
+		install: hints(func(_ *faulty, h echosession.Hint) []echosession.Hint {
+			h.IDs = h.IDs[max(0, len(h.IDs)-1):]
+			return []echosession.Hint{h}
+		}),
+	},
+	{
+		fault:  "delete-subject is not told",
+		breaks: "every end is told",
+		install: dropWhile(func(f *faulty, quiet func(func())) {
+			f.deleteSubject = func(ctx context.Context, subject string, except []string) (n int, err error) {
+				quiet(func() { n, err = f.sound.DeleteSubject(ctx, subject, except) })
+				return n, err
+			}
+		}),
+	},
+	{
+		fault:  "eviction is not told",
+		breaks: "every end is told",
+		install: dropWhile(func(f *faulty, quiet func(func())) {
+			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) (err error) {
+				quiet(func() { err = f.sound.Create(ctx, ref, record, ttl, limit) })
+				return err
+			}
+		}),
+	},
+	{
+		fault:  "renew is not told",
+		breaks: "every end is told",
+		install: dropWhile(func(f *faulty, quiet func(func())) {
+			f.renew = func(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl time.Duration, limit echosession.Limit) (err error) {
+				quiet(func() { err = f.sound.Renew(ctx, from, to, old, record, ttl, limit) })
+				return err
+			}
+		}),
+	},
+	{
+		fault:  "renew tells of what it moves, and not of what gives way",
+		breaks: "every end is told",
+		install: func(f *faulty) {
+			var from atomic.Value
+			hints(func(_ *faulty, h echosession.Hint) []echosession.Hint {
+				if id, ok := from.Load().(string); ok && id != "" {
+					h.IDs = []string{id}
+				}
+				return []echosession.Hint{h}
+			})(f)
+			f.renew = func(ctx context.Context, ref, to echosession.Ref, old, record []byte, ttl time.Duration, limit echosession.Limit) error {
+				from.Store(ref.ID)
+				defer from.Store("")
+				return f.sound.Renew(ctx, ref, to, old, record, ttl, limit)
+			}
+		},
+	},
+	{
+		fault:  "rotate with a grace is not told",
+		breaks: "every end is told",
+		install: dropWhile(func(f *faulty, quiet func(func())) {
+			f.rotate = func(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl, grace time.Duration) (err error) {
+				rotate := func() { err = f.sound.Rotate(ctx, from, to, old, record, ttl, grace) }
+				if grace > 0 {
+					quiet(rotate)
+				} else {
+					rotate()
+				}
+				return err
+			}
+		}),
+	},
+	{
+		fault:  "rotate tells of the successor",
+		breaks: "every end is told",
+		install: func(f *faulty) {
+			var to atomic.Value
+			hints(func(_ *faulty, h echosession.Hint) []echosession.Hint {
+				if id, ok := to.Load().(string); ok && id != "" {
+					h.IDs = []string{id}
+				}
+				return []echosession.Hint{h}
+			})(f)
+			f.rotate = func(ctx context.Context, from, ref echosession.Ref, old, record []byte, ttl, grace time.Duration) error {
+				to.Store(ref.ID)
+				defer to.Store("")
+				return f.sound.Rotate(ctx, from, ref, old, record, ttl, grace)
+			}
+		},
+	},
+	{
+		fault:  "delete tells before it deletes",
+		breaks: "every end is told",
+		install: func(f *faulty) {
+			var tell atomic.Pointer[func(echosession.Hint)]
+			f.watch = func(ctx context.Context, told func(echosession.Hint)) error {
+				tell.Store(&told)
+				return f.sound.Watch(ctx, func(h echosession.Hint) {
+					if h.All {
+						told(h)
+					}
+				})
+			}
+			f.delete = func(ctx context.Context, ref echosession.Ref) error {
+				if tell := tell.Load(); tell != nil {
+					(*tell)(echosession.Hint{IDs: []string{ref.ID}})
+					time.Sleep(20 * time.Millisecond)
+				}
+				return f.sound.Delete(ctx, ref)
+			}
+		},
+	},
+	{
+		fault:  "only the last watch is told",
+		breaks: "every watch is told",
+		install: func(f *faulty) {
+			var last atomic.Int64
+			f.watch = func(ctx context.Context, tell func(echosession.Hint)) error {
+				me := last.Add(1)
+				return f.sound.Watch(ctx, func(h echosession.Hint) {
+					if h.All || last.Load() == me {
+						tell(h)
+					}
+				})
+			}
+		},
+	},
+	{
+		fault:  "the end of a watch silences the others",
+		breaks: "every watch is told",
+		install: func(f *faulty) {
+			var over atomic.Bool
+			f.watch = func(ctx context.Context, tell func(echosession.Hint)) error {
+				defer over.Store(true)
+				return f.sound.Watch(ctx, func(h echosession.Hint) {
+					if h.All || !over.Load() {
+						tell(h)
+					}
+				})
+			}
+		},
+	},
+	{
+		fault:  "a touch is told",
+		breaks: "uses are not told",
+		install: toldUse(func(f *faulty, tell func(echosession.Hint)) {
+			f.touch = func(ctx context.Context, ref echosession.Ref, ttl time.Duration) error {
+				defer tell(echosession.Hint{IDs: []string{ref.ID}})
+				return f.sound.Touch(ctx, ref, ttl)
+			}
+		}),
+	},
+	{
+		fault:  "a read that restarts the lifetime is told",
+		breaks: "uses are not told",
+		install: toldUse(func(f *faulty, tell func(echosession.Hint)) {
+			f.load = func(ctx context.Context, ref echosession.Ref, ttl time.Duration) ([]byte, error) {
+				if ttl > 0 {
+					defer tell(echosession.Hint{All: true})
+				}
+				return f.sound.Load(ctx, ref, ttl)
+			}
+		}),
+	},
+	{
+		fault:  "a replace is told",
+		breaks: "uses are not told",
+		install: toldUse(func(f *faulty, tell func(echosession.Hint)) {
+			f.replace = func(ctx context.Context, ref echosession.Ref, old, record []byte, ttl time.Duration) error {
+				err := f.sound.Replace(ctx, ref, old, record, ttl)
+				if err == nil {
+					tell(echosession.Hint{IDs: []string{ref.ID}})
+				}
+				return err
+			}
+		}),
+	},
+	{
+		fault:  "a rotate that conflicts is told",
+		breaks: "uses are not told",
+		install: toldUse(func(f *faulty, tell func(echosession.Hint)) {
+			f.rotate = func(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl, grace time.Duration) error {
+				defer tell(echosession.Hint{IDs: []string{from.ID}})
+				return f.sound.Rotate(ctx, from, to, old, record, ttl, grace)
+			}
+		}),
+	},
+	{
+		fault:  "a delete-subject that spares all is told",
+		breaks: "uses are not told",
+		install: toldUse(func(f *faulty, tell func(echosession.Hint)) {
+			f.deleteSubject = func(ctx context.Context, subject string, except []string) (int, error) {
+				defer tell(echosession.Hint{Match: func(ref echosession.Ref) bool { return ref.Subject == subject }})
+				return f.sound.DeleteSubject(ctx, subject, except)
+			}
+		}),
+	},
+	{
+		fault:  "a create tells of its own session",
+		breaks: "uses are not told",
+		install: toldUse(func(f *faulty, tell func(echosession.Hint)) {
+			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) error {
+				defer tell(echosession.Hint{IDs: []string{ref.ID}})
+				return f.sound.Create(ctx, ref, record, ttl, limit)
+			}
+		}),
+	},
+	{
+		fault:  "a hint of many names the excepted",
+		breaks: "many ends spare the excepted",
+		install: func(f *faulty) {
+			var subject atomic.Value
+			hints(func(_ *faulty, h echosession.Hint) []echosession.Hint {
+				if h.Match != nil {
+					of := subject.Load()
+					h.Match = func(ref echosession.Ref) bool { return ref.Subject == of }
+				}
+				return []echosession.Hint{h}
+			})(f)
+			f.deleteSubject = func(ctx context.Context, of string, except []string) (int, error) {
+				subject.Store(of)
+				return f.sound.DeleteSubject(ctx, of, except)
+			}
+		},
+	},
+	{
+		fault:  "a hint of many names other subjects",
+		breaks: "many ends spare the excepted",
+		install: hints(func(_ *faulty, h echosession.Hint) []echosession.Hint {
+			if match := h.Match; match != nil {
+				h.Match = func(ref echosession.Ref) bool { return ref.Subject == "" || match(ref) }
+			}
+			return []echosession.Hint{h}
+		}),
+	},
+	{
+		fault:  "a hint names a hundred at most",
+		breaks: "many ends spare the excepted",
+		install: hints(func(_ *faulty, h echosession.Hint) []echosession.Hint {
+			if match := h.Match; match != nil {
+				var matched atomic.Int32
+				h.Match = func(ref echosession.Ref) bool { return match(ref) && matched.Add(1) <= 100 }
+			}
+			return []echosession.Hint{h}
+		}),
+	},
+	{
+		fault:  "watch does not look at its context",
+		breaks: "watch ends with its context",
+		install: func(f *faulty) {
+			f.watch = func(ctx context.Context, tell func(echosession.Hint)) error {
+				return f.sound.Watch(context.WithoutCancel(ctx), tell)
+			}
+		},
+	},
+	{
+		fault:  "watch does not look at a context that is done",
+		breaks: "watch ends with its context",
+		install: func(f *faulty) {
+			f.watch = func(ctx context.Context, tell func(echosession.Hint)) error {
+				if ctx.Err() != nil {
+					ctx = context.Background()
+				}
+				return f.sound.Watch(ctx, tell)
+			}
+		},
+	},
+	{
+		fault:  "watch tells after it has returned",
+		breaks: "watch ends with its context",
+		install: func(f *faulty) {
+			f.watch = func(ctx context.Context, tell func(echosession.Hint)) error {
+				go f.sound.Watch(context.WithoutCancel(ctx), tell)
+				<-ctx.Done()
+				return ctx.Err()
+			}
+		},
+	},
+	{
+		fault:  "watch says all before it listens",
+		breaks: "no end is missed at the start",
+		install: func(f *faulty) {
+			f.watch = func(ctx context.Context, tell func(echosession.Hint)) error {
+				tell(echosession.Hint{All: true})
+				time.Sleep(20 * time.Millisecond)
+				return f.sound.Watch(ctx, func(h echosession.Hint) {
+					if !h.All {
+						tell(h)
+					}
+				})
+			}
+		},
+	},
+	{
+		fault:  "a hint is lost while another one is told",
+		breaks: "ends at once are all told",
+		install: func(f *faulty) {
+			f.watch = func(ctx context.Context, tell func(echosession.Hint)) error {
+				pending := make(chan echosession.Hint, 1)
+				go func() {
+					for {
+						select {
+						case h := <-pending:
+							window()
+							tell(h)
+						case <-ctx.Done():
+							return
+						}
+					}
+				}()
+				return f.sound.Watch(ctx, func(h echosession.Hint) {
+					select {
+					case pending <- h:
+					default:
+					}
+				})
+			}
+		},
+	},
+	{
+		fault:  "load tells all of a grace",
+		breaks: "the rest of a grace is told",
+		install: func(f *faulty) {
+			same := func(left time.Duration) time.Duration { return left }
+			leftIs(f, func(time.Duration) time.Duration { return time.Hour }, same)
+		},
+	},
+	{
+		fault:  "check tells all of a grace",
+		breaks: "the rest of a grace is told",
+		install: func(f *faulty) {
+			same := func(left time.Duration) time.Duration { return left }
+			leftIs(f, same, func(time.Duration) time.Duration { return time.Hour })
+		},
+	},
+	{
+		fault:  "check tells a grace in seconds",
+		breaks: "the rest of a grace is told",
+		install: func(f *faulty) {
+			same := func(left time.Duration) time.Duration { return left }
+			leftIs(f, same, func(left time.Duration) time.Duration { return left / time.Second })
+		},
+	},
+	{
+		fault:  "the lifetime of the session is told for its grace",
+		breaks: "the rest of a grace is told",
+		install: func(f *faulty) {
+			same := func(left time.Duration) time.Duration { return left }
+			leftIs(f, func(left time.Duration) time.Duration { return 2 * left }, same)
+		},
+	},
+}
+
+// toldUse installs a fault that tells every Watch of what is no end.
+func toldUse(install func(f *faulty, tell func(echosession.Hint))) func(*faulty) {
+	return func(f *faulty) {
+		var mu sync.Mutex
+		var tells []func(echosession.Hint)
+		f.watch = func(ctx context.Context, tell func(echosession.Hint)) error {
+			return f.sound.Watch(ctx, func(h echosession.Hint) {
+				if h.All {
+					mu.Lock()
+					tells = append(tells, tell)
+					mu.Unlock()
+				}
+				tell(h)
+			})
+		}
+		install(f, func(h echosession.Hint) {
+			mu.Lock()
+			defer mu.Unlock()
+			for _, tell := range tells {
+				tell(h)
+			}
+		})
+	}
+}
+
+// hints makes Watch pass on what change makes of each Hint but the first. It returns
+// nothing for a Hint that is not told.
+func hints(change func(f *faulty, h echosession.Hint) []echosession.Hint) func(*faulty) {
+	return func(f *faulty) {
+		f.watch = func(ctx context.Context, tell func(echosession.Hint)) error {
+			return f.sound.Watch(ctx, func(h echosession.Hint) {
+				told := []echosession.Hint{h}
+				if !h.All {
+					told = change(f, h)
+				}
+				for _, h := range told {
+					tell(h)
+				}
+			})
+		}
+	}
+}
+
+// dropWhile makes Watch tell nothing while a method is called that without wraps.
+func dropWhile(without func(f *faulty, quiet func(func()))) func(*faulty) {
+	return func(f *faulty) {
+		var quiet atomic.Bool
+		hints(func(_ *faulty, h echosession.Hint) []echosession.Hint {
+			if quiet.Load() {
+				return nil
+			}
+			return []echosession.Hint{h}
+		})(f)
+		without(f, func(call func()) {
+			quiet.Store(true)
+			defer quiet.Store(false)
+			call()
+		})
+	}
+}
+
+// leftIs makes Load and Check say something else of a grace.
+func leftIs(f *faulty, load, check func(left time.Duration) time.Duration) {
+	change := func(err error, to func(time.Duration) time.Duration) error {
+		if rotated := (*echosession.RotatedError)(nil); errors.As(err, &rotated) {
+			return &echosession.RotatedError{To: rotated.To, Left: to(rotated.Left)}
+		}
+		return err
+	}
+	f.load = func(ctx context.Context, ref echosession.Ref, ttl time.Duration) ([]byte, error) {
+		record, err := f.sound.Load(ctx, ref, ttl)
+		return record, change(err, load)
+	}
+	f.check = func(ctx context.Context, ref echosession.Ref) (time.Duration, error) {
+		left, err := f.sound.Check(ctx, ref)
+		return left, change(err, check)
+	}
 }
 
 // renewedRefs notes what is renewed, and under which ref.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -28,6 +29,17 @@ type trial struct {
 	advance func(time.Duration) // nil: the store goes by the real time
 	subject string              // of the refs that ref makes
 	refs    []echosession.Ref   // all that were made
+
+	hasty   bool         // patience is short
+	returns atomic.Int32 // of Watches whose context was not done
+}
+
+// patience is how long a Hint or the end of a Watch may take.
+func (t *trial) patience() time.Duration {
+	if t.hasty {
+		return 200 * time.Millisecond
+	}
+	return 5 * time.Second
 }
 
 // ref makes a ref that nothing was stored under.
