@@ -43,6 +43,7 @@ func (h *History) Add(client int, call int64, in Input, out Output) {
 func (h *History) add(client int, call, returned int64, in Input, out Output) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	out.client, out.told = client, returned
 	// Whatever never returned gets a row of its own in the picture.
 	if out.Result == Unknown {
 		h.lanes++

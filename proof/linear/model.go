@@ -85,6 +85,9 @@ const (
 type Output struct {
 	Result Result
 	Seen   Data // what a Read found, and what the function of an Update or a Renew was handed, without Session
+
+	client int   // who was told
+	told   int64 // when, also if the outcome is unknown
 }
 
 // state is one session. The zero state is the one before its Create.

@@ -106,6 +106,9 @@ type trial struct {
 	grace   bool
 	indexed bool
 	wrap    func(echosession.Store) echosession.Store
+
+	slow    time.Duration // how long an operation of a memory store takes at most, twice
+	outages *atomic.Bool  // whether a memory store is down
 }
 
 // workload prepares a history on a backend. What it is like is drawn from the seed.
@@ -122,7 +125,7 @@ func (tr *trial) workload(t *testing.T, b backend, f *farm) linear.Workload {
 	if len(f.servers) == 0 {
 		store := echosession.NewMemoryStore()
 		t.Cleanup(func() { _ = store.Close() })
-		memory = &slowStore{store, tr.faults}
+		memory = &slowStore{store, tr.faults, tr.slow, tr.outages}
 	}
 	w := linear.Workload{
 		Seed: tr.seed, Clients: 4 + tr.random.IntN(3), Operations: 12 + tr.random.IntN(8), Sessions: 1 + tr.random.IntN(2),
@@ -176,7 +179,7 @@ func (tr *trial) workload(t *testing.T, b backend, f *farm) linear.Workload {
 }
 
 func newTrial(seed uint64, faulty bool) *trial {
-	tr := &trial{seed: seed, random: mathrand.New(mathrand.NewPCG(seed, 1))}
+	tr := &trial{seed: seed, random: mathrand.New(mathrand.NewPCG(seed, 1)), slow: 100 * time.Microsecond, outages: new(atomic.Bool)}
 	tr.grace = tr.random.IntN(3) > 0
 	tr.indexed = tr.random.IntN(2) == 0
 	if faulty {
@@ -280,27 +283,32 @@ func (s *slowStore) Watch(ctx context.Context, tell func(echosession.Hint)) erro
 type slowStore struct {
 	echosession.Store
 	faults *faults
+	slow   time.Duration
+	down   *atomic.Bool
 }
 
 func (s *slowStore) write(do func() error) error {
-	pause()
-	defer pause()
-	if s.faults.chance(40) {
+	s.pause()
+	defer s.pause()
+	down := s.down.Load()
+	if s.faults.chance(40) || down && mathrand.IntN(3) > 0 {
 		return echosession.ErrStoreUnavailable
 	}
 	err := do()
-	if s.faults.chance(30) {
+	if s.faults.chance(30) || down {
 		return echosession.ErrIndeterminate
 	}
 	return err
 }
 
-func pause() { time.Sleep(mathrand.N(100 * time.Microsecond)) }
+func (s *slowStore) pause() { time.Sleep(mathrand.N(s.slow)) }
+
+func (s *slowStore) fails() bool { return s.faults.chance(40) || s.down.Load() }
 
 func (s *slowStore) Load(ctx context.Context, ref echosession.Ref, ttl time.Duration) (record []byte, err error) {
-	pause()
-	defer pause()
-	if s.faults.chance(40) {
+	s.pause()
+	defer s.pause()
+	if s.fails() {
 		return nil, echosession.ErrStoreUnavailable
 	}
 	return s.Store.Load(ctx, ref, ttl)
@@ -331,9 +339,9 @@ func (s *slowStore) Renew(ctx context.Context, from, to echosession.Ref, old, re
 }
 
 func (s *slowStore) Check(ctx context.Context, ref echosession.Ref) (left time.Duration, err error) {
-	pause()
-	defer pause()
-	if s.faults.chance(40) {
+	s.pause()
+	defer s.pause()
+	if s.fails() {
 		return 0, echosession.ErrStoreUnavailable
 	}
 	return s.Store.Check(ctx, ref)

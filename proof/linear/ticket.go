@@ -4,12 +4,10 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"net/http/httptest"
 	"net/url"
 	"time"
 
 	"github.com/echosession/echosession"
-	"github.com/echosession/echosession/nethttp"
 )
 
 // TicketLookup is where the sites of a Workload with Tickets look for tokens and tickets.
@@ -19,35 +17,6 @@ const (
 	livePath  = "/live"
 	otherPath = "/other"
 )
-
-// newSite serves the sessions of a process: see site.
-func newSite(m *echosession.Manager[Data], opts ...echosession.RequireOption) http.Handler {
-	failed := nethttp.WithErrorHandler(func(_ http.ResponseWriter, r *http.Request, err error) { answerOf(r).err = err })
-	answer := nethttp.With(m, func(_ http.ResponseWriter, r *http.Request, s *echosession.Session[Data]) error {
-		answerOf(r).data = s.Data()
-		return nil
-	})
-	return nethttp.Middleware(m, failed)(nethttp.Require(m, opts...)(answer))
-}
-
-// answer is what a handler found in a session, or why the request did not reach it.
-type answer struct {
-	data Data
-	err  error
-}
-
-type answerKey struct{}
-
-func answerOf(r *http.Request) *answer { return r.Context().Value(answerKey{}).(*answer) }
-
-// get makes a request to a site.
-func get(ctx context.Context, site http.Handler, path string, prepare func(*http.Request)) answer {
-	var a answer
-	r := httptest.NewRequestWithContext(context.WithValue(ctx, answerKey{}, &a), http.MethodGet, path, nil)
-	prepare(r)
-	site.ServeHTTP(httptest.NewRecorder(), r)
-	return a
-}
 
 // ticket is a ticket that somebody may redeem.
 type ticket struct {
@@ -102,26 +71,26 @@ func (c *client) redeem(ctx context.Context, t ticket, elsewhere bool) {
 	if elsewhere {
 		path = otherPath
 	}
-	a := get(ctx, c.sites[c.process], path+"?ticket="+url.QueryEscape(t.text), func(*http.Request) {})
+	p := get(ctx, c.sites[c.process], path+"?ticket="+url.QueryEscape(t.text), func(*http.Request) {})
 	in := Input{Kind: Redeem, Number: c.Number(), Ticket: t.number}
 	read := c.input(Read, t.session, t.token)
 	switch {
-	case errors.Is(a.err, echosession.ErrInvalidToken):
+	case errors.Is(p.Err, echosession.ErrInvalidToken):
 		if elsewhere {
 			in.Kind = Waste
 		}
 		c.Add(c.number, call, in, Output{Result: Gone})
 		return
-	case errors.Is(a.err, echosession.ErrStoreUnavailable):
+	case errors.Is(p.Err, echosession.ErrStoreUnavailable):
 		c.Add(c.number, call, in, Output{Result: Unknown})
 		return
-	case a.err == nil || errors.Is(a.err, echosession.ErrSessionGone) || errors.Is(a.err, echosession.ErrRenewed):
+	case p.Err == nil || errors.Is(p.Err, echosession.ErrSessionGone) || errors.Is(p.Err, echosession.ErrRenewed):
 		c.Add(c.number, call, in, Output{})
 		c.mu.Lock()
 		c.Figures.Redeemed++
 		c.mu.Unlock()
 	}
-	c.ended(call, read, a.data, a.err)
+	c.ended(call, read, p.Data, p.Err)
 }
 
 // redeemAll tries every ticket once more, and again.

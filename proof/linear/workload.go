@@ -43,6 +43,12 @@ type Workload struct {
 
 	// Tickets says that the clients also make and redeem tickets.
 	Tickets bool
+
+	// StaleFor says that the clients also get pages that may be served from copies: see
+	// echosession.Config. Serve, unless it is nil, returns what serves the pages of a process
+	// in the place of its own site.
+	StaleFor time.Duration
+	Serve    func(process int, own Pages) Pages
 }
 
 // Outcome is what became of a workload.
@@ -62,6 +68,8 @@ type Outcome struct {
 	renewals []renewal
 	watches  []*watch
 	tickets  []ticket
+	stale    []stalePage
+	doubtful []doubt
 }
 
 // Figures count what happened beside the operations.
@@ -70,6 +78,7 @@ type Figures struct {
 	Canceled int           // watches whose session ended
 	Latest   time.Duration // how long after the last operation the last of them was canceled
 	Tickets  int           // that were made
+	Stale    int           // pages that were served from a copy
 	Redeemed int           // that let somebody in, or would have done so while the session lived
 }
 
@@ -143,14 +152,19 @@ func (w Workload) Start(ctx context.Context) *Outcome {
 	o := &Outcome{History: NewHistory(), Workload: w}
 	slots := make([]slot, w.Sessions)
 	var sites []http.Handler
-	for _, m := range w.Managers {
-		sites = append(sites, newSite(m))
+	var pages []Pages
+	for i, m := range w.Managers {
+		site := newSite(m)
+		sites, pages = append(sites, site), append(pages, pagesOf(site))
+		if w.Serve != nil {
+			pages[i] = w.Serve(i, pages[i])
+		}
 	}
 	var wg sync.WaitGroup
 	for i := range w.Clients {
 		c := &client{
-			Workload: w, Outcome: o, number: i, slots: slots, sites: sites,
-			process: i % len(w.Managers), manager: w.Managers[i%len(w.Managers)],
+			Workload: w, Outcome: o, number: i, slots: slots, sites: sites, pages: pages,
+			process: w.process(i), manager: w.Managers[w.process(i)],
 			random:  rand.New(rand.NewPCG(w.Seed, uint64(i))),
 			handles: make(map[int]*echosession.Session[Data]),
 		}
@@ -173,6 +187,7 @@ func (o *Outcome) Finish(ctx context.Context) {
 	if o.Workload.StaleOpen {
 		o.checkOpens(o.Workload.Grace)
 	}
+	o.checkPages()
 }
 
 // observer is a client that looks at what the others have left.
@@ -274,6 +289,7 @@ type client struct {
 	handles map[int]*echosession.Session[Data] // by number of the token
 
 	sites    []http.Handler // of all processes
+	pages    []Pages
 	watching []*watch
 }
 
@@ -298,6 +314,10 @@ func (c *client) act(ctx context.Context) {
 		return
 	}
 	t := s.pick(c.random)
+	if c.StaleFor > 0 && c.random.IntN(3) == 0 {
+		c.page(ctx, s, t)
+		return
+	}
 	handle := c.handles[t.number]
 	if handle == nil || c.random.IntN(3) == 0 {
 		if handle = c.open(ctx, s, t); handle == nil {
@@ -404,7 +424,7 @@ func (c *client) ended(call int64, in Input, seen Data, err error) bool {
 		c.wrong("%v of session %d met the data of session %d", in.Kind, in.Session, seen.Session)
 	}
 	seen.Session = 0
-	c.Add(c.number, call, in, Output{result, seen})
+	c.Add(c.number, call, in, Output{Result: result, Seen: seen})
 	return result == Done
 }
 
@@ -527,11 +547,7 @@ func (c *client) open(ctx context.Context, s *session, t token) *echosession.Ses
 		err = handle.Reason()
 	}
 	if c.StaleOpen {
-		if result, known := c.outcome(in, err); known {
-			c.mu.Lock()
-			c.opens = append(c.opens, open{c.process, call, c.Now(), in, Output{result, dataOf(handle)}})
-			c.mu.Unlock()
-		}
+		c.opened(call, in, dataOf(handle), err)
 	} else {
 		c.ended(call, in, dataOf(handle), err)
 	}
@@ -540,6 +556,15 @@ func (c *client) open(ctx context.Context, s *session, t token) *echosession.Ses
 	}
 	c.handles[t.number] = handle
 	return handle
+}
+
+// opened notes an Open that may have found what was.
+func (c *client) opened(call int64, in Input, data Data, err error) {
+	if result, known := c.outcome(in, err); known {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.opens = append(c.opens, open{c.process, call, c.Now(), in, Output{Result: result, Seen: data}})
+	}
 }
 
 // dataOf is the data of a handle, which may be nil.
@@ -582,6 +607,7 @@ func (c *client) update(ctx context.Context, s *session, t token, handle *echose
 		left = *d
 		return nil
 	})
+	c.doubts(t, "", err)
 	if c.ended(call, in, seen, err) && handle.Data() != left {
 		c.wrong("Update stored %+v, and the handle has %+v", left, handle.Data())
 	}
@@ -591,6 +617,7 @@ func (c *client) rotate(ctx context.Context, s *session, t token, handle *echose
 	in := c.input(Rotate, s, t)
 	call := c.Now()
 	text, err := handle.Rotate(ctx)
+	c.doubts(t, "", err)
 	if c.ended(call, in, Data{}, err) {
 		next := token{in.Number, text, t.login, t.subject}
 		s.add(handle.ID(), next)
@@ -619,6 +646,7 @@ func (c *client) renew(ctx context.Context, s *session, t token, handle *echoses
 		left = *d
 		return nil
 	}, opts...)
+	c.doubts(t, "", err)
 	result, known := c.outcome(in, err)
 	if !known {
 		return
@@ -629,7 +657,7 @@ func (c *client) renew(ctx context.Context, s *session, t token, handle *echoses
 	seen.Session = 0
 	oneStep := c.OneStep || c.Indexed && in.Subject != "" && in.Subject == t.subject
 	c.mu.Lock()
-	c.renewals = append(c.renewals, renewal{c.number, call, c.Now(), in, Output{result, seen}, oneStep})
+	c.renewals = append(c.renewals, renewal{c.number, call, c.Now(), in, Output{Result: result, Seen: seen}, oneStep})
 	c.mu.Unlock()
 	delete(c.handles, t.number)
 	switch result {
@@ -648,6 +676,7 @@ func (c *client) destroy(ctx context.Context, s *session, t token, handle *echos
 	in := c.input(Destroy, s, t)
 	call := c.Now()
 	err := handle.Destroy(ctx)
+	c.doubts(t, "", err)
 	if c.ended(call, in, Data{}, err) {
 		delete(c.handles, t.number)
 		s.gone()
@@ -675,6 +704,7 @@ func (c *client) list(ctx context.Context, subject string) (n int, ok bool) {
 func (c *client) revoke(ctx context.Context, subject string) {
 	r := revoke{client: c.number, subject: subject, call: c.Now()}
 	_, err := c.manager.RevokeSubject(ctx, subject)
+	c.doubts(token{}, subject, err)
 	r.returned = c.Now()
 	result, known := c.outcome(Input{Kind: Destroy}, err)
 	if !known {
@@ -700,7 +730,7 @@ func (o *Outcome) settle(faultless bool) {
 		for i, l := range o.listings {
 			out := Output{Result: Gone}
 			if data, ok := found[i][s]; ok {
-				out = Output{Done, data}
+				out = Output{Result: Done, Seen: data}
 			}
 			in.Kind, in.Number, in.Subject = Read, o.Number(), l.subject
 			if began < l.returned {
