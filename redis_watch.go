@@ -83,8 +83,8 @@ func (r *redisStore) listen(ctx context.Context, tell func(Hint)) error {
 	l.probes.Wait()
 	select {
 	case <-read:
-	case <-time.After(probeEvery):
-		// Some clients heed no context while they connect. The connection is closed then.
+	case <-time.After(subscribeFor):
+		// Some clients heed no deadline while they connect. The connection is closed then.
 	}
 	return context.Cause(ctx)
 }
@@ -166,8 +166,8 @@ func (l *listener) receive(ctx context.Context, pubsub *redis.PubSub) error {
 	return nil
 }
 
-// probe ends a watch that has become deaf. Otherwise it sends a probe when it is time. The
-// next one comes early while another is on its way: that one's server may be down.
+// probe ends a watch that has become deaf. Otherwise it sends a probe when it is time: earlier
+// while another is on its way, whose server may be down.
 func (l *listener) probe(ctx context.Context, now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -180,7 +180,8 @@ func (l *listener) probe(ctx context.Context, now time.Time) {
 		l.end(unavailable(errSilent))
 		return
 	}
-	if !l.subscribed || len(l.unheard) == 0 && now.Sub(l.last) < probeEvery*3/4 {
+	hurry := len(l.unheard) > 0 || l.doubt > 0
+	if !l.subscribed || !hurry && now.Sub(l.last) < probeEvery*3/4 {
 		return
 	}
 	l.sent++
@@ -379,9 +380,16 @@ func (w *ringWatch) note(client *redis.Client, heard bool) (one bool) {
 	return one
 }
 
-// keeps reports whether the client can serve what has ended elsewhere: out of its cache or
-// from a replica. What r hears of ends then keeps it from doing so.
-func (r *redisStore) keeps() bool { return r.recent != nil }
+// keeps reports whether the client serves what has ended elsewhere, as far as it tells: out
+// of its cache or from a replica. What r hears of ends then keeps it from doing so. An
+// auto-pipeliner has no cache, for go-redis answers no pipeline out of one.
+func (r *redisStore) keeps() bool {
+	switch r.client.(type) {
+	case *redis.Client, *redis.ClusterClient:
+		return r.recent != nil
+	}
+	return false
+}
 
 // serverOf names the server that has ref, as far as the client knows without asking. It is
 // "" where there is one server, or nothing is known.

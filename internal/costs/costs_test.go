@@ -83,7 +83,7 @@ func TestEveryOperationHasItsCosts(t *testing.T) {
 			}
 		}
 	}
-	if takesContext < 17 {
+	if takesContext < 18 {
 		t.Errorf("only %d methods take a context", takesContext)
 	}
 }
@@ -127,6 +127,16 @@ var operations = []operation{
 	}},
 	{name: "`Get`, renewed token", run: func(r *rig) error {
 		return r.get(r.renewed(), echosession.ErrRenewed)
+	}},
+	{name: "`Get`, ticket", run: func(r *rig) error {
+		return r.redeem(r.ticket(), nil)
+	}},
+	{name: "`Get`, ticket that was used", run: func(r *rig) error {
+		ticket := r.ticket()
+		if err := r.redeem(ticket, nil); err != nil {
+			return err
+		}
+		return r.redeem(ticket, echosession.ErrInvalidToken)
 	}},
 	{name: "`Get`, second in a request", run: func(r *rig) error {
 		h := r.handler(func(c echo.Context) error {
@@ -235,6 +245,9 @@ var operations = []operation{
 	}},
 	{name: "`Rotate`", run: func(r *rig) error {
 		return r.within(r.opened(), nil, func(sess *accountSession) error { _, err := sess.Rotate(r.ctx); return err })
+	}},
+	{name: "`Ticket`", run: func(r *rig) error {
+		return r.within(r.opened(), nil, func(sess *accountSession) error { _, err := sess.Ticket(r.ctx, "/"); return err })
 	}},
 	{name: "`Destroy`", run: func(r *rig) error {
 		return r.within(r.opened(), nil, func(sess *accountSession) error { return sess.Destroy(r.ctx) })

@@ -150,8 +150,10 @@ func newRig(t testing.TB, client costClient, variant string) *rig {
 		if variant == "sealed" || variant == "all three" {
 			cfg.EncryptionKeys = [][]byte{bytes.Repeat([]byte{1}, 32)}
 		}
+		cfg.TokenLookup = "bearer,header:X-Access-Token,query:accessToken,body:accessToken,ticket:ticket" // the default, and tickets
 		if r.cookie {
 			cfg.Cookie = &echosession.Cookie{Persistent: true}
+			cfg.TokenLookup += ",cookie"
 		}
 		return cfg
 	}
@@ -292,6 +294,22 @@ func (r *rig) create(sess *accountSession) error {
 
 func (r *rig) handler(next echo.HandlerFunc) echo.HandlerFunc { return r.m.Middleware()(next) }
 
+// ticket returns a ticket of a session that m has touched.
+func (r *rig) ticket() string {
+	sess, err := r.back.Open(r.ctx, r.opened())
+	r.must(err)
+	ticket, err := sess.Ticket(r.ctx, "/")
+	r.must(err)
+	return ticket
+}
+
+// redeem is get for a ticket.
+func (r *rig) redeem(ticket string, reason error) error {
+	c := r.context("")
+	c.Request().URL.RawQuery = "ticket=" + ticket
+	return r.getIn(c, reason)
+}
+
 // context is that of a request with a token, in a cookie where there are cookies.
 func (r *rig) context(token string) echo.Context {
 	req := httptest.NewRequest(http.MethodGet, "/", nil)
@@ -313,12 +331,15 @@ func (r *rig) request(token string, next echo.HandlerFunc) error {
 
 // get measures a request whose handler does a Get, and finds no session for this
 // reason.
-func (r *rig) get(token string, reason error) error {
+func (r *rig) get(token string, reason error) error { return r.getIn(r.context(token), reason) }
+
+func (r *rig) getIn(c echo.Context, reason error) error {
 	var sess *accountSession
-	err := r.request(token, func(c echo.Context) (err error) {
+	h := r.handler(func(c echo.Context) (err error) {
 		sess, err = r.m.Get(c)
 		return err
 	})
+	err := r.measure(func() error { return h(c) })
 	if err == nil && !errors.Is(sess.Reason(), reason) {
 		err = fmt.Errorf("the reason is %w, not %w", sess.Reason(), reason)
 	}
