@@ -96,7 +96,9 @@ func StaleRecord[T any](m *Manager[T], token string) []byte {
 }
 
 // StaleServers makes m take its store for one on several servers.
-func StaleServers[T any](m *Manager[T], server func(Ref) string) { m.engine.stale.outages.server = server }
+func StaleServers[T any](m *Manager[T], server func(Ref) string) {
+	m.engine.stale.outages.server = server
+}
 
 // What a copy takes beside its bytes, and what a mark takes.
 const (
