@@ -51,7 +51,8 @@ func TestLinearizable(t *testing.T) {
 // totals are those of many histories.
 type totals struct {
 	histories, operations, unknown, refused, faults atomic.Int64
-	watches, canceled, latest, tickets, redeemed    atomic.Int64
+	watches, canceled, latest                       atomic.Int64
+	tickets, redeemed, stale                        atomic.Int64
 }
 
 func test(t *testing.T, b backend, faulty bool) {
@@ -73,7 +74,7 @@ func test(t *testing.T, b backend, faulty bool) {
 		sum.histories.Load(), seed, sum.operations.Load(), sum.unknown.Load(), sum.refused.Load(), sum.faults.Load())
 	t.Logf("%d watches, %d of them canceled, the last %v after the last operation",
 		sum.watches.Load(), sum.canceled.Load(), time.Duration(sum.latest.Load()).Round(time.Millisecond))
-	t.Logf("%d tickets, %d of them redeemed", sum.tickets.Load(), sum.redeemed.Load())
+	t.Logf("%d tickets, %d of them redeemed; %d stale pages", sum.tickets.Load(), sum.redeemed.Load(), sum.stale.Load())
 	if faulty && n >= 10 && (sum.faults.Load() == 0 || sum.unknown.Load() == 0) {
 		t.Error("no fault made a difference")
 	}
@@ -82,6 +83,9 @@ func test(t *testing.T, b backend, faulty bool) {
 	}
 	if n >= 10 && (sum.canceled.Load() == 0 || sum.canceled.Load() == sum.watches.Load()) {
 		t.Error("all watches ended alike: this proves little")
+	}
+	if faulty && n >= 10 && sum.stale.Load() == 0 {
+		t.Error("no page was served stale: this proves little")
 	}
 	if n >= 10 && sum.redeemed.Load() == 0 {
 		t.Error("no ticket was redeemed: this proves little")
@@ -100,11 +104,10 @@ func some(t *testing.T, b backend, f *farm, faulty bool, seeds []uint64, sum *to
 			t.Run(name(seed), func(t *testing.T) {
 				t.Parallel()
 				tr := newTrial(seed, faulty)
-				outcome := tr.workload(parent, b, f).Start(parent.Context())
+				outcome := tr.start(parent, tr.workload(parent, b, f))
 				outcomes[i] = outcome
 				if tr.faults != nil {
 					sum.faults.Add(tr.faults.count.Load())
-					tr.faults.mended.Store(true)
 				}
 				finishing.Go(func() { outcome.Finish(parent.Context()) })
 			})
@@ -120,6 +123,23 @@ func some(t *testing.T, b backend, f *farm, faulty bool, seeds []uint64, sum *to
 			check(t, outcomes[i], seed, sum)
 		})
 	}
+}
+
+// start makes a history but for its end. Then the faults are over.
+func (tr *trial) start(t *testing.T, w linear.Workload) *linear.Outcome {
+	if tr.faults == nil {
+		return w.Start(t.Context())
+	}
+	defer tr.faults.mended.Store(true)
+	if !tr.outages {
+		return w.Start(t.Context())
+	}
+	over := make(chan struct{})
+	stopped := tr.goDown(over, 15*time.Millisecond, 5*time.Millisecond)
+	outcome := w.Start(t.Context())
+	close(over)
+	<-stopped
+	return outcome
 }
 
 func seedsFrom(first uint64, n int) (seeds []uint64) {
@@ -140,6 +160,7 @@ func check(t *testing.T, outcome *linear.Outcome, seed uint64, sum *totals) {
 	sum.canceled.Add(int64(figures.Canceled))
 	sum.tickets.Add(int64(figures.Tickets))
 	sum.redeemed.Add(int64(figures.Redeemed))
+	sum.stale.Add(int64(figures.Stale))
 	for latest := sum.latest.Load(); int64(figures.Latest) > latest; latest = sum.latest.Load() {
 		sum.latest.CompareAndSwap(latest, int64(figures.Latest))
 	}

@@ -27,7 +27,7 @@ func newSite(m *echosession.Manager[Data], opts ...echosession.RequireOption) ht
 	failed := nethttp.WithErrorHandler(func(_ http.ResponseWriter, r *http.Request, err error) { answerOf(r).Err = err })
 	answer := nethttp.With(m, func(_ http.ResponseWriter, r *http.Request, s *echosession.Session[Data]) error {
 		p := answerOf(r)
-		p.ID, p.Data = s.ID(), s.Data()
+		p.ID, p.Data, p.Stale = s.ID(), s.Data(), s.Stale()
 		return nil
 	})
 	return nethttp.Middleware(m, failed)(nethttp.Require(m, opts...)(answer))
@@ -99,6 +99,10 @@ func (c *client) doubts(t token, subject string, err error) {
 	c.doubtful = append(c.doubtful, doubt{c.process, c.Now(), t, subject})
 }
 
+// cacheLag is by how much more a page may be out of date whose copy came from a client-side
+// cache.
+const cacheLag = time.Second
+
 // written is what an operation wrote.
 type written struct {
 	call           int64
@@ -138,6 +142,9 @@ func (o *Outcome) checkPages() {
 		for _, op := range o.ops {
 			in, out := op.Input.(Input), op.Output.(Output)
 			latest, by := p.call-int64(o.Workload.StaleFor), "another process"
+			if o.Workload.StaleOpen {
+				latest -= int64(cacheLag)
+			}
 			if o.Workload.process(out.client) == p.process {
 				latest, by = p.call, "the same process"
 			}
@@ -148,13 +155,14 @@ func (o *Outcome) checkPages() {
 			}
 		}
 		for _, d := range o.doubtful {
-			about := d.token.number == p.token.number || o.Workload.Grace && d.token.login == p.token.login
+			// What a token in its grace led to when it was written, the history does not tell.
+			about := d.token.number == p.token.number
 			if d.subject != "" {
 				about = d.subject == p.token.subject && made[p.token.number] < d.told
 			}
 			if about && d.process == p.process && d.told < p.call && p.returned-d.told < int64(o.Workload.StaleFor/2) {
-				o.wrong("a stale page at %v with token #%d, although the process did not know since %v what it had written",
-					time.Duration(p.call), p.token.number, time.Duration(d.told))
+				o.wrong("a stale page at %v with token #%d, although the process did not know since %v what it had done to token #%d or subject %q",
+					time.Duration(p.call), p.token.number, time.Duration(d.told), d.token.number, d.subject)
 				break
 			}
 		}

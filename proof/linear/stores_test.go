@@ -85,6 +85,28 @@ func clustered(t *testing.T) *farm {
 	}}
 }
 
+// goDown lets the store be down now and then, until it is over.
+func (tr *trial) goDown(over <-chan struct{}, up, down time.Duration) (stopped <-chan struct{}) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer tr.down.Store(false)
+		for {
+			wait := up
+			if tr.down.Load() {
+				wait = down
+			}
+			select {
+			case <-over:
+				return
+			case <-time.After(wait/4 + mathrand.N(wait)):
+				tr.down.Store(!tr.down.Load())
+			}
+		}
+	}()
+	return done
+}
+
 var secret = []byte("0123456789abcdef0123456789abcdef")
 
 // storeTimeout is short, so that a lost reply does not hold up a history.
@@ -98,6 +120,9 @@ const (
 	patience = 10 * time.Second
 )
 
+// staleFor is the shortest Config.StaleFor.
+const staleFor = time.Second
+
 // trial is one history in the making.
 type trial struct {
 	seed    uint64
@@ -107,8 +132,11 @@ type trial struct {
 	indexed bool
 	wrap    func(echosession.Store) echosession.Store
 
-	slow    time.Duration // how long an operation of a memory store takes at most, twice
-	outages *atomic.Bool  // whether a memory store is down
+	slow time.Duration // how long an operation of a memory store takes at most, twice
+	down *atomic.Bool  // whether the store is down
+
+	outages  bool          // the store is down now and then
+	staleFor time.Duration // see echosession.Config, 0 for no stale pages
 }
 
 // workload prepares a history on a backend. What it is like is drawn from the seed.
@@ -117,7 +145,7 @@ func (tr *trial) workload(t *testing.T, b backend, f *farm) linear.Workload {
 	for _, s := range f.servers {
 		p := redistest.NewProxy(t, s.Addr())
 		if tr.faults != nil {
-			tr.faults.on(t, p)
+			tr.faults.on(t, p, tr.down)
 		}
 		proxies = append(proxies, p)
 	}
@@ -125,13 +153,16 @@ func (tr *trial) workload(t *testing.T, b backend, f *farm) linear.Workload {
 	if len(f.servers) == 0 {
 		store := echosession.NewMemoryStore()
 		t.Cleanup(func() { _ = store.Close() })
-		memory = &slowStore{store, tr.faults, tr.slow, tr.outages}
+		memory = &slowStore{store, tr.faults, tr.slow, tr.down}
 	}
 	w := linear.Workload{
-		Seed: tr.seed, Clients: 4 + tr.random.IntN(3), Operations: 12 + tr.random.IntN(8), Sessions: 1 + tr.random.IntN(2),
+		Seed: tr.seed, Clients: 4 + tr.random.IntN(3), Operations: 18 + tr.random.IntN(12), Sessions: 1 + tr.random.IntN(2),
 		Grace: tr.grace, Indexed: tr.indexed, StaleOpen: b.staleOpen,
 		OneStep: len(f.servers) == 0, Faultless: tr.faults == nil,
-		Watches: true, Patience: soon, Tickets: true,
+		Watches: true, Patience: soon, Tickets: true, StaleFor: tr.staleFor,
+	}
+	if tr.staleFor > 0 {
+		w.Operations += w.Operations / 2 // as many as before beside the pages
 	}
 	keyspace := "linear-" + rand.Text() + ":"
 	for range b.processes {
@@ -156,6 +187,7 @@ func (tr *trial) workload(t *testing.T, b backend, f *farm) linear.Workload {
 		} else {
 			w.Tickets = false
 		}
+		cfg.StaleFor = tr.staleFor
 		cfg.MaxAge = 10 * time.Minute
 		cfg.TouchInterval = time.Minute
 		cfg.SubjectIndex = tr.indexed
@@ -179,11 +211,12 @@ func (tr *trial) workload(t *testing.T, b backend, f *farm) linear.Workload {
 }
 
 func newTrial(seed uint64, faulty bool) *trial {
-	tr := &trial{seed: seed, random: mathrand.New(mathrand.NewPCG(seed, 1)), slow: 100 * time.Microsecond, outages: new(atomic.Bool)}
+	tr := &trial{seed: seed, random: mathrand.New(mathrand.NewPCG(seed, 1)), slow: 100 * time.Microsecond, down: new(atomic.Bool)}
 	tr.grace = tr.random.IntN(3) > 0
 	tr.indexed = tr.random.IntN(2) == 0
 	if faulty {
 		tr.faults = &faults{random: mathrand.New(mathrand.NewPCG(seed, 2))}
+		tr.staleFor, tr.outages = staleFor, tr.random.IntN(2) == 0
 	}
 	return tr
 }
@@ -211,8 +244,11 @@ func (f *faults) chance(n int) bool {
 	return true
 }
 
-// on lets faults happen on a proxy, until t ends.
-func (f *faults) on(t *testing.T, p *redistest.Proxy) {
+// on lets faults happen on a proxy, until t ends. While down is set the server behind it does
+// nothing.
+func (f *faults) on(t *testing.T, p *redistest.Proxy, down *atomic.Bool) {
+	// go-redis does not try this one again, which would take longer than the outage.
+	p.On(func([]string) bool { return down.Load() }, -1, redistest.Reply("-MISCONF Redis is configured to save RDB snapshots\r\n"))
 	ours := redistest.Named("GET", "GETEX", "GETDEL", "SET", "DEL", "EVALSHA", "EVAL", "PUBLISH")
 	for _, rule := range []struct {
 		n      int // once in n commands

@@ -154,10 +154,12 @@ func (w Workload) Start(ctx context.Context) *Outcome {
 	var sites []http.Handler
 	var pages []Pages
 	for i, m := range w.Managers {
-		site := newSite(m)
-		sites, pages = append(sites, site), append(pages, pagesOf(site))
-		if w.Serve != nil {
-			pages[i] = w.Serve(i, pages[i])
+		sites = append(sites, newSite(m))
+		switch {
+		case w.Serve != nil:
+			pages = append(pages, w.Serve(i, pagesOf(sites[i])))
+		case w.StaleFor > 0:
+			pages = append(pages, pagesOf(newSite(m, echosession.ServeStale())))
 		}
 	}
 	var wg sync.WaitGroup
@@ -387,6 +389,7 @@ func (c *client) outcome(in Input, err error) (result Result, known bool) {
 		c.mu.Lock()
 		c.Refused = append(c.Refused, text)
 		c.mu.Unlock()
+		time.Sleep(time.Millisecond) // an outage is not to meet all that is left to do
 	default:
 		c.wrong("%v: %w", in.Kind, err)
 	}
