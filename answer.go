@@ -186,15 +186,22 @@ func (h *handle) tellCaches(c caching) {
 		return
 	}
 	header := h.exchange.Header()
-	h.caching.mark(header)
+	h.mark(header)
 	if !h.hooked {
 		h.hooked = true
 		h.exchange.BeforeHeader(func() {
 			h.mu.Lock()
-			c := h.caching
-			h.mu.Unlock()
-			c.mark(header)
+			defer h.mu.Unlock()
+			h.mark(header)
 		})
+	}
+}
+
+// mark tells caches what they may do. h.mu is held.
+func (h *handle) mark(header http.Header) {
+	h.caching.mark(header)
+	if h.unstored {
+		keepPrivate(header)
 	}
 }
 

@@ -21,6 +21,7 @@ const (
 	defaultRotateGrace   = 10 * time.Second
 	defaultMaxRecordSize = 64 << 10
 	defaultStoreTimeout  = time.Second
+	defaultStaleBytes    = 64 << 20
 	maxTouchInterval     = time.Minute
 
 	// maxAbsoluteTimeout keeps the exp of a token before the year 2262.
@@ -68,12 +69,17 @@ func (cfg Config) compile(t reflect.Type) (Config, *engine, error) {
 	c.useStore()
 	c.useKeys()
 	c.checkLifetimes()
+	c.checkStale()
 	c.useLookup()
 	c.useRecords(t)
 	c.engine.verified = jwt.NewCache(verifiedBytes)
 	c.engine.hub = newHub(c.engine)
 	if k, ok := c.engine.store.(interface{ keeps() bool }); ok {
 		c.engine.keeps = k.keeps()
+	}
+	if c.cfg.StaleFor > 0 {
+		c.engine.stale = newStaleCopies(&c.cfg, c.engine)
+		c.engine.keeps = true
 	}
 	c.engine.cfg = settings{
 		StoreTimeout: c.cfg.StoreTimeout,
@@ -219,6 +225,27 @@ func (c *compiler) checkLifetimes() {
 	}
 	if cfg.RotateGrace < time.Millisecond && cfg.RotateGrace != NoGrace {
 		c.bad("RotateGrace", "%v; it is at least a millisecond, or NoGrace", cfg.RotateGrace)
+	}
+}
+
+// checkStale is about copies for an outage of the store.
+func (c *compiler) checkStale() {
+	cfg := &c.cfg
+	_, memory := cfg.Store.(*MemoryStore)
+	switch {
+	case cfg.StaleFor == 0:
+	case cfg.StaleFor < minStaleFor || cfg.StaleFor > maxStaleFor:
+		c.bad("StaleFor", "%v; it is from %v to %v, or 0 for none", cfg.StaleFor, minStaleFor, maxStaleFor)
+	case memory:
+		c.bad("StaleFor", "it goes with Client: a MemoryStore is in this process, and never down")
+	}
+	switch {
+	case cfg.StaleBytes < 0:
+		c.bad("StaleBytes", "%d; it counts bytes", cfg.StaleBytes)
+	case cfg.StaleBytes > 0 && cfg.StaleFor == 0:
+		c.bad("StaleBytes", "it goes with StaleFor")
+	case cfg.StaleFor != 0:
+		cfg.StaleBytes = cmp.Or(cfg.StaleBytes, defaultStaleBytes)
 	}
 }
 

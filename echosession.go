@@ -51,7 +51,8 @@ import (
 //
 // The fields stand in groups:
 //
-//   - where sessions are kept: Client, Store, Keyspace, StoreTimeout, WaitReplicas
+//   - where sessions are kept: Client, Store, Keyspace, StoreTimeout, WaitReplicas, StaleFor,
+//     StaleBytes
 //   - tokens: Secret, Algorithm, Keys, Issuer, Audience, ClockSkew
 //   - lifetimes: MaxAge, AbsoluteTimeout, TouchInterval, RotateGrace
 //   - where tokens are in a request: RequestKey, RequestArg, TokenLookup, Skipper
@@ -90,6 +91,18 @@ type Config struct {
 	// logs in again. It needs a *redis.Client or *redis.ClusterClient. Default 0: writes
 	// do not wait.
 	WaitReplicas int
+
+	// StaleFor lets routes with [ServeStale] go on while Redis is down, each for sessions
+	// that this process has read in this time: docs/outage.md. A session that was changed or
+	// ended by another process meanwhile may be served as it was before, for at most this
+	// time. From a second to a minute. With a [MemoryStore] it is refused. Default 0: such
+	// routes answer with 503 too.
+	StaleFor time.Duration
+
+	// StaleBytes is how much memory StaleFor takes, for copies of sessions as they are
+	// stored, and for what was written lately. When it is full, the sessions that were read
+	// longest ago give way. Default 64 MiB.
+	StaleBytes int
 
 	// Tokens.
 
@@ -340,14 +353,14 @@ func Get[T any](c echo.Context, requestKey ...string) (*Session[T], error) {
 	if len(requestKey) > 0 {
 		key = requestKey[0]
 	}
-	return find[T](c.Get(key), key, nil)
+	return find[T](c.Get(key), key, nil, false)
 }
 
 // Get is the function [Get] for the sessions of this Manager alone: for those of
 // another Manager it returns [ErrNotInstalled].
 func (m *Manager[T]) Get(c echo.Context) (*Session[T], error) {
 	key := m.RequestKey()
-	return find[T](c.Get(key), key, m.engine)
+	return find[T](c.Get(key), key, m.engine, false)
 }
 
 // With makes a handler of a function that needs the session: it calls [Manager.Get],

@@ -29,7 +29,8 @@ type engine struct {
 	lookup     *lookup
 	origins    *originGuard
 	hub        *hub
-	keeps      bool // the store's client may serve what has ended elsewhere: see hub.use
+	keeps      bool         // this process may serve what has ended elsewhere: see hub.use
+	stale      *staleCopies // nil: nothing is kept for an outage
 }
 
 // settings are the fields of a Config, with their defaults, that an engine and its
@@ -81,6 +82,7 @@ type live struct {
 	usedAt    time.Time // the last use, zero: not known
 	touched   bool      // reading it restarted the idle timeout
 	inCookie  bool      // the client has the token in a cookie
+	stale     bool      // it is a copy, and the store is down: see ServeStale
 }
 
 func (e *engine) ref(id, subject string) Ref {
@@ -92,16 +94,9 @@ func (e *engine) ref(id, subject string) Ref {
 
 // open finds the session of a token and decodes its data into v.
 func (e *engine) open(ctx context.Context, token string, v any) (*live, error) {
-	tok := e.verified.Get(token)
-	if tok == nil {
-		good, err := e.tokens.Verify(token)
-		if err != nil {
-			return nil, err
-		}
-		tok = e.verified.Add(token, good)
-	}
 	now := e.cfg.Now()
-	if err := e.tokens.CheckTime(tok.Token, now); err != nil {
+	tok, err := e.verify(token, now)
+	if err != nil {
 		return nil, err
 	}
 	if e.keeps {
@@ -123,6 +118,19 @@ func (e *engine) open(ctx context.Context, token string, v any) (*live, error) {
 		tok.LastTouch.Store(now.UnixNano())
 	}
 	return l, nil
+}
+
+// verify checks a token, and the times in it.
+func (e *engine) verify(token string, now time.Time) (*jwt.Cached, error) {
+	tok := e.verified.Get(token)
+	if tok == nil {
+		good, err := e.tokens.Verify(token)
+		if err != nil {
+			return nil, err
+		}
+		tok = e.verified.Add(token, good)
+	}
+	return tok, e.tokens.CheckTime(tok.Token, now)
 }
 
 // touchInterval is how long a use is not worth telling the store.
@@ -175,19 +183,25 @@ func (e *engine) read(ctx context.Context, l *live, touch bool, v any) error {
 		use = ttl
 	}
 	l.ref = l.via // the token's own ID: a rotation's grace may be over
+	began := e.stale.reading()
 	for range maxRotations {
 		record, err := e.load(ctx, l.ref, use)
 		if rotated, ok := errors.AsType[*RotatedError](err); ok {
+			e.stale.ended(l.ref.ID)
 			l.ref.ID = rotated.To
 			continue
 		}
 		if err != nil {
+			if isEnd(err) {
+				e.stale.ended(l.ref.ID)
+			}
 			return e.failed("load", err)
 		}
 		if e.imports(l, record) {
 			if err := e.importStored(ctx, l, record, touch, ttl); err != nil {
 				return err
 			}
+			began = e.stale.reading()
 			continue
 		}
 		header, err := e.serializer.decode(l.ref.ID, record, v)
@@ -209,7 +223,8 @@ func (e *engine) read(ctx context.Context, l *live, touch bool, v any) error {
 		if !touch {
 			l.usedAt = time.Unix(0, l.tok.LastTouch.Load())
 		}
-		l.expiresAt = e.expiry(header, l.usedAt)
+		l.expiresAt, l.stale = e.expiry(header, l.usedAt), false
+		e.stale.keep(l, began, now)
 		return nil
 	}
 	return e.failed("load", unavailable(errTooManyRotations))
@@ -226,9 +241,11 @@ func (e *engine) used(l *live, now time.Time) {
 }
 
 func (e *engine) load(ctx context.Context, ref Ref, ttl time.Duration) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, e.cfg.StoreTimeout)
+	call, cancel := context.WithTimeout(ctx, e.cfg.StoreTimeout)
 	defer cancel()
-	return e.store.Load(ctx, ref, ttl)
+	record, err := e.store.Load(call, ref, ttl)
+	e.stale.heard(ctx, ref, err)
+	return record, err
 }
 
 // write runs a store's write. It goes on when the client hangs up.
@@ -317,16 +334,20 @@ func (e *engine) insert(ctx context.Context, v any, h recordHeader, claims jwt.C
 	if err != nil {
 		return nil, false, err
 	}
-	err = e.store.Create(ctx, l.ref, l.record, ttl, e.cfg.Limit)
+	l.expiresAt, l.usedAt = now.Add(ttl), now
+	err = e.stale.creating(l, e.cfg.Limit).run(l, func() error {
+		err := e.store.Create(ctx, l.ref, l.record, ttl, e.cfg.Limit)
+		if errors.Is(err, ErrIndeterminate) && !errors.Is(err, ErrNotReplicated) {
+			record, loadErr := e.store.Load(ctx, l.ref, 0)
+			if loadErr == nil && bytes.Equal(record, l.record) {
+				return nil
+			}
+			again = errors.Is(loadErr, ErrNotFound)
+		}
+		return err
+	})
 	if err == nil {
 		return l, false, nil
-	}
-	if errors.Is(err, ErrIndeterminate) && !errors.Is(err, ErrNotReplicated) {
-		record, loadErr := e.store.Load(ctx, l.ref, 0)
-		if loadErr == nil && bytes.Equal(record, l.record) {
-			return l, false, nil
-		}
-		again = errors.Is(loadErr, ErrNotFound)
 	}
 	e.verified.Remove(l.token) // nobody gets it
 	return nil, again, e.failed("create", err)
@@ -427,9 +448,11 @@ func (e *engine) replace(ctx context.Context, op string, l *live, put putFunc, p
 			}
 			return nil, err
 		}
-		err = e.write(ctx, func(ctx context.Context) error { return put(ctx, old, next, ttl) })
+		next.expiresAt, next.usedAt = now.Add(ttl), now
+		err = e.stale.replacing(old, next, e.cfg.Limit).run(next, func() error {
+			return e.write(ctx, func(ctx context.Context) error { return put(ctx, old, next, ttl) })
+		})
 		if err == nil {
-			next.expiresAt, next.usedAt = now.Add(ttl), now
 			return next, nil
 		}
 		if next.token != old.token {
@@ -645,7 +668,14 @@ func (e *engine) renew(ctx context.Context, l *live, p createParams, fresh func(
 
 // destroy ends the session, by whichever of its IDs the token names.
 func (e *engine) destroy(ctx context.Context, l *live) error {
-	err := e.write(ctx, func(ctx context.Context) error { return e.store.Delete(ctx, l.via) })
+	return e.end(ctx, l, e.stale.ending(&l.header, l.via.ID, l.ref.ID))
+}
+
+// end is destroy when the copies know of it.
+func (e *engine) end(ctx context.Context, l *live, w *staleWrite) error {
+	err := w.run(nil, func() error {
+		return e.write(ctx, func(ctx context.Context) error { return e.store.Delete(ctx, l.via) })
+	})
 	if err != nil {
 		return e.failed("destroy", err)
 	}
@@ -656,7 +686,9 @@ func (e *engine) destroy(ctx context.Context, l *live) error {
 // discard deletes a session whose token was not handed out. If that fails, the
 // session expires.
 func (e *engine) discard(ctx context.Context, l *live) {
-	_ = e.destroy(ctx, l)
+	// Nobody else can have read it, so its login is of no concern: it may be that of another
+	// session, which was created in the same millisecond.
+	_ = e.end(ctx, l, e.stale.ending(nil, l.via.ID))
 }
 
 // indexed reports whether sessions can be found by this subject.
@@ -681,9 +713,11 @@ func (e *engine) list(ctx context.Context, subject string) ([]Entry, error) {
 }
 
 func (e *engine) revoke(ctx context.Context, subject string, except []string) (n int, err error) {
-	err = e.write(ctx, func(ctx context.Context) (err error) {
-		n, err = e.store.DeleteSubject(ctx, subject, except)
-		return err
+	err = e.stale.revoking(subject, except).run(nil, func() error {
+		return e.write(ctx, func(ctx context.Context) (err error) {
+			n, err = e.store.DeleteSubject(ctx, subject, except)
+			return err
+		})
 	})
 	if err != nil {
 		return 0, e.failed("revoke", err)
@@ -707,9 +741,12 @@ func (e *engine) revokeOne(ctx context.Context, subject, id string) (bool, error
 		return false, nil // no session has such an ID
 	}
 	ref := e.ref(id, subject)
-	_, _, err := e.checkChain(ctx, ref) // an ID in its grace may lead to what has ended
+	at, _, err := e.checkChain(ctx, ref) // an ID in its grace may lead to what has ended
 	if err == nil {
-		err = e.write(ctx, func(ctx context.Context) error { return e.store.Delete(ctx, ref) })
+		w := e.stale.ending(e.headerAt(ctx, at), id, at.ID)
+		err = w.run(nil, func() error {
+			return e.write(ctx, func(ctx context.Context) error { return e.store.Delete(ctx, ref) })
+		})
 	}
 	switch {
 	case err == nil:
@@ -718,6 +755,23 @@ func (e *engine) revokeOne(ctx context.Context, subject, id string) (bool, error
 		return false, nil
 	}
 	return false, e.failed("revoke", err)
+}
+
+// headerAt returns the header of the record at ref, if there are copies that concern its
+// login, and nil if it cannot be read.
+func (e *engine) headerAt(ctx context.Context, ref Ref) *recordHeader {
+	if e.stale == nil {
+		return nil
+	}
+	record, err := e.load(ctx, ref, 0)
+	if err != nil {
+		return nil
+	}
+	header, err := e.serializer.header(record)
+	if err != nil {
+		return nil
+	}
+	return &header
 }
 
 // ping asks the store whether it works. A readiness probe is answered without the cause,

@@ -34,7 +34,7 @@ type Exchange interface {
 
 	// BeforeHeader arranges that f runs just before the header of the answer is
 	// sent. It is called at most once, and only where the session was looked for
-	// in a cookie or the answer gets one. A framework that cannot say when the
+	// in a cookie, the answer gets one, or the session is stale. A framework that cannot say when the
 	// header is sent may do nothing: then the handler can change what f would set.
 	BeforeHeader(f func())
 
@@ -96,11 +96,13 @@ func (m *Manager[T]) Installed(v any) (bool, error) {
 // A Require hands on its opts, which may restrict whose session it takes
 // ([Manager.Only]), and then asks [Session.Meets].
 func Find[T any](v any, requestKey string, opts ...RequireOption) (*Session[T], error) {
-	return find[T](v, requestKey, requirementOf(opts).only)
+	r := requirementOf(opts)
+	return find[T](v, requestKey, r.only, r.stale)
 }
 
-// find is Find for the sessions of one Manager, or of any with a nil engine.
-func find[T any](v any, requestKey string, only *engine) (*Session[T], error) {
+// find is Find for the sessions of one Manager, or of any with a nil engine. With stale it is
+// that of [ServeStale].
+func find[T any](v any, requestKey string, only *engine, stale bool) (*Session[T], error) {
 	b, ok := v.(*Binding[T])
 	if !ok {
 		return nil, notFound(v, requestKey, reflect.TypeFor[T]())
@@ -109,7 +111,7 @@ func find[T any](v any, requestKey string, only *engine) (*Session[T], error) {
 		return nil, misused(e.reports, fmt.Errorf("%w: request key %q holds a session of another Manager; give this one a Config.RequestKey of its own and install its Middleware",
 			ErrNotInstalled, requestKey))
 	}
-	return b.resolve()
+	return b.resolve(stale)
 }
 
 // notFound says what v is, which is no Binding of sessions of t.
@@ -135,11 +137,21 @@ func misused(r *reporter, err error) error {
 // the request has a session.
 var errInterrupted = unavailable(errors.New("the first Get of the request panicked"))
 
-// resolve finds the session of the request at the first call.
-func (b *Binding[T]) resolve() (*Session[T], error) {
+// resolve finds the session of the request at the first call. A later call that may be
+// served a copy tries that after a failure of the store, and asks the store no more.
+func (b *Binding[T]) resolve(stale bool) (*Session[T], error) {
 	h := &b.session.handle
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if stale && h.engine.stale == nil {
+		_ = misused(h.engine.reports, errNoStaleFor)
+	}
+	fresh := func() any { return new(T) }
+	stale = stale && h.mayBeStale()
+	if h.resolved && stale && h.missed != nil && h.err != nil && h.openStale(*h.missed, fresh, true) {
+		h.err = nil
+		h.looked()
+	}
 	if !h.resolved {
 		h.resolved = true
 		h.err, h.reason = errInterrupted, errInterrupted
@@ -148,7 +160,7 @@ func (b *Binding[T]) resolve() (*Session[T], error) {
 		} else {
 			var err error
 			if token, ok := h.find(); ok {
-				err = h.openFound(token, new(T))
+				err = h.openFound(token, fresh, stale)
 			}
 			h.looked()
 			h.err = err

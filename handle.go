@@ -28,6 +28,8 @@ type handle struct {
 	caching  caching  // what caches are told of the answer
 	hooked   bool     // and again just before the header
 	err      error    // why it could not be answered
+	missed   *found   // the token whose session an earlier Get could not read, for ServeStale
+	unstored bool     // the answer is not for caches, whatever the handler says
 	reason   error    // why there is no live session
 	writes   int      // how often the handle changed the record
 	live     *live    // nil without a live session
@@ -55,15 +57,30 @@ func (h *handle) find() (token found, ok bool) {
 	return token, err == nil
 }
 
-// openFound opens the session of the request's token or ticket. value is a pointer to a
-// zero T. An error is a store's failure. h.mu is held.
-func (h *handle) openFound(token found, value any) error {
+// openFound opens the session of the request's token or ticket. fresh makes a *T. An error
+// is a store's failure. With stale a copy of a token's session will do where the store is
+// down. h.mu is held.
+func (h *handle) openFound(token found, fresh func() any, stale bool) error {
+	ctx := h.exchange.Request().Context()
 	if h.ticketed {
-		r := h.exchange.Request()
-		l, err := h.engine.redeem(r.Context(), token.ticket, r, value)
+		value := fresh()
+		l, err := h.engine.redeem(ctx, token.ticket, h.exchange.Request(), value)
 		return h.opened(l, value, err)
 	}
-	if err := h.open(h.exchange.Request().Context(), token.token, value); err != nil {
+	if stale && h.openStale(token, fresh, false) {
+		return nil
+	}
+	if err := h.open(ctx, token.token, fresh()); err != nil {
+		if errors.Is(err, ErrIndeterminate) || errors.Is(ctx.Err(), context.Canceled) {
+			return err // the client hung up, or nobody knows what is stored
+		}
+		if h.engine.stale != nil {
+			missed := token // the parameter itself shall not escape
+			h.missed = &missed
+		}
+		if stale && h.openStale(token, fresh, true) {
+			return nil
+		}
 		return err
 	}
 	if h.live != nil {
@@ -71,6 +88,43 @@ func (h *handle) openFound(token found, value any) error {
 		h.renewCookie(false)
 	}
 	return nil
+}
+
+// mayBeStale reports whether the request may be served a copy of its session. h.mu is held.
+func (h *handle) mayBeStale() bool {
+	if h.exchange == nil {
+		return false
+	}
+	method := h.exchange.Request().Method
+	return method == http.MethodGet || method == http.MethodHead
+}
+
+// openStale puts the copy of a session behind h, if there is one that may be served. failed
+// says that this request has found the store down. h.mu is held.
+func (h *handle) openStale(token found, fresh func() any, failed bool) bool {
+	l, value := h.engine.openStale(token.token, fresh, failed)
+	if l == nil {
+		return false
+	}
+	l.inCookie = h.place == inCookie
+	h.live, h.value, h.reason, h.had = l, value, nil, true
+	h.unstored = true
+	h.tellCaches(0)
+	return true
+}
+
+// writable returns why a session cannot be written, or nil.
+func (l *live) writable() error {
+	if l != nil && l.stale {
+		return errStale
+	}
+	return nil
+}
+
+// isStale is [Session.Stale].
+func (h *handle) isStale() bool {
+	l := h.current()
+	return l != nil && l.stale
 }
 
 // open puts the session of a token behind h. value is a pointer to a zero T. An
@@ -100,7 +154,7 @@ func (h *handle) release() {
 	if h.exchange != nil && !h.exchange.Committed() {
 		// The framework may send this header without a word of the handler, and
 		// then knows no "before".
-		h.caching.mark(h.exchange.Header())
+		h.mark(h.exchange.Header())
 	}
 	h.exchange = nil
 }
@@ -185,6 +239,9 @@ func (h *handle) mayCreate(p createParams) (cookie bool, err error) {
 	defer h.mu.Unlock()
 	if h.ticketed {
 		return false, errTicketHandle
+	}
+	if err := h.live.writable(); err != nil {
+		return false, err
 	}
 	if h.live != nil && h.live.tok == nil {
 		return false, fmt.Errorf("%w: a listed session gives way to no other; call Manager.Create", ErrNoSession)
@@ -284,7 +341,12 @@ func (h *handle) check(ctx context.Context) error {
 
 // touch is [Session.Touch].
 func (h *handle) touch(ctx context.Context) error {
-	err := h.see(func(l *live) (*live, error) { return h.engine.touch(ctx, l) })
+	err := h.see(func(l *live) (*live, error) {
+		if err := l.writable(); err != nil {
+			return nil, err
+		}
+		return h.engine.touch(ctx, l)
+	})
 	if err == nil {
 		h.mu.Lock()
 		defer h.mu.Unlock()
@@ -401,6 +463,9 @@ func (h *handle) mayRenew(p createParams) (old *live, cookie bool, err error) {
 		h.verified = true
 	}
 	if h.live != nil {
+		if err := h.live.writable(); err != nil {
+			return nil, false, err
+		}
 		cookie = h.engine.cfg.Cookie != nil && h.live.inCookie && !p.tokenOnly
 		return h.live, cookie, h.answerable(cookie)
 	}
@@ -431,6 +496,9 @@ func (h *handle) mayRotate() (old *live, cookie bool, err error) {
 			return nil, false, err
 		}
 		return nil, false, h.noSession()
+	}
+	if err := h.live.writable(); err != nil {
+		return nil, false, err
 	}
 	return h.live, cookie, h.answerable(cookie)
 }
@@ -470,6 +538,9 @@ func (h *handle) mayDestroy() (l *live, cookie bool, err error) {
 	if errors.Is(h.reason, ErrCrossOrigin) || errors.Is(h.reason, ErrRenewed) {
 		return nil, false, h.reason // the session lives on
 	}
+	if err := h.live.writable(); err != nil {
+		return nil, false, err
+	}
 	if h.engine.cfg.Cookie == nil || !h.bound || h.ended {
 		return h.live, false, nil
 	}
@@ -489,6 +560,9 @@ func (h *handle) mayDestroy() (l *live, cookie bool, err error) {
 func (h *handle) change(do func(*live) (next *live, value any, err error)) error {
 	l, err := h.need()
 	if err != nil {
+		return err
+	}
+	if err := l.writable(); err != nil {
 		return err
 	}
 	next, value, err := do(l)
@@ -563,7 +637,7 @@ func (h *handle) see(do func(*live) (*live, error)) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.live != nil && h.live.via == l.via {
-		next.record, next.header = h.live.record, h.live.header
+		next.record, next.header, next.stale = h.live.record, h.live.header, h.live.stale
 		h.live = next
 	}
 	return nil
@@ -605,6 +679,7 @@ var errOwnWrites = fmt.Errorf("%w: while fn ran, this handle wrote the session e
 func (h *handle) foundOut(l *live, err error) {
 	for _, reason := range []error{ErrSessionGone, ErrRenewed} {
 		if errors.Is(err, reason) {
+			h.engine.stale.ended(l.via.ID)
 			h.end(l)
 			h.lose(l, reason)
 		}

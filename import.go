@@ -60,10 +60,12 @@ func (e *engine) importStored(ctx context.Context, l *live, stored []byte, touch
 			ttl = min(ttl, left)
 		}
 	}
-	err = e.write(ctx, func(ctx context.Context) error {
-		// It compares with all that was stored: what is put there is made of nothing
-		// else, and where a logout came first there is nothing to compare with.
-		return e.store.Replace(ctx, l.ref, stored, record, ttl)
+	err = e.stale.importing(l.ref.ID).run(nil, func() error {
+		return e.write(ctx, func(ctx context.Context) error {
+			// It compares with all that was stored: what is put there is made of nothing
+			// else, and where a logout came first there is nothing to compare with.
+			return e.store.Replace(ctx, l.ref, stored, record, ttl)
+		})
 	})
 	if err != nil && !errors.Is(err, ErrConflict) {
 		return e.failed("import", err)

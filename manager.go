@@ -68,6 +68,7 @@ func (m *Manager[T]) Open(ctx context.Context, token string) (*Session[T], error
 // Close may be called more than once, and always returns nil.
 func (m *Manager[_]) Close() error {
 	m.engine.hub.close()
+	m.engine.stale.close()
 	return nil
 }
 

@@ -241,8 +241,16 @@ func requirementOf(opts []RequireOption) requirement {
 	for _, opt := range opts {
 		r = opt(r)
 	}
+	switch {
+	case r.stale && r.fresh > 0:
+		panic("echosession: ServeStale goes with no Fresh: a copy does not tell whether the login still counts")
+	case r.stale && r.only != nil && r.only.stale == nil:
+		panic(errNoStaleFor)
+	}
 	return r
 }
+
+var errNoStaleFor = errors.New("echosession: ServeStale has no effect: set Config.StaleFor")
 
 // A requirement is what the options of Require say.
 type requirement struct {
@@ -250,6 +258,7 @@ type requirement struct {
 	fresh         time.Duration // the greatest age, or 0
 	authenticated bool
 	only          *engine // whose sessions, or nil
+	stale         bool    // a copy will do while the store is down
 }
 
 // meets is [Session.Meets].
@@ -258,6 +267,9 @@ func (h *handle) meets(r requirement) error {
 	defer h.mu.Unlock()
 	if h.live == nil {
 		return cmp.Or(h.reason, ErrNoSession) // never nil without a session
+	}
+	if r.fresh > 0 && h.live.stale {
+		return errStale
 	}
 	login := h.live.header.authenticatedAt
 	if login.IsZero() && r.authenticated {
@@ -291,6 +303,26 @@ func Fresh(maxAge time.Duration) RequireOption {
 	}
 	return func(r requirement) requirement {
 		r.fresh = maxAge
+		return r
+	}
+}
+
+// ServeStale lets a GET or a HEAD go on while the store is down, with what this process has
+// read of the session in the last [Config.StaleFor]. It is for pages that one would rather
+// show as they were some seconds ago than not at all. [Session.Stale] tells the handler. Any
+// other method is answered with 503, as without it.
+//
+// Such a session cannot be written: Update, Touch, Renew, Rotate, Destroy and their like
+// return [ErrStoreUnavailable]. The answer is not for caches: Cache-Control is private,
+// no-store, whatever the handler sets it to. A copy is never served where this process knows
+// that the session has ended, or has tried to write it and does not know whether it was
+// written. But it does not hear of a logout by another process while Redis is down.
+//
+// [Manager.Require] panics with ServeStale where Config.StaleFor is 0. [Require] cannot know:
+// there ServeStale has no effect, and the log says so. Together with [Fresh] it panics.
+func ServeStale() RequireOption {
+	return func(r requirement) requirement {
+		r.stale = true
 		return r
 	}
 }

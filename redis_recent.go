@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// recentWrites remembers the keys that this process wrote just now: a
-// client-side cache or a replica may still have the value from before. A nil
-// *recentWrites remembers nothing.
+// recentWrites remembers the keys that this process wrote just now, and those of sessions
+// that it has heard have ended: a client-side cache or a replica may still have the value
+// from before. A nil *recentWrites remembers nothing.
 type recentWrites struct {
 	mu    sync.RWMutex
 	until map[string]time.Time
@@ -22,6 +22,9 @@ const (
 
 	// everyKey stands for all keys: no key is empty.
 	everyKey = ""
+
+	// maxRecent bounds memory: of more keys, all keys count as just written.
+	maxRecent = 10_000
 )
 
 // writing notes that a write of key begins, and returns what to call at its end.
@@ -43,6 +46,9 @@ func (w *recentWrites) add(key string) {
 	if now.Sub(w.swept) > recentFor {
 		maps.DeleteFunc(w.until, func(_ string, until time.Time) bool { return until.Before(now) })
 		w.swept = now
+	}
+	if len(w.until) >= maxRecent {
+		key = everyKey
 	}
 	w.until[key] = now.Add(recentFor)
 }

@@ -79,12 +79,12 @@ func (r *redisStore) listen(ctx context.Context, tell func(Hint)) error {
 		}
 		l.probe(ctx, time.Now())
 	}
-	l.close()
 	l.probes.Wait()
 	select {
 	case <-read:
-	case <-time.After(probeEvery):
-		// Some clients heed no context while they connect. The connection is closed then.
+	case <-time.After(subscribeFor):
+		// Some clients heed no deadline while they connect. Then nothing is told any more, and
+		// the connection is closed.
 	}
 	return context.Cause(ctx)
 }
@@ -92,13 +92,13 @@ func (r *redisStore) listen(ctx context.Context, tell func(Hint)) error {
 // A listener is one connection that hears of ends.
 type listener struct {
 	store  *redisStore
+	tell   func(Hint)
 	end    context.CancelCauseFunc
 	own    string        // the channel of the probes
 	began  chan struct{} // has a value once the subscription is confirmed
 	probes sync.WaitGroup
 
 	mu         sync.Mutex
-	tell       func(Hint) // nil after the end
 	subscribed bool
 	sent       int                  // how many probes
 	last       time.Time            // when the last one was sent
@@ -106,13 +106,6 @@ type listener struct {
 	heard      time.Time            // when one was heard last
 	sure       bool                 // one was heard
 	doubt      int                  // how many are to be heard until All is told again, or 0
-}
-
-// close makes sure that nothing is told any more.
-func (l *listener) close() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.tell = func(Hint) {}
 }
 
 // read subscribes, and hears messages until the connection fails or ctx is done.
@@ -166,8 +159,8 @@ func (l *listener) receive(ctx context.Context, pubsub *redis.PubSub) error {
 	return nil
 }
 
-// probe ends a watch that has become deaf. Otherwise it sends a probe when it is time. The
-// next one comes early while another is on its way: that one's server may be down.
+// probe ends a watch that has become deaf. Otherwise it sends a probe when it is time: earlier
+// while another is on its way, whose server may be down.
 func (l *listener) probe(ctx context.Context, now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -180,7 +173,8 @@ func (l *listener) probe(ctx context.Context, now time.Time) {
 		l.end(unavailable(errSilent))
 		return
 	}
-	if !l.subscribed || len(l.unheard) == 0 && now.Sub(l.last) < probeEvery*3/4 {
+	hurry := len(l.unheard) > 0 || l.doubt > 0
+	if !l.subscribed || !hurry && now.Sub(l.last) < probeEvery*3/4 {
 		return
 	}
 	l.sent++
@@ -379,9 +373,16 @@ func (w *ringWatch) note(client *redis.Client, heard bool) (one bool) {
 	return one
 }
 
-// keeps reports whether the client can serve what has ended elsewhere: out of its cache or
-// from a replica. What r hears of ends then keeps it from doing so.
-func (r *redisStore) keeps() bool { return r.recent != nil }
+// keeps reports whether the client serves what has ended elsewhere, as far as it tells: out
+// of its cache or from a replica. What r hears of ends then keeps it from doing so. An
+// auto-pipeliner has no cache, for go-redis answers no pipeline out of one.
+func (r *redisStore) keeps() bool {
+	switch r.client.(type) {
+	case *redis.Client, *redis.ClusterClient:
+		return r.recent != nil
+	}
+	return false
+}
 
 // serverOf names the server that has ref, as far as the client knows without asking. It is
 // "" where there is one server, or nothing is known.

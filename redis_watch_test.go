@@ -3,8 +3,12 @@ package echosession_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
+	"regexp"
+	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -356,6 +360,8 @@ type tunnel struct {
 	net.Listener
 	mu    sync.Mutex
 	conns map[net.Conn]bool // true: swallowed
+
+	filter func([]byte) []byte // of what the server says, or nil
 }
 
 func newTunnel(t testing.TB, upstream string) *tunnel {
@@ -378,8 +384,12 @@ func newTunnel(t testing.TB, upstream string) *tunnel {
 			w.mu.Lock()
 			swallowed := w.conns[client]
 			w.mu.Unlock()
+			said := buf[:n]
+			if w.filter != nil && to == client {
+				said = w.filter(said)
+			}
 			if !swallowed {
-				_, _ = to.Write(buf[:n])
+				_, _ = to.Write(said)
 			}
 		}
 	}
@@ -523,15 +533,76 @@ func TestWatchNoticesAFailover(t *testing.T) {
 	t.Run("Cluster", func(t *testing.T) {
 		t.Parallel()
 		cluster := redistest.StartCluster(t, 3, 1)
-		store := newRedisStore(t, cluster.Client(t), newKeyspace())
+		for _, s := range cluster.Servers {
+			if err := s.Client(t).ConfigSet(t.Context(), "cluster-require-full-coverage", "no").Err(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		keyspace := newKeyspace()
+		store := newRedisStore(t, cluster.Client(t), keyspace)
 		ear := listen(t, store)
-		dead := serverWithSubscription(t, cluster.Servers)
+		subscribed := serverWithSubscription(t, cluster.Servers)
+		anotherNodeIsKilled(t, cluster, subscribed, keyspace, store, ear)
+
 		begin := time.Now()
-		dead.Kill()
+		subscribed.Kill()
 		took, err := ear.end(begin)
 		t.Logf("killed node noticed after %v: %s", took, causes(err))
 		hearsAgain(t, store)
+
+		// A node that is up, and does not hear what another one publishes.
+		ear = listen(t, store)
+		deaf := serverWithSubscription(t, cluster.Servers)
+		begin = time.Now()
+		for _, other := range cluster.Servers {
+			if other != deaf && other.Alive() {
+				forget(t, deaf, other)
+				forget(t, other, deaf)
+			}
+		}
+		took, err = ear.end(begin)
+		t.Logf("a node that was cut off is noticed after %v: %s", took, causes(err))
 	})
+}
+
+// anotherNodeIsKilled kills a node that has sessions and not the subscription. Watch goes on,
+// and hears of the sessions when another node has them.
+func anotherNodeIsKilled(t *testing.T, cluster *redistest.Cluster, subscribed *redistest.Server, keyspace string, store echosession.Store, ear *ear) {
+	t.Helper()
+	old := cluster.Servers[0]
+	if old == subscribed {
+		old = cluster.Servers[1]
+	}
+	ref := newRef("")
+	for echosession.ServerOf(store, ref) != old.Addr() {
+		ref = newRef("")
+	}
+	safe, err := echosession.NewRedisStore(cluster.Client(t), echosession.RedisOptions{Keyspace: keyspace, WaitReplicas: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustCreate(t, safe, ref, "old", time.Minute)
+	old.Kill()
+	begin := time.Now()
+	for store.Delete(t.Context(), ref) != nil {
+		if time.Since(begin) > 20*time.Second {
+			t.Fatal("no failover")
+		}
+	}
+	ear.ids(ref.ID)
+	t.Logf("the end of a session of a killed node is heard after %v", time.Since(begin).Round(10*time.Millisecond))
+	for !ear.next().All {
+		t.Error("another hint than All")
+	}
+	t.Logf("All is told after %v", time.Since(begin).Round(10*time.Millisecond))
+}
+
+func forget(t *testing.T, s, other *redistest.Server) {
+	t.Helper()
+	id := other.Client(t).Do(t.Context(), "cluster", "myid").Val()
+	if err := s.Client(t).Do(t.Context(), "cluster", "forget", id).Err(); err != nil {
+		t.Logf("CLUSTER FORGET: %v", err) // a master, of its replica
+	}
 }
 
 // serverWithSubscription returns the server that has the one subscription.
@@ -544,4 +615,435 @@ func serverWithSubscription(t *testing.T, servers []*redistest.Server) *redistes
 	}
 	t.Fatal("nobody subscribes")
 	return nil
+}
+
+// A Ring is heard at each of its shards. One that is down leaves the others alone, and
+// whatever it could not tell meanwhile All stands for.
+func TestWatchOfARing(t *testing.T) {
+	t.Parallel()
+	one, two := redistest.Start(t), redistest.Start(t)
+	ring := redis.NewRing(&redis.RingOptions{
+		Addrs: map[string]string{"one": one.Addr(), "two": two.Addr()}, ContextTimeoutEnabled: true,
+		HeartbeatFrequency: time.Hour, // or its sessions move to the other one
+	})
+	t.Cleanup(func() { ring.Close() })
+	store := newRedisStore(t, ring, newKeyspace())
+	ear := listen(t, store)
+	if !ear.next().All {
+		t.Fatal("the second shard does not tell All")
+	}
+	on := func(server *redistest.Server) echosession.Ref {
+		ref := newRef("")
+		for echosession.ServerOf(store, ref) != server.Addr() {
+			ref = newRef("")
+		}
+		return ref
+	}
+	ends := func(server *redistest.Server) {
+		t.Helper()
+		ref := on(server)
+		mustCreate(t, store, ref, "old", time.Minute)
+		if err := store.Delete(t.Context(), ref); err != nil {
+			t.Fatal(causes(err))
+		}
+		ear.ids(ref.ID)
+	}
+	ends(one)
+	ends(two)
+	one.Kill()
+	begin := time.Now()
+	for time.Since(begin) < 1500*time.Millisecond {
+		ends(two)
+		time.Sleep(50 * time.Millisecond)
+	}
+	one.Restart(t)
+	if !ear.next().All {
+		t.Fatal("another hint than All")
+	}
+	ends(one)
+
+	one.Kill()
+	two.Kill()
+	took, err := ear.end(time.Now())
+	t.Logf("a ring without shards is noticed after %v: %s", took, causes(err))
+	if !errors.Is(err, echosession.ErrStoreUnavailable) || errors.Is(err, echosession.ErrUnsupported) {
+		t.Error(causes(err))
+	}
+}
+
+// Without the rights for it there is no watch, and the error says why. Logouts go on.
+func TestWatchWithoutRights(t *testing.T) {
+	t.Parallel()
+	server := redistest.Shared(t)
+	admin := server.Client(t)
+	for name, tt := range map[string]struct {
+		commands string
+		channels string
+		want     string
+	}{
+		"without PUBLISH":     {aclIndex + " subscribe", "ended*", "no permission: NOPERM"},
+		"without SUBSCRIBE":   {aclIndex + " publish", "ended*", "no permission: NOPERM"},
+		"without the channel": {aclIndex + " publish subscribe", "", "no permission: NOPERM"},
+		"without probes":      {aclIndex + " publish subscribe", "ended", "no permission: NOPERM"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			keyspace, user := newKeyspace(), strings.ReplaceAll(newKeyspace(), ":", "")
+			if err := permit(t.Context(), admin, user, keyspace, strings.Fields(tt.commands)); err != nil {
+				t.Fatal(err)
+			}
+			rights := []any{"acl", "setuser", user, "resetchannels"}
+			if tt.channels != "" {
+				rights = append(rights, "&"+keyspace+tt.channels)
+			}
+			if err := admin.Do(t.Context(), rights...).Err(); err != nil {
+				t.Fatal(err)
+			}
+			store := newRedisStore(t, server.Client(t, func(o *redis.Options) { o.Username, o.Password = user, aclPassword }), keyspace)
+			took, err := watchOnce(t, store).end(time.Now())
+			if !errors.Is(err, echosession.ErrUnsupported) || echosession.CauseOf(err) != tt.want || took > 5*time.Second {
+				t.Errorf("after %v: %v, named %q", took, causes(err), echosession.CauseOf(err))
+			}
+			endsWithoutRights(t, store)
+		})
+	}
+}
+
+// endsWithoutRights ends sessions in every way.
+func endsWithoutRights(t *testing.T, store echosession.Store) {
+	t.Helper()
+	ctx := t.Context()
+	refs := []echosession.Ref{newRef("ada"), newRef("ada"), newRef("ada"), newRef("ada"), newRef("ada")}
+	successor, next := newRef("ada"), newRef("ada")
+	for _, ref := range refs {
+		mustCreate(t, store, ref, "old", time.Minute)
+	}
+	err := errors.Join(
+		store.Delete(ctx, refs[0]),
+		store.Rotate(ctx, refs[1], successor, []byte("old"), []byte("new"), time.Minute, 0),
+		store.Renew(ctx, refs[2], next, []byte("old"), []byte("new"), time.Minute, echosession.Limit{}),
+		store.Create(ctx, newRef("ada"), []byte("old"), time.Minute, echosession.Limit{Sessions: 3}),
+	)
+	if err != nil {
+		t.Error(causes(err))
+	}
+	// The last two have the places of the first ones, and gave way.
+	for _, ref := range append(refs[:3:3], successor, next) {
+		if _, err := store.Check(ctx, ref); err == nil {
+			t.Error("a session goes on that has ended")
+		}
+	}
+	if n, err := store.DeleteSubject(ctx, "ada", nil); n != 3 || err != nil {
+		t.Errorf("DeleteSubject: %d, %v", n, causes(err))
+	}
+}
+
+// A client that has no Subscribe cannot watch.
+func TestWatchWithoutSubscribe(t *testing.T) {
+	t.Parallel()
+	store := newRedisStore(t, newFakeRedis(t), newKeyspace())
+	_, err := watchOnce(t, store).end(time.Now())
+	if !errors.Is(err, echosession.ErrUnsupported) || !errors.Is(err, errors.ErrUnsupported) || echosession.CauseOf(err) != "the client cannot subscribe" {
+		t.Errorf("%v, named %q", causes(err), echosession.CauseOf(err))
+	}
+}
+
+// Of many sessions of a subject the message names those that were spared.
+func TestWatchOfManySessions(t *testing.T) {
+	t.Parallel()
+	server := redistest.Shared(t)
+	for _, tt := range []struct{ sessions, spared int }{{101, 1}, {100, 1}, {101, 101}} {
+		t.Run(fmt.Sprintf("%d but %d", tt.sessions, tt.spared), func(t *testing.T) {
+			t.Parallel()
+			keyspace := newKeyspace()
+			store, reader := newRedisStore(t, server.Client(t), keyspace), newRedisStore(t, server.Client(t, cached), keyspace)
+			ear := listen(t, reader)
+			var refs []echosession.Ref
+			var except []string
+			for i := range tt.sessions + tt.spared {
+				refs = append(refs, newRef("ada"))
+				mustCreate(t, store, refs[i], "old", time.Minute)
+				if i < tt.spared {
+					except = append(except, refs[i].ID)
+				}
+			}
+			for echosession.JustWritten(reader, refs[0]) { // since All
+				time.Sleep(10 * time.Millisecond)
+			}
+			if n, err := store.DeleteSubject(t.Context(), "ada", except); n != tt.sessions || err != nil {
+				t.Fatal(n, err)
+			}
+			hint := ear.next()
+			if named := tt.sessions <= 100; named != (hint.Match == nil) || named != (len(hint.IDs) == tt.sessions) {
+				t.Fatalf("%+v", hint)
+			}
+			for i, ref := range refs {
+				told := slices.Contains(hint.IDs, ref.ID) || hint.Match != nil && hint.Match(ref)
+				// A session that is told of without need costs a look.
+				if want := i >= tt.spared || tt.spared > 100; told != want {
+					t.Errorf("session %d is told of: %t", i, told)
+				}
+			}
+			other := newRef("bob")
+			if hint.Match != nil && (hint.Match(other) || hint.Match(echosession.Ref{ID: other.ID})) {
+				t.Error("the hint matches a session of another subject")
+			}
+			if last := refs[len(refs)-1]; !echosession.JustWritten(reader, last) {
+				t.Error("a session that has ended may be served from the cache")
+			}
+		})
+	}
+}
+
+// All comes first, also where messages come at once.
+func TestWatchTellsAllFirst(t *testing.T) {
+	t.Parallel()
+	server := redistest.Shared(t)
+	admin, keyspace := server.Client(t), newKeyspace()
+	store := newRedisStore(t, server.Client(t), keyspace)
+	ctx, stop := context.WithCancel(t.Context())
+	var busy sync.WaitGroup
+	defer busy.Wait()
+	defer stop()
+	busy.Go(func() {
+		for ctx.Err() == nil {
+			pipe := admin.Pipeline()
+			for range 10 {
+				pipe.Publish(ctx, keyspace+"ended", "-:"+newID())
+			}
+			_, _ = pipe.Exec(ctx)
+		}
+	})
+	for range 20 {
+		ear := listen(t, store) // it looks at the first hint
+		ear.next()
+		ear.stop()
+		<-ear.ended
+	}
+}
+
+// The scripts of the fake publish what those of Redis publish.
+func TestFakePublishesLikeRedis(t *testing.T) {
+	t.Parallel()
+	admin, fake, keyspace := redistest.Shared(t).Client(t), newFakeRedis(t), newKeyspace()
+	pubsub := admin.Subscribe(t.Context(), keyspace+"ended")
+	t.Cleanup(func() { pubsub.Close() })
+	if _, err := pubsub.Receive(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	stores := []echosession.Store{newRedisStore(t, admin, keyspace), newRedisStore(t, fake, keyspace)}
+	each := func(do func(s echosession.Store) error) {
+		t.Helper()
+		for _, s := range stores {
+			if err := do(s); err != nil {
+				t.Fatal(causes(err))
+			}
+		}
+	}
+	ctx, old, next := t.Context(), []byte("old"), []byte("old and new")
+	for _, subject := range []string{"", "ada"} {
+		limit := echosession.Limit{}
+		for i := range 130 {
+			ref := newRef(subject)
+			each(func(s echosession.Store) error { return s.Create(ctx, ref, old, time.Minute, limit) })
+			a, b, c := newRef(subject), newRef(subject), newRef("bob")
+			switch i {
+			case 0:
+				each(func(s echosession.Store) error { return s.Replace(ctx, ref, old, next, time.Minute) })
+				each(func(s echosession.Store) error { return s.Touch(ctx, ref, time.Minute) })
+				each(func(s echosession.Store) error { return s.Rotate(ctx, ref, a, old, next, time.Minute, time.Minute) })
+				each(func(s echosession.Store) error { return s.Renew(ctx, a, b, old, next, time.Minute, limit) })
+				each(func(s echosession.Store) error { return s.Renew(ctx, b, c, old, next, time.Minute, limit) })
+				each(func(s echosession.Store) error { return s.Delete(ctx, c) })
+				each(func(s echosession.Store) error { return s.Delete(ctx, c) })
+			case 10:
+				limit.Sessions = 5
+			case 11:
+				limit.Sessions = 0
+				each(func(s echosession.Store) error {
+					return s.Renew(ctx, ref, c, old, next, time.Minute, echosession.Limit{Sessions: 1})
+				})
+				each(func(s echosession.Store) error {
+					return s.Renew(ctx, c, a, old, next, time.Minute, echosession.Limit{Sessions: 2})
+				})
+			case 129:
+				each(func(s echosession.Store) error { _, err := s.DeleteSubject(ctx, subject, []string{ref.ID}); return err })
+				each(func(s echosession.Store) error { _, err := s.DeleteSubject(ctx, subject, nil); return err })
+			}
+		}
+	}
+	want := fake.messages()
+	if len(want) != 16 {
+		t.Errorf("the fake publishes %d messages", len(want))
+	}
+	for i, want := range want {
+		message, err := pubsub.ReceiveTimeout(ctx, 5*time.Second)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := message.(*redis.Message); got.Channel+" "+got.Payload != want {
+			t.Errorf("message %d: Redis\n%.200q, the fake\n%.200q", i, got.Channel+" "+got.Payload, want)
+		}
+	}
+	if message, err := pubsub.ReceiveTimeout(ctx, 50*time.Millisecond); err == nil {
+		t.Errorf("Redis also publishes %v", message)
+	}
+}
+
+// A session that another process ended is not served from the cache, even where the
+// server's own word to the cache does not come.
+func TestWatchKeepsEndsOutOfTheCache(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	deaf := newTunnel(t, server.Addr())
+	invalidation := regexp.MustCompile(`>2\r\n\$10\r\ninvalidate\r\n\*\d+\r\n(\$\d+\r\n[^\r]*\r\n)+`)
+	deaf.filter = func(b []byte) []byte { return invalidation.ReplaceAll(b, nil) }
+	throughDeaf := func(o *redis.Options) { o.Addr = deaf.Addr().String() }
+	keyspace := newKeyspace()
+	store := newRedisStore(t, server.Client(t), keyspace)
+	listening, other := newRedisStore(t, server.Client(t, cached, throughDeaf), keyspace), newRedisStore(t, server.Client(t, cached, throughDeaf), keyspace)
+	for _, s := range []echosession.Store{listening, other} {
+		if !echosession.Keeps(s) {
+			t.Error("the client is not known to keep what it reads")
+		}
+	}
+	if echosession.Keeps(store) {
+		t.Error("a plain client is said to keep what it reads")
+	}
+	ear := listen(t, listening)
+	for _, subject := range []string{"", "ada"} {
+		ref := newRef(subject)
+		for echosession.JustWritten(listening, ref) { // since All
+			time.Sleep(10 * time.Millisecond)
+		}
+		mustCreate(t, store, ref, "old", time.Minute)
+		load := func(s echosession.Store) error {
+			_, err := s.Load(t.Context(), ref, 0)
+			return err
+		}
+		for range 2 { // into the cache and out of it
+			if err := errors.Join(load(listening), load(other)); err != nil {
+				t.Fatal(causes(err))
+			}
+		}
+		if err := store.Delete(t.Context(), ref); err != nil {
+			t.Fatal(err)
+		}
+		ear.ids(ref.ID)
+		if err := load(listening); !errors.Is(err, echosession.ErrNotFound) {
+			t.Errorf("subject %q: it is served after its end was heard of: %v", subject, causes(err))
+		}
+		if err := load(other); err != nil {
+			t.Errorf("subject %q: the cache was told all the same: %v", subject, causes(err))
+		}
+	}
+
+	// So that much is not remembered one by one, all keys count as just written.
+	var last string
+	for range 101 {
+		message := "-:"
+		for range 100 {
+			last = newID()
+			message += last
+		}
+		if err := server.Client(t).Publish(t.Context(), keyspace+"ended", message).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ear.ids(last)
+	if !echosession.JustWritten(listening, newRef("")) {
+		t.Error("over 10,000 keys are remembered")
+	}
+}
+
+// What another program publishes does no harm.
+func TestWatchIgnoresWhatIsNoMessage(t *testing.T) {
+	t.Parallel()
+	server := redistest.Shared(t)
+	admin, keyspace := server.Client(t), newKeyspace()
+	store := newRedisStore(t, server.Client(t), keyspace)
+	ear := listen(t, store)
+	ref, hash := newRef("ada"), strings.Repeat("h", 22)
+	for _, message := range []string{
+		"", "-", "*", ":", "-:", "*:", "-" + hash + ":", "x:" + ref.ID, "-" + ref.ID, "-" + hash + ref.ID,
+		"-h:" + ref.ID, "*h:" + ref.ID, "-" + hash + "h:" + ref.ID, "*" + ref.ID, "é" + hash + ":" + ref.ID,
+		"-:" + ref.ID[:35], "-:" + ref.ID + " ", "-:" + strings.ToUpper(ref.ID), "-:" + strings.Repeat("x", 36),
+		"-:{" + ref.ID[2:] + "}", "-:" + strings.Repeat(ref.ID, 101), "*" + hash + ":" + strings.Repeat(ref.ID, 101),
+		"-:" + strings.Repeat(ref.ID, 100_000), strings.Repeat("x", 8<<20), "\x00\xff\xc1", "-:\x00",
+	} {
+		if n, err := admin.Publish(t.Context(), keyspace+"ended", message).Result(); n != 1 || err != nil {
+			t.Fatalf("%d hear %.50q: %v", n, message, err)
+		}
+	}
+	for _, channel := range admin.PubSubChannels(t.Context(), keyspace+"ended:*").Val() {
+		for _, message := range []string{"", "1", "-1", "x", strings.Repeat("1", 1000)} {
+			if n, err := admin.Publish(t.Context(), channel, message).Result(); n != 1 || err != nil {
+				t.Fatal(n, err)
+			}
+		}
+	}
+	mustCreate(t, store, ref, "old", time.Minute)
+	if err := store.Delete(t.Context(), ref); err != nil {
+		t.Fatal(err)
+	}
+	if hint := ear.next(); !slices.Equal(hint.IDs, []string{ref.ID}) || hint.All || hint.Match != nil {
+		t.Errorf("heard of %+v, want %s alone", hint, ref.ID)
+	}
+}
+
+// A Watch that has returned leaves nothing behind, however it ended. This test is not
+// parallel: it counts.
+func TestWatchLeavesNothing(t *testing.T) {
+	server := redistest.Start(t)
+	admin := server.Client(t)
+	store := newRedisStore(t, server.Client(t), newKeyspace())
+	clean := func(what string) {
+		t.Helper()
+		stacks := make([]byte, 1<<20)
+		stacks = stacks[:runtime.Stack(stacks, true)]
+		for stack := range strings.SplitSeq(string(stacks), "\n\n") {
+			if strings.Contains(stack, "echosession.(*listener)") || strings.Contains(stack, "redis.(*PubSub)") {
+				t.Errorf("%s: a goroutine is left:\n%s", what, stack)
+			}
+		}
+		list := ""
+		for range 100 {
+			if list = admin.Do(t.Context(), "client", "list", "type", "pubsub").Val().(string); list == "" {
+				return
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		t.Errorf("%s: a connection is left: %s", what, list)
+	}
+	for range 3 {
+		ear := listen(t, store)
+		begin := time.Now()
+		ear.stop()
+		if took, err := ear.end(begin); !errors.Is(err, context.Canceled) || took > time.Second {
+			t.Errorf("after %v: %v", took, causes(err))
+		}
+		clean("stopped")
+	}
+	ear := listen(t, store)
+	admin.Do(t.Context(), "client", "kill", "type", "pubsub")
+	_, _ = ear.end(time.Now())
+	clean("killed")
+	ear = listen(t, store)
+	server.Pause(t)
+	_, _ = ear.end(time.Now())
+	// A Watch that cannot even begin.
+	_, err := watchOnce(t, store).end(time.Now())
+	begin := time.Now()
+	ear = watchOnce(t, store)
+	time.Sleep(100 * time.Millisecond)
+	ear.stop()
+	took, stopped := ear.end(begin)
+	t.Logf("a server that is paused: %v; stopped after %v: %v", causes(err), took, causes(stopped))
+	if !errors.Is(err, echosession.ErrStoreUnavailable) || !errors.Is(stopped, context.Canceled) || took > 3*time.Second {
+		t.Error("that is wrong")
+	}
+	server.Resume(t)
+	clean("paused")
+	if hints := len(ear.hints); hints != 0 {
+		t.Errorf("%d hints without a subscription", hints)
+	}
 }

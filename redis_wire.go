@@ -265,7 +265,7 @@ func refusal(err error) error {
 // commandIn returns the command of the store that a refusal is about, or "". It is a word
 // of this package, so that no other word of the server gets into a message.
 func commandIn(text string) string {
-	for _, command := range []string{"get", "getex", "getdel", "set", "del", "evalsha", "eval", "wait", "select", "asking", "readonly", "cluster", "client"} {
+	for _, command := range []string{"get", "getex", "getdel", "set", "del", "evalsha", "eval", "wait", "select", "asking", "readonly", "cluster", "client", "publish", "subscribe"} {
 		for _, quoted := range []string{"'" + command + "'", "`" + command + "`", "'" + command + "|"} {
 			if strings.Contains(text, quoted) {
 				return strings.ToUpper(command)

@@ -172,6 +172,9 @@ const (
 	// Client-side caching.
 	aclCaching = aclSessions + " client|tracking"
 
+	// Session.Watch, with the channel &sess:ended* behind resetchannels.
+	aclWatch = aclSessions + " publish subscribe"
+
 	// Manager.All through an auto-pipeliner.
 	aclPipelinedAll = aclAll + " info"
 
@@ -186,6 +189,9 @@ func permit(ctx context.Context, admin *redis.Client, user, keyspace string, com
 	args := []any{"acl", "setuser", user, "reset", "on", ">" + aclPassword, "resetkeys", "~" + keyspace + "*", "resetchannels", "-@all"}
 	for _, command := range commands {
 		args = append(args, "+"+command)
+	}
+	if slices.Contains(commands, "publish") || slices.Contains(commands, "subscribe") {
+		args = append(args, "&"+keyspace+"ended*")
 	}
 	return admin.Do(ctx, args...).Err()
 }
@@ -349,6 +355,12 @@ func TestRedisACL(t *testing.T) {
 			},
 		},
 		{
+			name: "Watch", commands: aclWatch, servers: servers, client: plain,
+			also: func(t *testing.T, _ *echosession.Manager[User], client echosession.RedisClient, keyspace string) error {
+				return watching(t, newRedisStore(t, client, keyspace))
+			},
+		},
+		{
 			name: "All through an auto-pipeliner", commands: aclPipelinedAll, servers: servers, all: true,
 			client: func(t *testing.T, name string) echosession.RedisClient {
 				return blockingFace(t, server.Client(t, func(o *redis.Options) { user(o, name) }), nil)
@@ -406,7 +418,7 @@ func TestRedisACL(t *testing.T) {
 func TestSecurityNamesTheACL(t *testing.T) {
 	var want, got []string
 	for _, commands := range []string{
-		aclSessions, aclIndex, aclAll, aclPipelinedAll, aclTickets, aclWait, aclCluster, aclReplicas, aclCaching, aclDatabase,
+		aclSessions, aclIndex, aclAll, aclPipelinedAll, aclTickets, aclWait, aclCluster, aclReplicas, aclCaching, aclWatch, aclDatabase,
 	} {
 		want = append(want, "+"+strings.ReplaceAll(commands, " ", " +"))
 	}
@@ -420,6 +432,23 @@ func TestSecurityNamesTheACL(t *testing.T) {
 	if !slices.Equal(got, want) {
 		t.Errorf("SECURITY.md has\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
+}
+
+// watching checks that the end of a session is heard.
+func watching(t *testing.T, store echosession.Store) error {
+	ear := watchOnce(t, store)
+	select {
+	case <-ear.hints:
+	case err := <-ear.ended:
+		return err
+	}
+	ref := newRef("")
+	mustCreate(t, store, ref, "old", time.Minute)
+	if err := store.Delete(t.Context(), ref); err != nil {
+		return err
+	}
+	ear.ids(ref.ID)
+	return nil
 }
 
 // caching checks that reads are answered by the client's own cache.

@@ -133,6 +133,8 @@ func (h *handle) mayMakeTicket() (*live, error) {
 		return nil, errTicketHandle
 	case h.live == nil:
 		return nil, h.noSession()
+	case h.live.stale:
+		return nil, errStale
 	case h.live.tok == nil:
 		return nil, fmt.Errorf("%w with a token: a listed session has none, and a ticket does what its token would", ErrNoSession)
 	}

@@ -155,6 +155,14 @@ func (s *Session[_]) ExpiresAt() time.Time {
 	return time.Time{}
 }
 
+// Stale reports whether the session is a copy that this process has read before, because the
+// store is down: see [ServeStale]. Other requests may have changed or ended it since.
+//
+// Methods that write return [ErrStoreUnavailable] then, without asking the store. [Take]
+// takes nothing. [Session.Check], [Session.Watch] and [Session.Reload] do ask the store, and
+// after a Reload that succeeded the session is stale no more.
+func (s *Session[_]) Stale() bool { return s.handle.isStale() }
+
 // MarshalJSON encodes the data, for c.JSON(http.StatusOK, sess). The result is null
 // when there is no live session.
 func (s *Session[T]) MarshalJSON() ([]byte, error) {
@@ -477,12 +485,13 @@ func (s *Session[_]) Meets(opts ...RequireOption) error {
 //	notes, err := echosession.Take(ctx, sess, func(u *User) *[]string { return &u.Notes })
 //
 // Where the field is empty, as far as this handle knows, it writes nothing. Without a
-// live session there is nothing to take, and that is not an error. It returns the errors
-// of [Session.Update].
+// live session there is nothing to take, and that is not an error. From a session that is
+// [Session.Stale] nothing is taken, and that is not an error either: what is in the field
+// stays for a later request. It returns the errors of [Session.Update].
 func Take[T, V any](ctx context.Context, s *Session[T], field func(*T) *V) (V, error) {
 	var taken, none V
 	data := s.Data()
-	if !s.Exists() || isEmpty(field(&data)) {
+	if !s.Exists() || s.Stale() || isEmpty(field(&data)) {
 		return none, nil
 	}
 	err := s.Update(ctx, func(data *T) error {

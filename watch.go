@@ -27,7 +27,8 @@ const (
 	pollRound = 5 * time.Second
 	pollPause = 300 * time.Millisecond
 
-	// recheckAfter is when a session is checked again of which the store could not tell.
+	// recheckAfter is when a session is checked again of which the store could not tell, from
+	// the beginning of the check that failed: after a timeout that is at once.
 	recheckAfter = time.Second
 
 	// recheckSoonest bounds how often a store is asked that rounds what is left to zero.
@@ -68,10 +69,18 @@ type hub struct {
 	queues    [urgent + 1][]*target
 	listening bool // every end is heard of
 	nextSweep time.Time
+	round     sweepPlan
 	idleSince time.Time // there is no target since
 	sweeps    int       // routine batches under way
 	checks    int       // all batches under way
 	polls     bool      // the log was told that sessions are polled
+}
+
+// A sweepPlan divides a sweep of all targets into batches. It stays until the sweep is over,
+// or a sweep that finds many ends would slow down.
+type sweepPlan struct {
+	batches, size int
+	left          int // batches to come
 }
 
 // A target is what one or more watches wait for: the end of what a ref leads to.
@@ -147,7 +156,7 @@ func (h *hub) start(now time.Time) {
 		return
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	h.cancel, h.idleSince, h.nextSweep = cancel, now, now.Add(pollRound)
+	h.cancel, h.idleSince, h.nextSweep, h.round = cancel, now, now.Add(pollRound), sweepPlan{}
 	h.work.Go(func() { h.listen(ctx) })
 	h.work.Go(func() { h.run(ctx) })
 }
@@ -334,7 +343,10 @@ func (h *hub) listen(ctx context.Context) {
 		h.reportPolling("the store tells of no ends")
 		return
 	}
-	tell := func(hint Hint) { h.tell(ctx, hint) }
+	tell := func(hint Hint) {
+		h.engine.stale.hinted(hint)
+		h.tell(ctx, hint)
+	}
 	for pause := time.Duration(0); ; {
 		began := time.Now()
 		err := recovered(func() error { return w.Watch(ctx, tell) })
@@ -446,8 +458,13 @@ func (h *hub) next(now time.Time) (batch []*target, done func(), wait time.Durat
 		h.queue(t, urgent)
 	}
 	if n := h.order.Len(); n > 0 && !h.nextSweep.After(now) {
-		h.sweep()
-		h.nextSweep = now.Add(h.sweepPause(n))
+		if h.round.left == 0 {
+			batches := (n + checkBatch - 1) / checkBatch
+			h.round = sweepPlan{batches: batches, size: (n + batches - 1) / batches, left: batches}
+		}
+		h.round.left--
+		h.sweep(h.round.size)
+		h.nextSweep = now.Add(h.sweepPause())
 	}
 	if batch, done = h.take(); batch != nil {
 		return batch, done, 0
@@ -472,19 +489,18 @@ func (h *hub) next(now time.Time) (batch []*target, done func(), wait time.Durat
 	return nil, nil, max(wait, 0)
 }
 
-// sweepPause is the time between two batches of a sweep of n targets. h.mu is held.
-func (h *hub) sweepPause(n int) time.Duration {
-	batches := time.Duration((n + checkBatch - 1) / checkBatch)
+// sweepPause is the time between two batches of a sweep. h.mu is held.
+func (h *hub) sweepPause() time.Duration {
 	if h.listening {
-		return sweepRound / batches
+		return sweepRound / time.Duration(h.round.batches)
 	}
-	return max(pollRound/batches, pollPause)
+	return max(pollRound/time.Duration(h.round.batches), pollPause)
 }
 
-// sweep has the targets checked that were checked longest ago, and ends the watches that
+// sweep has n targets checked, those that were checked longest ago, and ends the watches that
 // nobody waits for any more. h.mu is held.
-func (h *hub) sweep() {
-	for range min(checkBatch, h.order.Len()) {
+func (h *hub) sweep(n int) {
+	for range n {
 		e := h.order.Front()
 		if e == nil {
 			return
@@ -561,6 +577,7 @@ func (h *hub) check(ctx context.Context, batch []*target) {
 	for i, t := range batch {
 		refs[i] = t.ref
 	}
+	began := time.Now()
 	answers := h.engine.checkAll(ctx, refs)
 	if ctx.Err() != nil {
 		return
@@ -589,10 +606,11 @@ func (h *hub) check(ctx context.Context, batch []*target) {
 			h.follow(t, answer.follows)
 			h.setTimer(t, now.Add(max(answer.left+time.Millisecond, recheckSoonest)))
 		case hasEnded(err):
+			h.engine.stale.ended(t.ref.ID)
 			endings = append(endings, ending{h.drop(t), err})
 			continue
 		default:
-			h.setTimer(t, now.Add(recheckAfter))
+			h.setTimer(t, began.Add(recheckAfter))
 		}
 		if again != unqueued {
 			h.queue(t, again)

@@ -61,11 +61,13 @@ type Harness[T any] struct {
 // New returns a Harness. The opts change the Config of its Manager, but not its
 // Store and its Now. A Secret is set unless they set one or Keys, and a Logger that
 // writes to the log of the test unless they set one. A Config that [echosession.New]
-// refuses ends the test.
+// refuses ends the test. When the test is over New closes the Manager that it has made, and
+// not one that the application has made.
 func New[T any](tb testing.TB, opts ...func(*echosession.Config)) *Harness[T] {
 	tb.Helper()
 	clock := &Clock{now: time.Now()}
 	store := NewFaultStore(echosession.NewMemoryStore(echosession.WithClock(clock.Now)))
+	clock.moved = store.look
 	var cfg echosession.Config
 	for _, opt := range opts {
 		opt(&cfg)
@@ -85,6 +87,7 @@ func New[T any](tb testing.TB, opts ...func(*echosession.Config)) *Harness[T] {
 	if err != nil {
 		tb.Fatal(err)
 	}
+	tb.Cleanup(func() { _ = m.Close() })
 	return &Harness[T]{Manager: m, Clock: clock, Store: store, cfg: cfg, tb: tb}
 }
 

@@ -315,6 +315,98 @@ func TestClock(t *testing.T) {
 	}
 }
 
+// All that watches looks at once when the clock moves: no time passes.
+func TestClockEndsWatches(t *testing.T) {
+	const idle, deadline, grace = time.Hour, 3 * time.Hour, time.Minute
+	for _, tt := range []struct {
+		name string
+		end  func(h *echosessiontest.Harness[User], sess, other *echosession.Session[User]) error
+	}{
+		{"the idle timeout", func(h *echosessiontest.Harness[User], _, _ *echosession.Session[User]) error {
+			h.Clock.Advance(idle)
+			return nil
+		}},
+		{"the absolute timeout", func(h *echosessiontest.Harness[User], sess, _ *echosession.Session[User]) (err error) {
+			for range (deadline - idle) / (idle / 2) {
+				h.Clock.Advance(idle / 2)
+				err = errors.Join(err, sess.Touch(t.Context()))
+			}
+			h.Clock.Advance(time.Millisecond)
+			return err
+		}},
+		{"the end of a grace", func(h *echosessiontest.Harness[User], _, other *echosession.Session[User]) error {
+			_, err := other.Rotate(t.Context())
+			h.Clock.Advance(grace)
+			return err
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h := echosessiontest.New[User](t, func(cfg *echosession.Config) {
+					cfg.MaxAge, cfg.AbsoluteTimeout, cfg.RotateGrace = idle, deadline, grace
+				})
+				sess := h.Login(newRequest(), User{})
+				other, err := h.Manager.Open(t.Context(), sess.Token())
+				if err != nil {
+					t.Fatal(err)
+				}
+				ctx, stop := sess.Watch(t.Context())
+				defer stop()
+				synctest.Wait()
+				start := time.Now()
+				h.Clock.Advance(idle - time.Millisecond)
+				if err := sess.Touch(t.Context()); err != nil {
+					t.Error(err)
+				}
+				if synctest.Wait(); ctx.Err() != nil {
+					t.Fatalf("before its end: %v", context.Cause(ctx))
+				}
+				if err := tt.end(h, sess, other); err != nil {
+					t.Error(err)
+				}
+				<-ctx.Done()
+				if cause := context.Cause(ctx); !errors.Is(cause, echosession.ErrSessionGone) || !time.Now().Equal(start) {
+					t.Errorf("the cause is %v, after %v", cause, time.Since(start))
+				}
+			})
+		})
+	}
+}
+
+// The Manager of the harness runs nothing when the test is over. That of the application is
+// the application's to close.
+func TestHarnessClosesItsManager(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		test := newT()
+		h := echosessiontest.New[User](test)
+		made := h.Manager
+		app, err := echosession.New[User](h.Config())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer app.Close()
+		watched := func(m *echosession.Manager[User]) context.Context {
+			sess, err := m.Create(t.Context(), User{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			ctx, stop := sess.Watch(t.Context())
+			t.Cleanup(stop)
+			return ctx
+		}
+		h.Manager = app
+		own, others := watched(made), watched(app)
+		synctest.Wait()
+		test.end()
+		if cause := context.Cause(own); !errors.Is(cause, echosession.ErrClosed) {
+			t.Errorf("a watch of the harness' Manager: %v", cause)
+		}
+		if err := others.Err(); err != nil {
+			t.Errorf("a watch of the application's Manager: %v", err)
+		}
+	}) // and it waits for all that was started
+}
+
 func TestFaultStoreConforms(t *testing.T) {
 	storetest.Run(t, func(*testing.T) echosession.Store {
 		return echosessiontest.NewFaultStore(echosession.NewMemoryStore())

@@ -14,9 +14,19 @@ import (
 type FaultStore struct {
 	store echosession.Store
 
-	mu    sync.Mutex
-	err   error
-	calls int // how many more calls fail, or forever
+	mu      sync.Mutex
+	err     error
+	calls   int // how many more calls fail, or forever
+	watches map[*faultWatch]struct{}
+}
+
+var _ echosession.Watcher = (*FaultStore)(nil)
+
+// A faultWatch is one Watch that is passed on.
+type faultWatch struct {
+	tell  func(echosession.Hint)
+	end   context.CancelCauseFunc
+	began bool // the first Hint was told
 }
 
 const forever = -1
@@ -24,14 +34,16 @@ const forever = -1
 // NewFaultStore returns a store that passes every call on to store: for tests without
 // a [Harness], for example with a store of your own.
 func NewFaultStore(store echosession.Store) *FaultStore {
-	return &FaultStore{store: store}
+	return &FaultStore{store: store, watches: make(map[*faultWatch]struct{})}
 }
 
 // Fail makes every call fail with err, or with [echosession.ErrStoreUnavailable]
-// if that is nil, until [FaultStore.Restore]. What fails is not done.
+// if that is nil, until [FaultStore.Restore]. What fails is not done. Nobody learns of ends
+// meanwhile: a [echosession.Session.Watch] goes on, and hears of them after Restore.
 func (s *FaultStore) Fail(err error) { s.fail(forever, err) }
 
-// FailNext makes the next n calls fail as [FaultStore.Fail] does, and no more.
+// FailNext makes the next n calls fail as [FaultStore.Fail] does, and no more. It does not
+// interrupt Watch.
 func (s *FaultStore) FailNext(n int, err error) { s.fail(max(0, n), err) }
 
 // Restore ends the failures.
@@ -44,6 +56,11 @@ func (s *FaultStore) fail(calls int, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.calls, s.err = calls, err
+	if calls == forever {
+		for w := range s.watches {
+			w.end(err)
+		}
+	}
 }
 
 // fault returns the error of the call that begins.
@@ -155,5 +172,61 @@ func (s *FaultStore) Scan(ctx context.Context) iter.Seq2[echosession.Entry, erro
 			return
 		}
 		s.store.Scan(ctx)(yield)
+	}
+}
+
+// Watch implements [echosession.Watcher], if the store behind it does. Otherwise it returns
+// an error that matches [errors.ErrUnsupported].
+func (s *FaultStore) Watch(ctx context.Context, tell func(echosession.Hint)) error {
+	store, ok := s.store.(echosession.Watcher)
+	if !ok {
+		return echosession.ErrUnsupported
+	}
+	within, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	w := &faultWatch{tell: tell, end: end}
+	if err := s.enter(w); err != nil {
+		return err
+	}
+	defer s.leave(w)
+	err := store.Watch(within, func(h echosession.Hint) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if within.Err() == nil { // else it comes during the outage
+			w.began = true
+			tell(h)
+		}
+	})
+	if ctx.Err() == nil && within.Err() != nil {
+		return context.Cause(within)
+	}
+	return err
+}
+
+// enter notes a Watch that begins, unless every call fails.
+func (s *FaultStore) enter(w *faultWatch) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.calls == forever {
+		return s.err
+	}
+	s.watches[w] = struct{}{}
+	return nil
+}
+
+func (s *FaultStore) leave(w *faultWatch) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.watches, w)
+}
+
+// look makes everything that watches ask whether its session is still live.
+func (s *FaultStore) look() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for w := range s.watches {
+		if w.began {
+			w.tell(echosession.Hint{All: true})
+		}
 	}
 }

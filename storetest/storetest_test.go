@@ -1772,14 +1772,6 @@ var faults = []fault{
 		}),
 	},
 	{
-		fault:  "delete tells of the successor alone",
-		breaks: "every end is told",
-		install: hints(func(_ *faulty, h echosession.Hint) []echosession.Hint {
-			h.IDs = h.IDs[max(0, len(h.IDs)-1):]
-			return []echosession.Hint{h}
-		}),
-	},
-	{
 		fault:  "delete-subject is not told",
 		breaks: "every end is told",
 		install: dropWhile(func(f *faulty, quiet func(func())) {
