@@ -2236,7 +2236,7 @@ func renewInSteps(f *faulty) {
 		if !bytes.HasPrefix(current, old) {
 			return echosession.ErrConflict
 		}
-		window()
+		time.Sleep(2 * time.Millisecond)
 		if err := f.sound.Renew(ctx, from, to, old, record, ttl, limit); err != nil {
 			return f.sound.Create(ctx, to, record, ttl, limit)
 		}
