@@ -52,6 +52,7 @@ func TestStaleOpen(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		t.Cleanup(func() { _ = m.Close() })
 		return m, client
 	}
 	writer, _ := process()
