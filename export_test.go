@@ -55,6 +55,27 @@ func SmallPages(s Store) Store {
 // Remembers reports whether m holds a token as verified.
 func Remembers[T any](m *Manager[T], token string) bool { return m.engine.verified.Get(token) != nil }
 
+// StaleHeld returns how many copies and marks m keeps for an outage, and the bytes that they
+// are counted for.
+func StaleHeld[T any](m *Manager[T]) (copies, marks, bytes int) { return m.engine.stale.held() }
+
+// StaleRecord returns the record that m keeps of a token.
+func StaleRecord[T any](m *Manager[T], token string) []byte {
+	c, _ := m.engine.stale.find(token, m.cfg.Now())
+	return c.record
+}
+
+// StaleServers makes m take its store for one on several servers.
+func StaleServers[T any](m *Manager[T], server func(Ref) string) {
+	m.engine.stale.outages.server = server
+}
+
+// What a copy takes beside its bytes, and what a mark takes.
+const (
+	CopyOverhead = copyOverhead
+	MarkOverhead = markOverhead
+)
+
 // Checked is an answer of CheckMany.
 type Checked struct {
 	Left time.Duration
@@ -84,24 +105,3 @@ func JustWritten(s Store, ref Ref) bool {
 
 // CauseOf names the kind of a store's failure.
 func CauseOf(err error) string { return causeOf(err) }
-
-// StaleHeld returns how many copies and marks m keeps for an outage, and the bytes that they
-// are counted for.
-func StaleHeld[T any](m *Manager[T]) (copies, marks, bytes int) { return m.engine.stale.held() }
-
-// StaleRecord returns the record that m keeps of a token.
-func StaleRecord[T any](m *Manager[T], token string) []byte {
-	c, _ := m.engine.stale.find(token, m.cfg.Now())
-	return c.record
-}
-
-// StaleServers makes m take its store for one on several servers.
-func StaleServers[T any](m *Manager[T], server func(Ref) string) {
-	m.engine.stale.outages.server = server
-}
-
-// What a copy takes beside its bytes, and what a mark takes.
-const (
-	CopyOverhead = copyOverhead
-	MarkOverhead = markOverhead
-)

@@ -409,6 +409,22 @@ func TestMemoryStoreTellsOfTheEndOfASuccessor(t *testing.T) {
 	}
 }
 
+func TestMemoryStoreTellsTheRestOfAGrace(t *testing.T) {
+	now := time.Now()
+	s := echosession.NewMemoryStore(echosession.WithClock(func() time.Time { return now }))
+	from, to := newRef("ada"), newRef("ada")
+	mustCreate(t, s, from, "r", time.Hour)
+	mustRotate(t, s, from, to, time.Minute)
+	now = now.Add(time.Second)
+	_, loaded := s.Load(t.Context(), from, time.Hour)
+	_, checked := s.Check(t.Context(), from)
+	for _, err := range []error{loaded, checked} {
+		if rotated := (*echosession.RotatedError)(nil); !errors.As(err, &rotated) || rotated.Left != 59*time.Second {
+			t.Errorf("error %#v, want a RotatedError with 59 seconds left", err)
+		}
+	}
+}
+
 // 100 sessions are named, and of more the subject.
 func TestMemoryStoreTellsOfManyEnds(t *testing.T) {
 	for _, n := range []int{100, 101} {

@@ -79,12 +79,12 @@ func (r *redisStore) listen(ctx context.Context, tell func(Hint)) error {
 		}
 		l.probe(ctx, time.Now())
 	}
-	l.close()
 	l.probes.Wait()
 	select {
 	case <-read:
 	case <-time.After(subscribeFor):
-		// Some clients heed no deadline while they connect. The connection is closed then.
+		// Some clients heed no deadline while they connect. Then nothing is told any more, and
+		// the connection is closed.
 	}
 	return context.Cause(ctx)
 }
@@ -92,13 +92,13 @@ func (r *redisStore) listen(ctx context.Context, tell func(Hint)) error {
 // A listener is one connection that hears of ends.
 type listener struct {
 	store  *redisStore
+	tell   func(Hint)
 	end    context.CancelCauseFunc
 	own    string        // the channel of the probes
 	began  chan struct{} // has a value once the subscription is confirmed
 	probes sync.WaitGroup
 
 	mu         sync.Mutex
-	tell       func(Hint) // nil after the end
 	subscribed bool
 	sent       int                  // how many probes
 	last       time.Time            // when the last one was sent
@@ -106,13 +106,6 @@ type listener struct {
 	heard      time.Time            // when one was heard last
 	sure       bool                 // one was heard
 	doubt      int                  // how many are to be heard until All is told again, or 0
-}
-
-// close makes sure that nothing is told any more.
-func (l *listener) close() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.tell = func(Hint) {}
 }
 
 // read subscribes, and hears messages until the connection fails or ctx is done.

@@ -794,6 +794,101 @@ func TestWatchOfManySessions(t *testing.T) {
 	}
 }
 
+// All comes first, also where messages come at once.
+func TestWatchTellsAllFirst(t *testing.T) {
+	t.Parallel()
+	server := redistest.Shared(t)
+	admin, keyspace := server.Client(t), newKeyspace()
+	store := newRedisStore(t, server.Client(t), keyspace)
+	ctx, stop := context.WithCancel(t.Context())
+	var busy sync.WaitGroup
+	defer busy.Wait()
+	defer stop()
+	busy.Go(func() {
+		for ctx.Err() == nil {
+			pipe := admin.Pipeline()
+			for range 10 {
+				pipe.Publish(ctx, keyspace+"ended", "-:"+newID())
+			}
+			_, _ = pipe.Exec(ctx)
+		}
+	})
+	for range 20 {
+		ear := listen(t, store) // it looks at the first hint
+		ear.next()
+		ear.stop()
+		<-ear.ended
+	}
+}
+
+// The scripts of the fake publish what those of Redis publish.
+func TestFakePublishesLikeRedis(t *testing.T) {
+	t.Parallel()
+	admin, fake, keyspace := redistest.Shared(t).Client(t), newFakeRedis(t), newKeyspace()
+	pubsub := admin.Subscribe(t.Context(), keyspace+"ended")
+	t.Cleanup(func() { pubsub.Close() })
+	if _, err := pubsub.Receive(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	stores := []echosession.Store{newRedisStore(t, admin, keyspace), newRedisStore(t, fake, keyspace)}
+	each := func(do func(s echosession.Store) error) {
+		t.Helper()
+		for _, s := range stores {
+			if err := do(s); err != nil {
+				t.Fatal(causes(err))
+			}
+		}
+	}
+	ctx, old, next := t.Context(), []byte("old"), []byte("old and new")
+	for _, subject := range []string{"", "ada"} {
+		limit := echosession.Limit{}
+		for i := range 130 {
+			ref := newRef(subject)
+			each(func(s echosession.Store) error { return s.Create(ctx, ref, old, time.Minute, limit) })
+			a, b, c := newRef(subject), newRef(subject), newRef("bob")
+			switch i {
+			case 0:
+				each(func(s echosession.Store) error { return s.Replace(ctx, ref, old, next, time.Minute) })
+				each(func(s echosession.Store) error { return s.Touch(ctx, ref, time.Minute) })
+				each(func(s echosession.Store) error { return s.Rotate(ctx, ref, a, old, next, time.Minute, time.Minute) })
+				each(func(s echosession.Store) error { return s.Renew(ctx, a, b, old, next, time.Minute, limit) })
+				each(func(s echosession.Store) error { return s.Renew(ctx, b, c, old, next, time.Minute, limit) })
+				each(func(s echosession.Store) error { return s.Delete(ctx, c) })
+				each(func(s echosession.Store) error { return s.Delete(ctx, c) })
+			case 10:
+				limit.Sessions = 5
+			case 11:
+				limit.Sessions = 0
+				each(func(s echosession.Store) error {
+					return s.Renew(ctx, ref, c, old, next, time.Minute, echosession.Limit{Sessions: 1})
+				})
+				each(func(s echosession.Store) error {
+					return s.Renew(ctx, c, a, old, next, time.Minute, echosession.Limit{Sessions: 2})
+				})
+			case 129:
+				each(func(s echosession.Store) error { _, err := s.DeleteSubject(ctx, subject, []string{ref.ID}); return err })
+				each(func(s echosession.Store) error { _, err := s.DeleteSubject(ctx, subject, nil); return err })
+			}
+		}
+	}
+	want := fake.messages()
+	if len(want) != 16 {
+		t.Errorf("the fake publishes %d messages", len(want))
+	}
+	for i, want := range want {
+		message, err := pubsub.ReceiveTimeout(ctx, 5*time.Second)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := message.(*redis.Message); got.Channel+" "+got.Payload != want {
+			t.Errorf("message %d: Redis\n%.200q, the fake\n%.200q", i, got.Channel+" "+got.Payload, want)
+		}
+	}
+	if message, err := pubsub.ReceiveTimeout(ctx, 50*time.Millisecond); err == nil {
+		t.Errorf("Redis also publishes %v", message)
+	}
+}
+
 // A session that another process ended is not served from the cache, even where the
 // server's own word to the cache does not come.
 func TestWatchKeepsEndsOutOfTheCache(t *testing.T) {
@@ -840,6 +935,23 @@ func TestWatchKeepsEndsOutOfTheCache(t *testing.T) {
 		if err := load(other); err != nil {
 			t.Errorf("subject %q: the cache was told all the same: %v", subject, causes(err))
 		}
+	}
+
+	// So that much is not remembered one by one, all keys count as just written.
+	var last string
+	for range 101 {
+		message := "-:"
+		for range 100 {
+			last = newID()
+			message += last
+		}
+		if err := server.Client(t).Publish(t.Context(), keyspace+"ended", message).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ear.ids(last)
+	if !echosession.JustWritten(listening, newRef("")) {
+		t.Error("over 10,000 keys are remembered")
 	}
 }
 

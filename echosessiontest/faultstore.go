@@ -20,10 +20,7 @@ type FaultStore struct {
 	watches map[*faultWatch]struct{}
 }
 
-var (
-	_ echosession.Watcher     = (*FaultStore)(nil)
-	_ echosession.TicketStore = (*FaultStore)(nil)
-)
+var _ echosession.Watcher = (*FaultStore)(nil)
 
 // A faultWatch is one Watch that is passed on.
 type faultWatch struct {
@@ -232,32 +229,4 @@ func (s *FaultStore) look() {
 			w.tell(echosession.Hint{All: true})
 		}
 	}
-}
-
-// PutTicket implements [echosession.TicketStore], if the store behind it does. Otherwise it
-// returns an error that matches [errors.ErrUnsupported].
-func (s *FaultStore) PutTicket(ctx context.Context, key string, value []byte, ttl time.Duration) error {
-	store, err := s.tickets()
-	if err != nil {
-		return err
-	}
-	return store.PutTicket(ctx, key, value, ttl)
-}
-
-// TakeTicket implements [echosession.TicketStore] as [FaultStore.PutTicket] does.
-func (s *FaultStore) TakeTicket(ctx context.Context, key string) ([]byte, error) {
-	store, err := s.tickets()
-	if err != nil {
-		return nil, err
-	}
-	return store.TakeTicket(ctx, key)
-}
-
-// tickets returns the store behind s for a call that is to be passed on.
-func (s *FaultStore) tickets() (echosession.TicketStore, error) {
-	store, ok := s.store.(echosession.TicketStore)
-	if !ok {
-		return nil, echosession.ErrUnsupported
-	}
-	return store, s.fault()
 }

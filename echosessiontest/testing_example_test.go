@@ -2,6 +2,7 @@ package echosessiontest_test
 
 import (
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -31,6 +32,7 @@ func newShop(cfg echosession.Config) (http.Handler, *echosession.Manager[User]) 
 	e.POST("/login", login)
 	e.POST("/logout", logout)
 	e.POST("/visit", visit, sessions.Require())
+	e.GET("/offers", offers, sessions.Require())
 	e.POST("/password", func(c echo.Context) error {
 		return c.NoContent(http.StatusNoContent)
 	}, sessions.Require(echosession.Fresh(5*time.Minute)))
@@ -69,6 +71,21 @@ func logout(c echo.Context) error {
 		return err
 	}
 	return c.Redirect(http.StatusSeeOther, "/")
+}
+
+// offers is a stream that ends with the session.
+func offers(c echo.Context) error {
+	sess, err := echosession.Get[User](c)
+	if err != nil {
+		return err
+	}
+	ctx, stop := sess.Watch(c.Request().Context())
+	defer stop()
+	c.Response().Header().Set("Content-Type", "text/event-stream")
+	fmt.Fprint(c.Response(), "data: pears at half the price\n\n")
+	c.Response().Flush()
+	<-ctx.Done()
+	return nil
 }
 
 func TestVisitIsCounted(t *testing.T) {
@@ -149,6 +166,34 @@ func TestSessionOutlivesTheBrowser(t *testing.T) {
 	b.Reopen()
 	if page := b.Get("/"); !strings.Contains(page.Body.String(), "Hello, Ada!") {
 		t.Errorf("in the browser that was closed and opened again: %s", page.Body)
+	}
+}
+
+func TestOffersEndWithTheSession(t *testing.T) {
+	h := echosessiontest.New[User](t)
+	shop, sessions := newShop(h.Config())
+	h.Manager = sessions
+
+	defer sessions.Close()
+	server := httptest.NewServer(shop)
+	defer server.Close()
+	for name, end := range map[string]func(sess *echosession.Session[User]) error{
+		"a logout":         func(sess *echosession.Session[User]) error { return sess.Destroy(t.Context()) },
+		"the idle timeout": func(*echosession.Session[User]) error { h.Clock.Advance(30 * time.Minute); return nil },
+	} {
+		r, _ := http.NewRequest(http.MethodGet, server.URL+"/offers", nil)
+		sess := h.Login(r, User{Name: "Ada"})
+		stream, err := server.Client().Do(r) // returns when the stream has begun
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := end(sess); err != nil {
+			t.Error(err)
+		}
+		body, err := io.ReadAll(stream.Body) // returns when the stream has ended
+		if stream.Body.Close(); err != nil || !strings.HasPrefix(string(body), "data: pears") {
+			t.Errorf("%s ends the stream %q with %v", name, body, err)
+		}
 	}
 }
 

@@ -2,8 +2,8 @@
 -- lifetime that a touch may have prolonged.
 -- KEYS[1] session
 -- ARGV[1] tag
--- Replies tag .. value, and of what is no record also ' ' .. what it has left in ms; tag
--- alone when the key is absent or the value has ended.
+-- Replies tag .. value, and of what is no record also ' ' .. what it has left in ms, with
+-- zeros in front; tag alone when the key is absent or the value has ended.
 local value = redis.call('GET', KEYS[1])
 if not value then
   return ARGV[1]
@@ -19,4 +19,4 @@ if left <= 0 then
   return ARGV[1]
 end
 redis.call('PEXPIREAT', KEYS[1], ends)
-return ARGV[1] .. value .. ' ' .. string.format('%.0f', math.ceil(left))
+return ARGV[1] .. value .. ' ' .. string.format('%015.0f', math.max(1, math.floor(left)))

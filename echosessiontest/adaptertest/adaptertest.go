@@ -133,6 +133,7 @@ func Run[C, M any](t *testing.T, a Adapter[C, M]) {
 	t.Run("authenticated", s.testAuthenticated)
 	t.Run("too many sessions", s.testTooMany)
 	t.Run("words of the lookup", s.testWords)
+	t.Run("ticket", s.testTickets)
 	t.Run("with", s.testWith)
 	t.Run("several instances", s.testInstances)
 	t.Run("options", s.testOptions)
