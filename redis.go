@@ -53,6 +53,9 @@ type RedisOptions struct {
 	// SubjectIndex makes Ping try the commands of the index too. The refs say themselves
 	// whether they are indexed.
 	SubjectIndex bool
+
+	// Tickets makes Ping try the command that takes tickets too.
+	Tickets bool
 }
 
 // NewRedisStore returns the [Store] that a [Manager] makes from [Config.Client].
@@ -82,7 +85,7 @@ func NewRedisStore(client RedisClient, opts RedisOptions) (Store, error) {
 	if _, rest, ok := strings.Cut(opts.Keyspace, "{"); ok && strings.HasPrefix(rest, "}") {
 		return nil, &ConfigError{"Keyspace", "with {} it scatters the sessions of a subject over the slots of a Cluster; put a name between the braces or drop them"}
 	}
-	r := &redisStore{client: client, keyspace: opts.Keyspace, channel: opts.Keyspace + "ended", waitReplicas: opts.WaitReplicas, subjectIndex: opts.SubjectIndex, bounds: defaultBounds}
+	r := &redisStore{client: client, keyspace: opts.Keyspace, channel: opts.Keyspace + "ended", waitReplicas: opts.WaitReplicas, subjectIndex: opts.SubjectIndex, tickets: opts.Tickets, bounds: defaultBounds}
 	if v := reflect.ValueOf(client); !v.IsValid() || v.Kind() == reflect.Pointer && v.IsNil() {
 		return nil, &ConfigError{"Client", "it is nil; hand in one from redis.NewClient"}
 	}
@@ -151,6 +154,7 @@ type redisStore struct {
 
 	waitReplicas int
 	subjectIndex bool
+	tickets      bool
 	bounds       scriptBounds
 }
 

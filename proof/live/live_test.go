@@ -210,17 +210,30 @@ type farm struct {
 
 // farms returns the stores that processes share.
 func farms(t *testing.T) []farm {
-	all := []farm{standalone(t, redistest.Start(t)), inMemory(t)}
+	all := []farm{standalone(redistest.Start(t)), inMemory()}
 	if !testing.Short() {
 		all = append(all, clustered(redistest.StartCluster(t, 3, 0)))
 	}
 	return all
 }
 
-func standalone(t testing.TB, server *redistest.Server) farm {
+func standalone(server *redistest.Server) farm {
 	keyspace := newKeyspace()
 	return farm{"standalone", func(t testing.TB) echosession.Config {
 		return echosession.Config{Client: server.Client(t), Keyspace: keyspace}
+	}}
+}
+
+// pipelined is for clients that send all commands as pipelines.
+func pipelined(server *redistest.Server) farm {
+	keyspace := newKeyspace()
+	return farm{"auto-pipeliner", func(t testing.TB) echosession.Config {
+		ap, err := server.Client(t).AutoPipeline()
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = ap.Close() })
+		return echosession.Config{Client: ap, Keyspace: keyspace}
 	}}
 }
 
@@ -231,8 +244,19 @@ func clustered(cluster *redistest.Cluster) farm {
 	}}
 }
 
-func inMemory(t testing.TB) farm {
-	store := echosession.NewMemoryStore()
-	t.Cleanup(func() { _ = store.Close() })
-	return farm{"memory", func(testing.TB) echosession.Config { return echosession.Config{Store: store} }}
+// inMemory gives each test a store of its own.
+func inMemory() farm {
+	var mu sync.Mutex
+	stores := make(map[string]*echosession.MemoryStore)
+	return farm{"memory", func(t testing.TB) echosession.Config {
+		mu.Lock()
+		defer mu.Unlock()
+		store := stores[t.Name()]
+		if store == nil {
+			store = echosession.NewMemoryStore()
+			stores[t.Name()] = store
+			t.Cleanup(func() { _ = store.Close() })
+		}
+		return echosession.Config{Store: store}
+	}}
 }
