@@ -52,7 +52,7 @@ func TestLinearizable(t *testing.T) {
 type totals struct {
 	histories, operations, unknown, refused, faults atomic.Int64
 	watches, canceled, latest                       atomic.Int64
-	tickets, redeemed, stale                        atomic.Int64
+	tickets, redeemed, stale, hits                  atomic.Int64
 }
 
 func test(t *testing.T, b backend, faulty bool) {
@@ -74,7 +74,8 @@ func test(t *testing.T, b backend, faulty bool) {
 		sum.histories.Load(), seed, sum.operations.Load(), sum.unknown.Load(), sum.refused.Load(), sum.faults.Load())
 	t.Logf("%d watches, %d of them canceled, the last %v after the last operation",
 		sum.watches.Load(), sum.canceled.Load(), time.Duration(sum.latest.Load()).Round(time.Millisecond))
-	t.Logf("%d tickets, %d of them redeemed; %d stale pages", sum.tickets.Load(), sum.redeemed.Load(), sum.stale.Load())
+	t.Logf("%d tickets, %d of them redeemed; %d stale pages; %d reads from a cache",
+		sum.tickets.Load(), sum.redeemed.Load(), sum.stale.Load(), sum.hits.Load())
 	if faulty && n >= 10 && (sum.faults.Load() == 0 || sum.unknown.Load() == 0) {
 		t.Error("no fault made a difference")
 	}
@@ -83,6 +84,9 @@ func test(t *testing.T, b backend, faulty bool) {
 	}
 	if n >= 10 && (sum.canceled.Load() == 0 || sum.canceled.Load() == sum.watches.Load()) {
 		t.Error("all watches ended alike: this proves little")
+	}
+	if b.caching && sum.hits.Load() == 0 {
+		t.Error("no cache was used: this proves little")
 	}
 	if faulty && n >= 10 && sum.stale.Load() == 0 {
 		t.Error("no page was served stale: this proves little")
@@ -99,15 +103,27 @@ func some(t *testing.T, b backend, f *farm, faulty bool, seeds []uint64, sum *to
 	var finishing sync.WaitGroup
 	name := func(seed uint64) string { return fmt.Sprintf("seed=%d", seed) }
 	parent := t // of what the histories use
+	var trials []*trial
+	var workloads []linear.Workload
+	for _, seed := range seeds {
+		tr := newTrial(seed, faulty)
+		trials, workloads = append(trials, tr), append(workloads, tr.workload(t, b, f))
+	}
+	if b.caching {
+		warmUp(t, workloads)
+	}
 	t.Run("made", func(t *testing.T) {
 		for i, seed := range seeds {
 			t.Run(name(seed), func(t *testing.T) {
 				t.Parallel()
-				tr := newTrial(seed, faulty)
-				outcome := tr.start(parent, tr.workload(parent, b, f))
+				tr := trials[i]
+				outcome := tr.start(parent, workloads[i])
 				outcomes[i] = outcome
 				if tr.faults != nil {
 					sum.faults.Add(tr.faults.count.Load())
+				}
+				for _, c := range tr.caches {
+					sum.hits.Add(int64(c.CSCStats().Hits))
 				}
 				finishing.Go(func() { outcome.Finish(parent.Context()) })
 			})

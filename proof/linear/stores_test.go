@@ -31,6 +31,7 @@ type backend struct {
 	name      string
 	prepare   func(t *testing.T) *farm
 	processes int
+	caching   bool // with a client-side cache
 	staleOpen bool
 }
 
@@ -48,8 +49,8 @@ var backends = []backend{
 	{name: "client", processes: 2, prepare: standalone(func(o *redis.Options) {}, plain)},
 	{name: "client without deadlines", processes: 2, prepare: standalone(func(o *redis.Options) { o.ContextTimeoutEnabled = false }, plain)},
 	{name: "auto-pipeliner", processes: 2, prepare: standalone(func(*redis.Options) {}, pipelined)},
-	{name: "caching, one process", processes: 1, prepare: standalone(caching, plain)},
-	{name: "caching, two processes", processes: 2, staleOpen: true, prepare: standalone(caching, plain)},
+	{name: "caching, one process", processes: 1, caching: true, prepare: standalone(caching, plain)},
+	{name: "caching, two processes", processes: 2, caching: true, staleOpen: true, prepare: standalone(caching, plain)},
 	{name: "cluster", processes: 2, prepare: clustered},
 }
 
@@ -83,6 +84,23 @@ func clustered(t *testing.T) *farm {
 	return &farm{cluster.Servers, func(t *testing.T, proxies []*redistest.Proxy) echosession.Config {
 		return echosession.Config{Client: cluster.Client(t, func(o *redis.ClusterOptions) { o.Dialer = redistest.Through(proxies...) })}
 	}}
+}
+
+// uncached is longer than a process uses no cache after it has begun to hear of ends.
+const uncached = 1200 * time.Millisecond
+
+// warmUp lets processes with a cache begin to use it.
+func warmUp(t *testing.T, all []linear.Workload) {
+	for _, w := range all {
+		for _, m := range w.Managers {
+			s, err := m.Create(t.Context(), linear.Data{})
+			for err != nil { // a fault
+				s, err = m.Create(t.Context(), linear.Data{})
+			}
+			_, _ = m.Open(t.Context(), s.Token()) // a fault does not matter
+		}
+	}
+	time.Sleep(uncached)
 }
 
 // goDown lets the store be down now and then, until it is over.
@@ -135,6 +153,7 @@ type trial struct {
 	slow time.Duration // how long an operation of a memory store takes at most, twice
 	down *atomic.Bool  // whether the store is down
 
+	caches   []*redis.Client
 	outages  bool          // the store is down now and then
 	staleFor time.Duration // see echosession.Config, 0 for no stale pages
 }
@@ -206,6 +225,9 @@ func (tr *trial) workload(t *testing.T, b backend, f *farm) linear.Workload {
 		}
 		t.Cleanup(func() { _ = m.Close() })
 		w.Managers = append(w.Managers, m)
+		if c, ok := cfg.Client.(*redis.Client); ok && b.caching {
+			tr.caches = append(tr.caches, c)
+		}
 	}
 	return w
 }
