@@ -404,8 +404,43 @@ func TestWhatIsServedStale(t *testing.T) {
 		s.clock.Advance(1)
 		s.expect(token, "503")
 	})
+	t.Run("from the start of the read, also after a later one", func(t *testing.T) {
+		s := newStaleSite(t)
+		ada, bob := s.loginElsewhere("ada").Token(), s.loginElsewhere("bob").Token()
+		g := s.store.stop("Load", true)
+		read := background(func() string { return s.at("/stale", ada) })
+		<-g.entered
+		s.clock.Advance(staleFor / 2)
+		s.expect(bob, "bob 0")
+		g.resume <- nil
+		<-read
+		s.down()
+		s.clock.Advance(staleFor / 2)
+		s.expect(ada, "503")
+		s.expect(bob, "bob 0 stale")
+	})
+	t.Run("what was read last, however long another read takes", func(t *testing.T) {
+		s := newStaleSite(t)
+		sess := s.loginElsewhere("ada")
+		token := sess.Token()
+		g := s.store.stop("Load", true)
+		read := background(func() string { return s.at("/stale", token) })
+		<-g.entered
+		s.clock.Advance(time.Second)
+		if err := sess.Update(t.Context(), countUp); err != nil {
+			t.Fatal(err)
+		}
+		s.expect(token, "ada 1")
+		g.resume <- nil
+		if got := <-read; got != "ada 0" {
+			t.Fatal(got)
+		}
+		s.down()
+		s.expect(token, "ada 1 stale")
+	})
 	t.Run("not before it was read, by a clock that was set back", func(t *testing.T) {
 		s := newStaleSite(t, func(cfg *echosession.Config) { cfg.ClockSkew = time.Minute })
+		s.clock.Advance(time.Minute)
 		token := s.login("ada").Token()
 		s.down()
 		s.clock.Advance(-time.Second)
@@ -968,6 +1003,16 @@ func TestTokensOfOneSession(t *testing.T) {
 		s.expect(before, "ada 0")
 		s.down()
 		s.expect(before, "503") // nobody here knows when the grace ends
+	})
+	t.Run("a token in its grace that is new here", func(t *testing.T) {
+		s := newStaleSite(t)
+		before := s.loginElsewhere("ada").Token()
+		if _, err := open(t, s.other, before).Rotate(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		s.expect(before, "ada 0")
+		s.down()
+		s.expect(before, "503")
 	})
 	t.Run("by the ID of the token before", func(t *testing.T) {
 		s := newStaleSite(t)

@@ -214,6 +214,37 @@ func TestOutageIsNoLogout(t *testing.T) {
 	}
 }
 
+func TestThePriceListInAnOutage(t *testing.T) {
+	h := echosessiontest.New[User](t, func(cfg *echosession.Config) { cfg.StaleFor = 30 * time.Second })
+	e := echo.New()
+	e.Use(h.Manager.Middleware())
+	e.GET("/prices", h.Manager.With(func(c echo.Context, sess *echosession.Session[User]) error {
+		if sess.Stale() {
+			return c.String(http.StatusOK, "Prices as of a moment ago, "+sess.Data().Name)
+		}
+		return c.String(http.StatusOK, "Prices for "+sess.Data().Name)
+	}), h.Manager.Require(echosession.ServeStale()))
+
+	b := h.Browser(e)
+	sess := b.Login(User{Name: "Ada"})
+	h.Store.Fail(nil)
+	if page := b.Get("/prices"); !strings.Contains(page.Body.String(), "as of a moment ago, Ada") {
+		t.Errorf("while the store is down: %d %s", page.Code, page.Body)
+	}
+	h.Clock.Advance(30 * time.Second) // nothing is served for longer than StaleFor
+	if page := b.Get("/prices"); page.Code != http.StatusServiceUnavailable {
+		t.Errorf("after StaleFor: %d %s", page.Code, page.Body)
+	}
+
+	h.Store.Restore()
+	if err := sess.Reload(t.Context()); err != nil { // a read tells the Manager that the store is back
+		t.Fatal(err)
+	}
+	if page := b.Get("/prices"); page.Body.String() != "Prices for Ada" {
+		t.Errorf("after the outage: %d %s", page.Code, page.Body)
+	}
+}
+
 func TestOtherSitesChangeNothing(t *testing.T) {
 	h := echosessiontest.New[User](t)
 	shop, sessions := newShop(h.Config())

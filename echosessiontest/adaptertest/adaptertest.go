@@ -119,6 +119,7 @@ func Run[C, M any](t *testing.T, a Adapter[C, M]) {
 	t.Run("request", s.testRequests)
 	t.Run("returned error", s.testReturned)
 	t.Run("require", s.testRequire)
+	t.Run("outage", s.testOutage)
 	t.Run("cookie", s.testCookies)
 	t.Run("renewed cookie", s.testRenewal)
 	t.Run("private answer", s.testPrivate)
