@@ -690,8 +690,11 @@ func TestWatchOfARing(t *testing.T) {
 	}
 	ends(one)
 
-	one.Kill()
 	two.Kill()
+	for begin := time.Now(); time.Since(begin) < 700*time.Millisecond; time.Sleep(50 * time.Millisecond) {
+		ends(one)
+	}
+	one.Kill()
 	took, err := ear.end(time.Now())
 	t.Logf("a ring without shards is noticed after %v: %s", took, causes(err))
 	if !errors.Is(err, echosession.ErrStoreUnavailable) || errors.Is(err, echosession.ErrUnsupported) {
@@ -1019,6 +1022,18 @@ func TestWatchIgnoresWhatIsNoMessage(t *testing.T) {
 	}
 }
 
+// goroutines returns the stacks that contain text.
+func goroutines(text string) (found string) {
+	stacks := make([]byte, 1<<20)
+	stacks = stacks[:runtime.Stack(stacks, true)]
+	for stack := range strings.SplitSeq(string(stacks), "\n\n") {
+		if strings.Contains(stack, text) {
+			found += stack + "\n"
+		}
+	}
+	return found
+}
+
 // A Watch that has returned leaves nothing behind, however it ended. This test is not
 // parallel: it counts.
 func TestWatchLeavesNothing(t *testing.T) {
@@ -1029,14 +1044,8 @@ func TestWatchLeavesNothing(t *testing.T) {
 		t.Helper()
 		left := ""
 		for range 50 { // whoever has said that it is done may not have returned
-			stacks := make([]byte, 1<<20)
-			stacks = stacks[:runtime.Stack(stacks, true)]
 			left = admin.Do(t.Context(), "client", "list", "type", "pubsub").Val().(string)
-			for stack := range strings.SplitSeq(string(stacks), "\n\n") {
-				if strings.Contains(stack, "echosession.(*listener)") || strings.Contains(stack, "redis.(*PubSub)") {
-					left += stack
-				}
-			}
+			left += goroutines("echosession.(*listener)") + goroutines("redis.(*PubSub)")
 			if left == "" {
 				return
 			}
@@ -1060,6 +1069,17 @@ func TestWatchLeavesNothing(t *testing.T) {
 	ear = listen(t, store)
 	server.Pause(t)
 	_, _ = ear.end(time.Now())
+	server.Resume(t)
+	ear = listen(t, store)
+	server.Pause(t)
+	time.Sleep(700 * time.Millisecond)
+	ear.stop()
+	if _, err := ear.end(time.Now()); !errors.Is(err, context.Canceled) {
+		t.Error(causes(err))
+	}
+	if left := goroutines("(*listener).publish"); left != "" {
+		t.Errorf("a probe is left:\n%s", left)
+	}
 	// A Watch that cannot even begin.
 	_, err := watchOnce(t, store).end(time.Now())
 	begin := time.Now()
