@@ -1029,6 +1029,21 @@ func TestTokensOfOneSession(t *testing.T) {
 		s.down()
 		s.expect(after, "503")
 	})
+	t.Run("by the ID of the token before, of a record that cannot be read then", func(t *testing.T) {
+		s := newStaleSite(t)
+		old := s.loginElsewhere("ada")
+		after, err := open(t, s.other, old.Token()).Rotate(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.expect(after, "ada 0")
+		s.store.stop("Load", false).resume <- echosession.ErrStoreUnavailable
+		if ok, err := s.m.Revoke(t.Context(), "ada", old.ID()); !ok || err != nil {
+			t.Fatal(ok, err)
+		}
+		s.down()
+		s.expect(after, "503")
+	})
 }
 
 // What ends sessions of a subject concerns them all, and no other.
@@ -1342,6 +1357,20 @@ func TestCloseEndsTheProbes(t *testing.T) {
 	}
 	s.store.fail(nil)
 	s.expect(token, "ada 0")
+
+	hanging := &hangingStore{Store: s.store.Store}
+	s.store.Store = hanging
+	hanging.set(true)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+	defer cancel()
+	before = s.store.count("Load")
+	if _, err := s.m.Open(ctx, token); err == nil {
+		t.Fatal("a store that hangs has answered")
+	}
+	time.Sleep(10 * time.Millisecond)
+	if n := s.store.count("Load") - before; n != 1 {
+		t.Errorf("%d loads", n)
+	}
 }
 
 // A stale session cannot be written, and no method asks the store for that.
@@ -1423,6 +1452,31 @@ func TestAStaleSessionThatIsReadAgain(t *testing.T) {
 	got := s.get(t, "/again", sess.Token())
 	if got.body != "ada 2" || got.Header.Get("Cache-Control") != "private, no-store" {
 		t.Errorf("%q, Cache-Control %q", got.body, got.Header.Get("Cache-Control"))
+	}
+}
+
+// A Check that was under way takes a Reload's word for it.
+func TestACheckBesideAReload(t *testing.T) {
+	s := newStaleSite(t)
+	route(s.server, s.m, "/both", func(c echo.Context, here *echosession.Session[User]) error {
+		ctx := c.Request().Context()
+		s.store.fail(nil)
+		g := s.store.stop("Check", false)
+		check := background(func() error { return here.Check(ctx) })
+		<-g.entered
+		if err := here.Reload(ctx); err != nil {
+			t.Error(err)
+		}
+		g.resume <- nil
+		if err := <-check; err != nil {
+			t.Error(err)
+		}
+		return show(c, here)
+	}, s.m.Require(echosession.ServeStale()))
+	token := s.login("ada").Token()
+	s.down()
+	if got := s.at("/both", token); got != "ada 0" {
+		t.Error(got)
 	}
 }
 
