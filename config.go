@@ -153,7 +153,7 @@ func (c *compiler) useStore() {
 	case cfg.Client == nil:
 		c.bad("Client", "set Client to a go-redis client, or Store to NewMemoryStore()")
 	default:
-		store, err := NewRedisStore(cfg.Client, RedisOptions{Keyspace: cfg.Keyspace, WaitReplicas: cfg.WaitReplicas, SubjectIndex: cfg.SubjectIndex})
+		store, err := NewRedisStore(cfg.Client, RedisOptions{Keyspace: cfg.Keyspace, WaitReplicas: cfg.WaitReplicas, SubjectIndex: cfg.SubjectIndex, Tickets: readsTickets(cfg.TokenLookup)})
 		c.engine.store = store
 		c.errs = append(c.errs, err)
 	}

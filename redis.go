@@ -53,20 +53,25 @@ type RedisOptions struct {
 	// SubjectIndex makes Ping try the commands of the index too. The refs say themselves
 	// whether they are indexed.
 	SubjectIndex bool
+
+	// Tickets makes Ping try the command that takes tickets too.
+	Tickets bool
 }
 
 // NewRedisStore returns the [Store] that a [Manager] makes from [Config.Client].
 // Call it to wrap that store in a store of your own, and set the wrapper as
-// [Config.Store]. It needs Redis 6.2 or newer. It is a [Pinger] and a [Watcher]: what
-// your wrapper should pass on of these, it needs methods for.
+// [Config.Store]. It needs Redis 6.2 or newer. It is a [Pinger], a [Watcher] and a
+// [TicketStore]: what your wrapper should pass on of these, it needs methods for.
 //
 // Keys are <keyspace><id>. A ref with a subject has the key
 // <keyspace>{<hash>}:<id>, where hash is the first half of the subject's SHA-256,
 // in base64url, and the sorted set <keyspace>{<hash>} indexes that subject's
-// sessions: all of them in one Cluster slot. The ends of sessions are published to the
-// channel <keyspace>ended, and each Watch publishes twice a second to a channel of its
-// own, <keyspace>ended:<random>. A user without the right to publish ends sessions all the
-// same.
+// sessions: all of them in one Cluster slot. A ticket has the key
+// <keyspace>ticket:<hash>, where hash is that of the ticket.
+//
+// The ends of sessions are published to the channel <keyspace>ended, and each Watch
+// publishes twice a second to a channel of its own, <keyspace>ended:<random>. A user without
+// the right to publish ends sessions all the same.
 //
 // With client-side caching or reads from replicas, Watch also keeps Load from returning
 // what has ended elsewhere: for a second after it hears of an end, reads go to the primary.
@@ -82,7 +87,7 @@ func NewRedisStore(client RedisClient, opts RedisOptions) (Store, error) {
 	if _, rest, ok := strings.Cut(opts.Keyspace, "{"); ok && strings.HasPrefix(rest, "}") {
 		return nil, &ConfigError{"Keyspace", "with {} it scatters the sessions of a subject over the slots of a Cluster; put a name between the braces or drop them"}
 	}
-	r := &redisStore{client: client, keyspace: opts.Keyspace, channel: opts.Keyspace + "ended", waitReplicas: opts.WaitReplicas, subjectIndex: opts.SubjectIndex, bounds: defaultBounds}
+	r := &redisStore{client: client, keyspace: opts.Keyspace, channel: opts.Keyspace + "ended", waitReplicas: opts.WaitReplicas, subjectIndex: opts.SubjectIndex, tickets: opts.Tickets, bounds: defaultBounds}
 	if v := reflect.ValueOf(client); !v.IsValid() || v.Kind() == reflect.Pointer && v.IsNil() {
 		return nil, &ConfigError{"Client", "it is nil; hand in one from redis.NewClient"}
 	}
@@ -151,6 +156,7 @@ type redisStore struct {
 
 	waitReplicas int
 	subjectIndex bool
+	tickets      bool
 	bounds       scriptBounds
 }
 

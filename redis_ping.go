@@ -20,7 +20,11 @@ func (r *redisStore) Ping(ctx context.Context) error {
 		ref.Subject = ref.ID
 	}
 	key := r.key(ref)
-	for _, args := range [][]any{{"get", key}, {"getex", key, "px", 1000}, {"set", key, "", "px", 1000, "xx"}} {
+	tried := [][]any{{"get", key}, {"getex", key, "px", 1000}, {"set", key, "", "px", 1000, "xx"}}
+	if r.tickets {
+		tried = append(tried, []any{"getdel", key})
+	}
+	for _, args := range tried {
 		if err := r.try(ctx, args...); err != nil {
 			return pingFailed(err)
 		}

@@ -143,6 +143,7 @@ func notAllowed(t *testing.T, server *redistest.Server) []pingCase {
 		{name: "a command of scripts is forbidden", client: user("no-time", "sess:", without("time")), want: "no permission: NOPERM (TIME)" + rights},
 		{name: "the database is forbidden", client: user("no-select", "sess:", aclSessions, func(o *redis.Options) { o.DB = 1 }), want: "no permission: NOPERM (SELECT)" + rights},
 		{name: "waiting is forbidden", client: user("no-wait", "sess:", aclSessions), options: echosession.RedisOptions{WaitReplicas: 1}, want: "no permission: NOPERM (WAIT)" + rights},
+		{name: "tickets are forbidden", client: user("no-getdel", "sess:", aclSessions), options: echosession.RedisOptions{Tickets: true}, want: "no permission: NOPERM (GETDEL)" + rights},
 		{name: "the keys are forbidden", client: user("no-keys", "other:", aclIndex), want: "no permission: NOPERM" + rights},
 		{
 			name: "the index is forbidden", client: user("no-index", "sess:", aclSessions), options: echosession.RedisOptions{SubjectIndex: true},
@@ -209,6 +210,7 @@ func TestPingIsContent(t *testing.T) {
 		"caching":                 {server.Client(t, cached), index},
 		"sessions":                {restricted("sessions", aclSessions), echosession.RedisOptions{}},
 		"SubjectIndex":            {restricted("index", aclIndex), index},
+		"tickets":                 {restricted("tickets", aclTickets), echosession.RedisOptions{Tickets: true}},
 		"WaitReplicas":            {restricted("wait", aclWait), echosession.RedisOptions{WaitReplicas: 1}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -157,6 +157,9 @@ const (
 	// Manager.All. SCAN shows the user the names of all keys of the database.
 	aclAll = aclSessions + " scan"
 
+	// Tickets, where they are redeemed.
+	aclTickets = aclSessions + " getdel"
+
 	// WaitReplicas.
 	aclWait = aclSessions + " wait"
 
@@ -326,6 +329,21 @@ func TestRedisACL(t *testing.T) {
 				return server.Client(t, func(o *redis.Options) { user(o, name); o.DB = 1 })
 			},
 		},
+		{
+			name: "tickets", commands: aclTickets, servers: servers, client: plain, cfg: echosession.Config{TokenLookup: "ticket:ticket"},
+			also: func(t *testing.T, m *echosession.Manager[User], _ echosession.RedisClient, _ string) error {
+				sess, err := m.Create(t.Context(), User{})
+				if err != nil {
+					return err
+				}
+				ticket, err := sess.Ticket(t.Context(), "/")
+				if err != nil {
+					return err
+				}
+				_, err = redeem(t.Context(), m, "/?ticket="+ticket)
+				return err
+			},
+		},
 		{name: "WaitReplicas", commands: aclWait, servers: servers, client: plain, cfg: echosession.Config{WaitReplicas: 1}},
 		{
 			name: "client-side caching", commands: aclCaching, servers: servers,
@@ -400,7 +418,7 @@ func TestRedisACL(t *testing.T) {
 func TestSecurityNamesTheACL(t *testing.T) {
 	var want, got []string
 	for _, commands := range []string{
-		aclSessions, aclIndex, aclAll, aclPipelinedAll, aclWait, aclCluster, aclReplicas, aclCaching, aclWatch, aclDatabase,
+		aclSessions, aclIndex, aclAll, aclPipelinedAll, aclTickets, aclWait, aclCluster, aclReplicas, aclCaching, aclWatch, aclDatabase,
 	} {
 		want = append(want, "+"+strings.ReplaceAll(commands, " ", " +"))
 	}

@@ -70,6 +70,16 @@ func ticketKey(ticket string) string {
 	return ticketEncoding.EncodeToString(sum[:])
 }
 
+// readsTickets reports whether a [Config.TokenLookup] names a place for tickets.
+func readsTickets(lookup string) bool {
+	for part := range strings.SplitSeq(lookup, ",") {
+		if strings.HasPrefix(strings.TrimLeft(part, " "), "ticket:") {
+			return true
+		}
+	}
+	return false
+}
+
 // findTicket returns the ticket in the request's URL, or [ErrAmbiguousToken]. asked says
 // that there is something in the place of a ticket.
 func (l *lookup) findTicket(r *http.Request) (ticket string, asked bool, err error) {

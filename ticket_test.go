@@ -402,6 +402,26 @@ func TestMalformedTickets(t *testing.T) {
 	}
 }
 
+// A lookup may name several parameters: one ticket in two of them is fine, two tickets never
+// are.
+func TestSeveralPlacesForTickets(t *testing.T) {
+	m := newManager[User](t, echosession.Config{Store: echosession.NewMemoryStore(), Secret: testSecret, TokenLookup: "ticket:a, ticket:b,query:a"})
+	sess, err := m.Create(t.Context(), User{Name: "Ada"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for target, reason := range map[string]error{
+		"/?a={1}": nil, "/?b={1}": nil, "/?a={1}&b={1}": nil, "/?a=x&b={1}": nil, "/?a={1}&b=x": nil, "/?a={token}&b={1}": nil,
+		"/?a={1}&b={2}": echosession.ErrAmbiguousToken, "/?a={1}&b=x&b=y": echosession.ErrAmbiguousToken,
+		"/?a={token}": nil, "/?a={token}&b=x": nil, "/?b={token}": echosession.ErrInvalidToken, "/?c={1}": echosession.ErrNoToken,
+	} {
+		names := strings.NewReplacer("{1}", ticketFor(t, sess, "/"), "{2}", ticketFor(t, sess, "/"), "{token}", sess.Token())
+		if got := redeemed(t, m, names.Replace(target)); !errors.Is(got.Reason(), reason) {
+			t.Errorf("%s: %v, want %v", target, got.Reason(), reason)
+		}
+	}
+}
+
 // What a handle that came with a ticket does, and what it does not.
 func TestWhatATicketsHandleDoes(t *testing.T) {
 	eachStore(t, func(t *testing.T, cfg echosession.Config) {
@@ -493,6 +513,44 @@ func TestWhatATicketsHandleDoes(t *testing.T) {
 	})
 }
 
+// A stream that a ticket has opened ends with its session, whatever its own handle can do.
+func TestWatchThroughATicket(t *testing.T) {
+	for name, end := range map[string]func(ctx context.Context, sess *echosession.Session[User]) error{
+		"Destroy": func(ctx context.Context, sess *echosession.Session[User]) error { return sess.Destroy(ctx) },
+		"Renew": func(ctx context.Context, sess *echosession.Session[User]) error {
+			_, err := sess.Renew(ctx, nil)
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := newManager[User](t, withTickets(echosession.Config{Store: echosession.NewMemoryStore(), Secret: testSecret}))
+			t.Cleanup(func() { m.Close() })
+			sess, err := m.Create(t.Context(), User{Name: "Ada"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			stream := redeemed(t, m, "/?ticket="+ticketFor(t, sess, "/"))
+			ctx, stop := stream.Watch(t.Context())
+			defer stop()
+			if err := context.Cause(ctx); err != nil || !stream.Exists() {
+				t.Fatalf("at once: %v", err)
+			}
+			want := map[string]error{"Destroy": echosession.ErrSessionGone, "Renew": echosession.ErrRenewed}[name]
+			if err := end(t.Context(), sess); err != nil {
+				t.Fatal(err)
+			}
+			select {
+			case <-ctx.Done():
+				if err := context.Cause(ctx); !errors.Is(err, want) {
+					t.Errorf("%v, want %v", err, want)
+				}
+			case <-time.After(20 * time.Second):
+				t.Error("it goes on")
+			}
+		})
+	}
+}
+
 // From what no ticket can be made, and for which paths and origins.
 func TestTicketRefuses(t *testing.T) {
 	cfg := withTickets(echosession.Config{Store: echosession.NewMemoryStore(), Secret: testSecret, SubjectIndex: true})
@@ -565,6 +623,22 @@ func TestAStoreWithoutTickets(t *testing.T) {
 	mistake, ok := errors.AsType[*echosession.ConfigError](err)
 	if !ok || mistake.Field != "TokenLookup" || !strings.Contains(mistake.Reason, "TicketStore") {
 		t.Errorf("New: %v", err)
+	}
+}
+
+// Ping tries to take a ticket where tickets are read, and nowhere else.
+func TestPingTriesTickets(t *testing.T) {
+	for lookup, want := range map[string]int{
+		"": 0, "bearer,query:ticket": 0, "ticket:ticket": 1, "bearer, ticket:t": 1, "header:ticket:x,bearer": 0,
+	} {
+		fake := newFakeRedis(t)
+		m := newManager[User](t, echosession.Config{Client: fake, Secret: testSecret, TokenLookup: lookup})
+		if err := m.Ping(t.Context()); err != nil {
+			t.Errorf("%q: %v", lookup, err)
+		}
+		if n := fake.count("getdel"); n != want {
+			t.Errorf("%q: GETDEL was sent %d times, want %d", lookup, n, want)
+		}
 	}
 }
 

@@ -27,7 +27,8 @@ const (
 	pollRound = 5 * time.Second
 	pollPause = 300 * time.Millisecond
 
-	// recheckAfter is when a session is checked again of which the store could not tell.
+	// recheckAfter is when a session is checked again of which the store could not tell, from
+	// the beginning of the check that failed: after a timeout that is at once.
 	recheckAfter = time.Second
 
 	// recheckSoonest bounds how often a store is asked that rounds what is left to zero.
@@ -576,6 +577,7 @@ func (h *hub) check(ctx context.Context, batch []*target) {
 	for i, t := range batch {
 		refs[i] = t.ref
 	}
+	began := time.Now()
 	answers := h.engine.checkAll(ctx, refs)
 	if ctx.Err() != nil {
 		return
@@ -608,7 +610,7 @@ func (h *hub) check(ctx context.Context, batch []*target) {
 			endings = append(endings, ending{h.drop(t), err})
 			continue
 		default:
-			h.setTimer(t, now.Add(recheckAfter))
+			h.setTimer(t, began.Add(recheckAfter))
 		}
 		if again != unqueued {
 			h.queue(t, again)

@@ -457,7 +457,7 @@ func TestWatchIsNotEndedByErrors(t *testing.T) {
 					b.Errorf("the log says %q", b.log)
 				}
 				b.store.checking(nil)
-				b.ends(goneCtx, 2100*time.Millisecond, echosession.ErrSessionGone)
+				b.ends(goneCtx, 1100*time.Millisecond, echosession.ErrSessionGone)
 				time.Sleep(time.Minute)
 				b.goesOn(liveCtx, "afterwards")
 			})

@@ -107,6 +107,8 @@ func TestLoginPutsTheTokenWhereItIsRead(t *testing.T) {
 		}, "Cookie", "other=1; __Host-session=TOKEN"},
 		{"a cookie that another service sets", func(cfg *echosession.Config) { cfg.TokenLookup = "query:t, cookie:sso" }, "Cookie", "other=1; sso=TOKEN"},
 		{"a header", func(cfg *echosession.Config) { cfg.TokenLookup = "header:x-admin-token" }, "X-Admin-Token", "TOKEN"},
+		{"a header beside tickets", func(cfg *echosession.Config) { cfg.TokenLookup = "ticket:ticket,header:X-Token" }, "X-Token", "TOKEN"},
+		{"bearer beside tickets", func(cfg *echosession.Config) { cfg.TokenLookup = "ticket:Authorization,ticket:x,bearer" }, "Authorization", "Bearer TOKEN"},
 		{"a header with a prefix", func(cfg *echosession.Config) { cfg.TokenLookup = "header:Authorization:Token " }, "Authorization", "Token TOKEN"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -137,6 +139,7 @@ func TestLoginThatFails(t *testing.T) {
 	}{
 		{"the store is down", func(*echosession.Config) {}, echosession.ErrStoreUnavailable, "unavailable"},
 		{"no place that Login knows", func(cfg *echosession.Config) { cfg.TokenLookup = "param:token" }, nil, "Manager.Create"},
+		{"a place for tickets alone", func(cfg *echosession.Config) { cfg.TokenLookup = "ticket:Authorization" }, nil, "Manager.Create"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			h := echosessiontest.New[User](newT(), tt.opt)

@@ -3,6 +3,7 @@ package linear
 import (
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -42,12 +43,20 @@ func (h *History) Add(client int, call int64, in Input, out Output) {
 func (h *History) add(client int, call, returned int64, in Input, out Output) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	out.client, out.told = client, returned
 	// Whatever never returned gets a row of its own in the picture.
 	if out.Result == Unknown {
 		h.lanes++
 		client, returned = 100+h.lanes, never
 	}
 	h.ops = append(h.ops, porcupine.Operation{ClientId: client, Input: in, Call: call, Output: out, Return: returned})
+}
+
+// Forget takes all operations of some kinds out of the history.
+func (h *History) Forget(kinds ...Kind) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.ops = slices.DeleteFunc(h.ops, func(op porcupine.Operation) bool { return slices.Contains(kinds, op.Input.(Input).Kind) })
 }
 
 // Operations returns how many operations there are, and how many of them with an

@@ -6,12 +6,15 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
 	"github.com/echosession/echosession/internal/redistest"
+	"github.com/echosession/echosession/proof/linear"
 )
 
 func TestMain(m *testing.M) {
@@ -48,6 +51,8 @@ func TestLinearizable(t *testing.T) {
 // totals are those of many histories.
 type totals struct {
 	histories, operations, unknown, refused, faults atomic.Int64
+	watches, canceled, latest                       atomic.Int64
+	tickets, redeemed, stale, hits                  atomic.Int64
 }
 
 func test(t *testing.T, b backend, faulty bool) {
@@ -63,23 +68,94 @@ func test(t *testing.T, b backend, faulty bool) {
 	var sum totals
 	// A test holds on to what its parallel subtests used: not too many at a time.
 	for seeds := range slices.Chunk(seedsFrom(seed, n), 50) {
-		t.Run("histories", func(t *testing.T) {
-			for _, seed := range seeds {
-				t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
-					t.Parallel()
-					check(t, newTrial(seed, faulty), b, f, &sum)
-				})
-			}
-		})
+		t.Run("histories", func(t *testing.T) { some(t, b, f, faulty, seeds, &sum) })
 	}
 	t.Logf("%d histories from seed %d: %d operations, %d of them with an unknown outcome, and %d that were refused; %d faults",
 		sum.histories.Load(), seed, sum.operations.Load(), sum.unknown.Load(), sum.refused.Load(), sum.faults.Load())
+	t.Logf("%d watches, %d of them canceled, the last %v after the last operation",
+		sum.watches.Load(), sum.canceled.Load(), time.Duration(sum.latest.Load()).Round(time.Millisecond))
+	t.Logf("%d tickets, %d of them redeemed; %d stale pages; %d reads from a cache",
+		sum.tickets.Load(), sum.redeemed.Load(), sum.stale.Load(), sum.hits.Load())
 	if faulty && n >= 10 && (sum.faults.Load() == 0 || sum.unknown.Load() == 0) {
 		t.Error("no fault made a difference")
 	}
 	if lost := sum.unknown.Load() + sum.refused.Load(); lost > sum.operations.Load()/2 {
 		t.Error("most operations failed: this proves little")
 	}
+	if n >= 10 && (sum.canceled.Load() == 0 || sum.canceled.Load() == sum.watches.Load()) {
+		t.Error("all watches ended alike: this proves little")
+	}
+	if b.caching && sum.hits.Load() == 0 {
+		t.Error("no cache was used: this proves little")
+	}
+	if faulty && n >= 10 && sum.stale.Load() == 0 {
+		t.Error("no page was served stale: this proves little")
+	}
+	if n >= 10 && sum.redeemed.Load() == 0 {
+		t.Error("no ticket was redeemed: this proves little")
+	}
+}
+
+// some makes and checks a few histories. What it takes to wait for the last watches of
+// all of them it takes once.
+func some(t *testing.T, b backend, f *farm, faulty bool, seeds []uint64, sum *totals) {
+	outcomes := make([]*linear.Outcome, len(seeds))
+	var finishing sync.WaitGroup
+	name := func(seed uint64) string { return fmt.Sprintf("seed=%d", seed) }
+	parent := t // of what the histories use
+	var trials []*trial
+	var workloads []linear.Workload
+	for _, seed := range seeds {
+		tr := newTrial(seed, faulty)
+		trials, workloads = append(trials, tr), append(workloads, tr.workload(t, b, f))
+	}
+	if b.caching {
+		warmUp(t, workloads)
+	}
+	t.Run("made", func(t *testing.T) {
+		for i, seed := range seeds {
+			t.Run(name(seed), func(t *testing.T) {
+				t.Parallel()
+				tr := trials[i]
+				outcome := tr.start(parent, workloads[i])
+				outcomes[i] = outcome
+				if tr.faults != nil {
+					sum.faults.Add(tr.faults.count.Load())
+				}
+				for _, c := range tr.caches {
+					sum.hits.Add(int64(c.CSCStats().Hits))
+				}
+				finishing.Go(func() { outcome.Finish(parent.Context()) })
+			})
+		}
+	})
+	finishing.Wait()
+	for i, seed := range seeds {
+		t.Run(name(seed), func(t *testing.T) {
+			t.Parallel()
+			if outcomes[i] == nil {
+				t.Fatal("the history was not made")
+			}
+			check(t, outcomes[i], seed, sum)
+		})
+	}
+}
+
+// start makes a history but for its end. Then the faults are over.
+func (tr *trial) start(t *testing.T, w linear.Workload) *linear.Outcome {
+	if tr.faults == nil {
+		return w.Start(t.Context())
+	}
+	defer tr.faults.mended.Store(true)
+	if !tr.outages {
+		return w.Start(t.Context())
+	}
+	over := make(chan struct{})
+	stopped := tr.goDown(over, 15*time.Millisecond, 5*time.Millisecond)
+	outcome := w.Start(t.Context())
+	close(over)
+	<-stopped
+	return outcome
 }
 
 func seedsFrom(first uint64, n int) (seeds []uint64) {
@@ -89,20 +165,23 @@ func seedsFrom(first uint64, n int) (seeds []uint64) {
 	return seeds
 }
 
-func check(t *testing.T, tr *trial, b backend, f *farm, sum *totals) {
-	w := tr.workload(t, b, f)
-	outcome := w.Run(t.Context())
+func check(t *testing.T, outcome *linear.Outcome, seed uint64, sum *totals) {
 	all, unknown := outcome.Operations()
 	sum.histories.Add(1)
 	sum.operations.Add(int64(all))
 	sum.unknown.Add(int64(unknown))
 	sum.refused.Add(int64(len(outcome.Refused)))
-	if tr.faults != nil {
-		sum.faults.Add(tr.faults.count.Load())
-		tr.faults.mended.Store(true)
+	figures := outcome.Figures
+	sum.watches.Add(int64(figures.Watches))
+	sum.canceled.Add(int64(figures.Canceled))
+	sum.tickets.Add(int64(figures.Tickets))
+	sum.redeemed.Add(int64(figures.Redeemed))
+	sum.stale.Add(int64(figures.Stale))
+	for latest := sum.latest.Load(); int64(figures.Latest) > latest; latest = sum.latest.Load() {
+		sum.latest.CompareAndSwap(latest, int64(figures.Latest))
 	}
 	errs := outcome.Errors
-	if err := outcome.Check(w.Grace); err != nil {
+	if err := outcome.Check(outcome.Workload.Grace); err != nil {
 		errs = append(errs, err)
 	}
 	for _, err := range errs {
@@ -113,6 +192,6 @@ func check(t *testing.T, tr *trial, b backend, f *farm, sum *totals) {
 			t.Log("refused after ", text)
 		}
 		t.Logf("grace %v, indexed %v; once more: go test ./linear -count=1 -run '%s' -histories 1 -seed %d",
-			w.Grace, w.Indexed, strings.Join(strings.Split(t.Name(), "/")[:2], "/"), tr.seed)
+			outcome.Workload.Grace, outcome.Workload.Indexed, strings.Join(strings.Split(t.Name(), "/")[:2], "/"), seed)
 	}
 }

@@ -37,10 +37,18 @@ const (
 	// others can see: the old session ends, and the new one begins.
 	RenewEnd
 	RenewBegin
+
+	// Watch is what a canceled watch says: like a Check that found no session, at some time
+	// before it was canceled.
+	Watch
+
+	// A ticket is an object by itself.
+	Redeem
+	Waste // a use where the ticket is not valid
 )
 
 func (k Kind) String() string {
-	return [...]string{"Create", "Update", "Read", "Touch", "Rotate", "Destroy", "Leave", "Renew", "Renew, end", "Renew, begin"}[k]
+	return [...]string{"Create", "Update", "Read", "Touch", "Rotate", "Destroy", "Leave", "Renew", "Renew, end", "Renew, begin", "Watch", "Redeem", "Waste"}[k]
 }
 
 // renews reports whether an operation ends a session that goes on under another token.
@@ -53,6 +61,7 @@ type Input struct {
 	Session int
 	Token   int // the number of the operation that made the token, or NoToken
 	Login   int // the number of the Create or Renew that the token comes from
+	Ticket  int // the number of the ticket, of a Redeem or a Waste alone
 
 	// Subject is whose session is created, whose it is after a Renew, and without a
 	// token by which subject it is looked for.
@@ -76,6 +85,9 @@ const (
 type Output struct {
 	Result Result
 	Seen   Data // what a Read found, and what the function of an Update or a Renew was handed, without Session
+
+	client int   // who was told
+	told   int64 // when, also if the outcome is unknown
 }
 
 // state is one session. The zero state is the one before its Create.
@@ -87,11 +99,16 @@ type state struct {
 	subject string
 	pending int    // the Renew that has ended the session, and is about to begin the next one
 	marks   string // the tokens that were renewed
+	made    string // all tokens that there are
+	taken   bool   // of a ticket: it was used
 }
 
 // renewed reports whether a token was renewed itself. A token that was rotated away
 // before only leads to the one that was.
 func (s state) renewed(token int) bool { return strings.Contains(s.marks, mark(token)) }
+
+// hasMade reports whether a token exists by now.
+func (s state) hasMade(token int) bool { return strings.Contains(s.made, mark(token)) }
 
 func mark(token int) string { return fmt.Sprintf("#%d ", token) }
 
@@ -129,7 +146,7 @@ func (s state) handed(in Input) Data {
 func step(grace bool, s state, in Input, out Output) (bool, state) {
 	switch in.Kind {
 	case Create:
-		created := state{live: true, data: Data{Writer: in.Number}, token: in.Number, login: in.Number, subject: in.Subject}
+		created := state{live: true, data: Data{Writer: in.Number}, token: in.Number, login: in.Number, subject: in.Subject, made: mark(in.Number)}
 		return s == state{}, created
 	case RenewBegin:
 		if s.pending != in.Number {
@@ -137,6 +154,14 @@ func step(grace bool, s state, in Input, out Output) (bool, state) {
 		}
 		s.live, s.pending = true, 0
 		return true, s
+	case Redeem:
+		return s.redeem(out)
+	case Waste:
+		return true, state{taken: true}
+	case Watch:
+		if !s.hasMade(in.Token) {
+			return false, s // a watch goes on with the token of a Rotate that was done
+		}
 	}
 	found := s.find(grace, in)
 	if in.Kind == Rotate && found != Gone && in.Token != s.token && !s.renewed(in.Token) {
@@ -166,6 +191,18 @@ func step(grace bool, s state, in Input, out Output) (bool, state) {
 	return true, s.after(in, out)
 }
 
+// redeem tells whether the use of a ticket may end so. Of all uses, one gets in. After one
+// with an unknown outcome nobody may get in.
+func (s state) redeem(out Output) (bool, state) {
+	switch out.Result {
+	case Done:
+		return !s.taken, state{taken: true}
+	case Unknown:
+		return true, state{taken: true}
+	}
+	return s.taken, s
+}
+
 // withdraw is what a RevokeSubject leaves that comes between the steps of a Renew.
 func (s state) withdraw(in Input) state {
 	if in.Kind == Destroy && in.Token == NoToken && in.Subject == s.subject && s.pending != 0 {
@@ -182,10 +219,12 @@ func (s state) after(in Input, out Output) state {
 		s.data.Writer = in.Number
 	case Rotate:
 		s.token = in.Number
+		s.made += mark(in.Number)
 	case Destroy, Leave:
 		s.live, s.data = false, Data{}
 	case Renew, RenewEnd:
 		s.marks += mark(s.token)
+		s.made += mark(in.Number)
 		s.data = Data{Count: out.Seen.Count + 1, Writer: in.Number}
 		s.token, s.login, s.subject = in.Number, in.Number, in.Subject
 		if in.Kind == RenewEnd {
@@ -195,18 +234,20 @@ func (s state) after(in Input, out Output) state {
 	return s
 }
 
-// model is the specification in porcupine's terms. Every session is checked by
-// itself: a history is linearizable if that of each object in it is.
+// model is the specification in porcupine's terms. Every session and every ticket is checked
+// by itself: a history is linearizable if that of each object in it is.
 func model(grace bool) porcupine.Model {
 	return porcupine.Model{
 		Partition: func(history []porcupine.Operation) [][]porcupine.Operation {
-			bySession := make(map[int][]porcupine.Operation)
+			type object struct{ session, ticket int }
+			byObject := make(map[object][]porcupine.Operation)
 			for _, op := range history {
-				s := op.Input.(Input).Session
-				bySession[s] = append(bySession[s], op)
+				in := op.Input.(Input)
+				o := object{in.Session, in.Ticket}
+				byObject[o] = append(byObject[o], op)
 			}
 			var parts [][]porcupine.Operation
-			for _, part := range bySession {
+			for _, part := range byObject {
 				parts = append(parts, part)
 			}
 			return parts
@@ -234,6 +275,10 @@ func model(grace bool) porcupine.Model {
 }
 
 func describe(in Input, out Output) string {
+	if in.Ticket != 0 {
+		results := [...]string{Done: "let in", Gone: "refused", Unknown: "outcome unknown"}
+		return fmt.Sprintf("#%d %v(ticket %d) → %s", in.Number, in.Kind, in.Ticket, results[out.Result])
+	}
 	text := fmt.Sprintf("#%d %v(session %d", in.Number, in.Kind, in.Session)
 	if in.Kind != Create && in.Token != NoToken {
 		text += fmt.Sprintf(", token #%d", in.Token)

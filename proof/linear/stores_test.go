@@ -3,6 +3,7 @@ package linear_test
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"log/slog"
 	"math/big"
 	mathrand "math/rand/v2"
@@ -30,6 +31,7 @@ type backend struct {
 	name      string
 	prepare   func(t *testing.T) *farm
 	processes int
+	caching   bool // with a client-side cache
 	staleOpen bool
 }
 
@@ -43,14 +45,16 @@ type farm struct {
 }
 
 var backends = []backend{
-	{name: "memory", processes: 1, prepare: func(*testing.T) *farm { return &farm{} }},
+	{name: "memory", processes: 1, prepare: inMemory},
 	{name: "client", processes: 2, prepare: standalone(func(o *redis.Options) {}, plain)},
 	{name: "client without deadlines", processes: 2, prepare: standalone(func(o *redis.Options) { o.ContextTimeoutEnabled = false }, plain)},
 	{name: "auto-pipeliner", processes: 2, prepare: standalone(func(*redis.Options) {}, pipelined)},
-	{name: "caching, one process", processes: 1, prepare: standalone(caching, plain)},
-	{name: "caching, two processes", processes: 2, staleOpen: true, prepare: standalone(caching, plain)},
+	{name: "caching, one process", processes: 1, caching: true, prepare: standalone(caching, plain)},
+	{name: "caching, two processes", processes: 2, caching: true, staleOpen: true, prepare: standalone(caching, plain)},
 	{name: "cluster", processes: 2, prepare: clustered},
 }
+
+func inMemory(*testing.T) *farm { return &farm{} }
 
 func caching(o *redis.Options) { o.ClientSideCacheConfig = &redis.ClientSideCacheConfig{} }
 
@@ -82,10 +86,60 @@ func clustered(t *testing.T) *farm {
 	}}
 }
 
+// uncached is longer than a process uses no cache after it has begun to hear of ends.
+const uncached = 1200 * time.Millisecond
+
+// warmUp lets processes with a cache begin to use it.
+func warmUp(t *testing.T, all []linear.Workload) {
+	for _, w := range all {
+		for _, m := range w.Managers {
+			s, err := m.Create(t.Context(), linear.Data{})
+			for err != nil { // a fault
+				s, err = m.Create(t.Context(), linear.Data{})
+			}
+			_, _ = m.Open(t.Context(), s.Token()) // a fault does not matter
+		}
+	}
+	time.Sleep(uncached)
+}
+
+// goDown lets the store be down now and then, until it is over.
+func (tr *trial) goDown(over <-chan struct{}, up, down time.Duration) (stopped <-chan struct{}) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer tr.down.Store(false)
+		for {
+			wait := up
+			if tr.down.Load() {
+				wait = down
+			}
+			select {
+			case <-over:
+				return
+			case <-time.After(wait/4 + mathrand.N(wait)):
+				tr.down.Store(!tr.down.Load())
+			}
+		}
+	}()
+	return done
+}
+
 var secret = []byte("0123456789abcdef0123456789abcdef")
 
 // storeTimeout is short, so that a lost reply does not hold up a history.
 const storeTimeout = 150 * time.Millisecond
+
+// soon is how long a watch may go on after its session has ended, at a store that tells of
+// ends: it is sooner than a sweep finds out. While nothing tells of ends, sessions are asked
+// about every 5 seconds.
+const (
+	soon     = 4 * time.Second
+	patience = 10 * time.Second
+)
+
+// staleFor is the shortest Config.StaleFor.
+const staleFor = time.Second
 
 // trial is one history in the making.
 type trial struct {
@@ -95,6 +149,13 @@ type trial struct {
 	grace   bool
 	indexed bool
 	wrap    func(echosession.Store) echosession.Store
+
+	slow time.Duration // how long an operation of a memory store takes at most, twice
+	down *atomic.Bool  // whether the store is down
+
+	caches   []*redis.Client
+	outages  bool          // the store is down now and then
+	staleFor time.Duration // see echosession.Config, 0 for no stale pages
 }
 
 // workload prepares a history on a backend. What it is like is drawn from the seed.
@@ -103,7 +164,7 @@ func (tr *trial) workload(t *testing.T, b backend, f *farm) linear.Workload {
 	for _, s := range f.servers {
 		p := redistest.NewProxy(t, s.Addr())
 		if tr.faults != nil {
-			tr.faults.on(t, p)
+			tr.faults.on(t, p, tr.down)
 		}
 		proxies = append(proxies, p)
 	}
@@ -111,12 +172,16 @@ func (tr *trial) workload(t *testing.T, b backend, f *farm) linear.Workload {
 	if len(f.servers) == 0 {
 		store := echosession.NewMemoryStore()
 		t.Cleanup(func() { _ = store.Close() })
-		memory = &slowStore{store, tr.faults}
+		memory = &slowStore{store, tr.faults, tr.slow, tr.down}
 	}
 	w := linear.Workload{
-		Seed: tr.seed, Clients: 4 + tr.random.IntN(3), Operations: 12 + tr.random.IntN(8), Sessions: 1 + tr.random.IntN(2),
+		Seed: tr.seed, Clients: 4 + tr.random.IntN(3), Operations: 18 + tr.random.IntN(12), Sessions: 1 + tr.random.IntN(2),
 		Grace: tr.grace, Indexed: tr.indexed, StaleOpen: b.staleOpen,
 		OneStep: len(f.servers) == 0, Faultless: tr.faults == nil,
+		Watches: true, Patience: soon, Tickets: true, StaleFor: tr.staleFor,
+	}
+	if tr.staleFor > 0 {
+		w.Operations += w.Operations / 2 // as many as before beside the pages
 	}
 	keyspace := "linear-" + rand.Text() + ":"
 	for range b.processes {
@@ -136,6 +201,12 @@ func (tr *trial) workload(t *testing.T, b backend, f *farm) linear.Workload {
 		}
 		cfg.Secret, cfg.Logger = secret, slog.New(slog.DiscardHandler)
 		cfg.Keyspace = keyspace
+		if _, ok := cfg.Store.(echosession.TicketStore); ok || cfg.Store == nil {
+			cfg.TokenLookup = linear.TicketLookup
+		} else {
+			w.Tickets = false
+		}
+		cfg.StaleFor = tr.staleFor
 		cfg.MaxAge = 10 * time.Minute
 		cfg.TouchInterval = time.Minute
 		cfg.SubjectIndex = tr.indexed
@@ -152,17 +223,22 @@ func (tr *trial) workload(t *testing.T, b backend, f *farm) linear.Workload {
 		if err != nil {
 			t.Fatal(err)
 		}
+		t.Cleanup(func() { _ = m.Close() })
 		w.Managers = append(w.Managers, m)
+		if c, ok := cfg.Client.(*redis.Client); ok && b.caching {
+			tr.caches = append(tr.caches, c)
+		}
 	}
 	return w
 }
 
 func newTrial(seed uint64, faulty bool) *trial {
-	tr := &trial{seed: seed, random: mathrand.New(mathrand.NewPCG(seed, 1))}
+	tr := &trial{seed: seed, random: mathrand.New(mathrand.NewPCG(seed, 1)), slow: 100 * time.Microsecond, down: new(atomic.Bool)}
 	tr.grace = tr.random.IntN(3) > 0
 	tr.indexed = tr.random.IntN(2) == 0
 	if faulty {
 		tr.faults = &faults{random: mathrand.New(mathrand.NewPCG(seed, 2))}
+		tr.staleFor, tr.outages = staleFor, tr.random.IntN(2) == 0
 	}
 	return tr
 }
@@ -190,9 +266,12 @@ func (f *faults) chance(n int) bool {
 	return true
 }
 
-// on lets faults happen on a proxy, until t ends.
-func (f *faults) on(t *testing.T, p *redistest.Proxy) {
-	ours := redistest.Named("GET", "GETEX", "SET", "DEL", "EVALSHA", "EVAL")
+// on lets faults happen on a proxy, until t ends. While down is set the server behind it does
+// nothing.
+func (f *faults) on(t *testing.T, p *redistest.Proxy, down *atomic.Bool) {
+	// go-redis does not try this one again, which would take longer than the outage.
+	p.On(func([]string) bool { return down.Load() }, -1, redistest.Reply("-MISCONF Redis is configured to save RDB snapshots\r\n"))
+	ours := redistest.Named("GET", "GETEX", "GETDEL", "SET", "DEL", "EVALSHA", "EVAL", "PUBLISH")
 	for _, rule := range []struct {
 		n      int // once in n commands
 		action redistest.Action
@@ -232,32 +311,62 @@ func (f *faults) on(t *testing.T, p *redistest.Proxy) {
 	})
 }
 
+// Watch implements echosession.Watcher. With faults it breaks off now and then, which loses
+// a hint, and repeats old hints.
+func (s *slowStore) Watch(ctx context.Context, tell func(echosession.Hint)) error {
+	w, ok := s.Store.(echosession.Watcher)
+	if !ok {
+		return errors.ErrUnsupported
+	}
+	ctx, interrupt := context.WithCancel(ctx)
+	defer interrupt()
+	var last echosession.Hint // the store tells one hint after the other
+	return w.Watch(ctx, func(hint echosession.Hint) {
+		if s.faults.chance(20) {
+			interrupt()
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		tell(hint)
+		if s.faults.chance(5) {
+			tell(last)
+		}
+		last = hint
+	})
+}
+
 // slowStore gives the operations of a memory store the time to overlap and, with
 // faults, fails before or after.
 type slowStore struct {
 	echosession.Store
 	faults *faults
+	slow   time.Duration
+	down   *atomic.Bool
 }
 
 func (s *slowStore) write(do func() error) error {
-	pause()
-	defer pause()
-	if s.faults.chance(40) {
+	s.pause()
+	defer s.pause()
+	down := s.down.Load()
+	if s.faults.chance(40) || down && mathrand.IntN(3) > 0 {
 		return echosession.ErrStoreUnavailable
 	}
 	err := do()
-	if s.faults.chance(30) {
+	if s.faults.chance(30) || down {
 		return echosession.ErrIndeterminate
 	}
 	return err
 }
 
-func pause() { time.Sleep(mathrand.N(100 * time.Microsecond)) }
+func (s *slowStore) pause() { time.Sleep(mathrand.N(s.slow)) }
+
+func (s *slowStore) fails() bool { return s.faults.chance(40) || s.down.Load() }
 
 func (s *slowStore) Load(ctx context.Context, ref echosession.Ref, ttl time.Duration) (record []byte, err error) {
-	pause()
-	defer pause()
-	if s.faults.chance(40) {
+	s.pause()
+	defer s.pause()
+	if s.fails() {
 		return nil, echosession.ErrStoreUnavailable
 	}
 	return s.Store.Load(ctx, ref, ttl)
@@ -288,12 +397,27 @@ func (s *slowStore) Renew(ctx context.Context, from, to echosession.Ref, old, re
 }
 
 func (s *slowStore) Check(ctx context.Context, ref echosession.Ref) (left time.Duration, err error) {
-	pause()
-	defer pause()
-	if s.faults.chance(40) {
+	s.pause()
+	defer s.pause()
+	if s.fails() {
 		return 0, echosession.ErrStoreUnavailable
 	}
 	return s.Store.Check(ctx, ref)
+}
+
+func (s *slowStore) PutTicket(ctx context.Context, key string, value []byte, ttl time.Duration) error {
+	return s.write(func() error { return s.Store.(echosession.TicketStore).PutTicket(ctx, key, value, ttl) })
+}
+
+func (s *slowStore) TakeTicket(ctx context.Context, key string) (value []byte, err error) {
+	err = s.write(func() (err error) {
+		value, err = s.Store.(echosession.TicketStore).TakeTicket(ctx, key)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return value, nil
 }
 
 func (s *slowStore) DeleteSubject(ctx context.Context, subject string, except []string) (n int, err error) {

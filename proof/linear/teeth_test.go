@@ -50,6 +50,7 @@ func TestCatchesDefects(t *testing.T) {
 				tr := newTrial(seed, false)
 				tr.grace, tr.indexed, tr.wrap = m.grace, true, m.wrap
 				w := tr.workload(t, backends[0], &farm{})
+				w.Watches = false
 				outcome := w.Run(t.Context())
 				if len(outcome.Errors) > 0 {
 					t.Logf("caught in history %d: %v", seed+1, outcome.Errors[0])
@@ -457,6 +458,26 @@ var rules = []struct {
 		{kind: linear.Renew, token: 1, writer: 1, subject: "alice"},
 		{kind: linear.Destroy, token: linear.NoToken, subject: "alice"},
 		{kind: linear.Read, token: 2, login: 2, count: 1, writer: 2}}},
+
+	{rule: "a watch ends with its session", want: true, ops: []step{
+		{kind: linear.Destroy, token: 1, parallel: true}, {kind: linear.Watch, token: 1, result: gone, parallel: true}}},
+	{rule: "a watch does not end without an end", want: false, ops: []step{
+		{kind: linear.Update, token: 1, writer: 1}, {kind: linear.Watch, token: 1, result: gone, parallel: true}}},
+	{rule: "a watch does not end before its session", want: false, ops: []step{
+		{kind: linear.Watch, token: 1, result: gone}, {kind: linear.Destroy, token: 1}}},
+	{rule: "a session does not go on after the end of a watch", want: false, ops: []step{
+		{kind: linear.Destroy, token: 1, result: unknown}, {kind: linear.Watch, token: 1, result: gone},
+		{kind: linear.Read, token: 1, writer: 1}}},
+	{rule: "a watch is told of a login", want: true, ops: []step{
+		{kind: linear.Renew, token: 1, writer: 1}, {kind: linear.Watch, token: 1, result: renewed}}},
+	{rule: "a login is no logout for a watch", want: false, ops: []step{
+		{kind: linear.Renew, token: 1, writer: 1}, {kind: linear.Watch, token: 1, result: gone}}},
+	{rule: "a rotation does not end a watch during the grace", want: false, ops: []step{
+		{kind: linear.Rotate, token: 1}, {kind: linear.Watch, token: 1, result: gone}}},
+	{rule: "without a grace a rotation ends the watch of the old token", noGrace: true, want: true, ops: []step{
+		{kind: linear.Rotate, token: 1}, {kind: linear.Watch, token: 1, result: gone}}},
+	{rule: "a rotation does not end the watch that goes on with the new token", noGrace: true, want: false, ops: []step{
+		{kind: linear.Rotate, token: 1}, {kind: linear.Watch, token: 2, result: gone, parallel: true}}},
 }
 
 // Whatever is wrong with a history by itself is found too.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"slices"
 	"sync"
 	"time"
@@ -34,6 +35,20 @@ type Workload struct {
 	// StaleOpen says that Open may find what was: then it is no part of the
 	// history, and is held to what Outcome.checkOpens says.
 	StaleOpen bool
+
+	// Watches says that the clients also watch sessions. Patience is how long a watch may
+	// go on after its session has ended and everything works. 0 is for ever.
+	Watches  bool
+	Patience time.Duration
+
+	// Tickets says that the clients also make and redeem tickets.
+	Tickets bool
+
+	// StaleFor says that the clients also get pages that may be served from copies: see
+	// echosession.Config. Serve, unless it is nil, returns what serves the pages of a process
+	// in the place of its own site.
+	StaleFor time.Duration
+	Serve    func(process int, own Pages) Pages
 }
 
 // Outcome is what became of a workload.
@@ -41,6 +56,9 @@ type Outcome struct {
 	*History
 	Refused []string // operations that surely had no effect: they are in no history
 	Errors  []error  // what no session may do whatever the order
+	Figures Figures
+
+	Workload Workload
 
 	mu       sync.Mutex
 	sessions []*session
@@ -48,6 +66,20 @@ type Outcome struct {
 	listings []listing
 	revokes  []revoke
 	renewals []renewal
+	watches  []*watch
+	tickets  []ticket
+	stale    []stalePage
+	doubtful []doubt
+}
+
+// Figures count what happened beside the operations.
+type Figures struct {
+	Watches  int           // that began
+	Canceled int           // watches whose session ended
+	Latest   time.Duration // how long after the last operation the last of them was canceled
+	Tickets  int           // that were made
+	Stale    int           // pages that were served from a copy
+	Redeemed int           // that let somebody in, or would have done so while the session lived
 }
 
 // session is a session with all IDs that it ever has.
@@ -71,9 +103,10 @@ type token struct {
 
 // open is an Open that may have found what was.
 type open struct {
-	returned int64
-	in       Input
-	out      Output
+	process        int
+	call, returned int64
+	in             Input
+	out            Output
 }
 
 // listing is a List.
@@ -106,15 +139,34 @@ type renewal struct {
 	oneStep        bool
 }
 
-// Run lets the clients do their work and returns when all are done.
+// Run is Start and Finish.
 func (w Workload) Run(ctx context.Context) *Outcome {
-	o := &Outcome{History: NewHistory()}
+	o := w.Start(ctx)
+	o.Finish(ctx)
+	return o
+}
+
+// Start lets the clients do their work and returns when all are done. Until Finish has
+// returned ctx must not be canceled.
+func (w Workload) Start(ctx context.Context) *Outcome {
+	o := &Outcome{History: NewHistory(), Workload: w}
 	slots := make([]slot, w.Sessions)
+	var sites []http.Handler
+	var pages []Pages
+	for i, m := range w.Managers {
+		sites = append(sites, newSite(m))
+		switch {
+		case w.Serve != nil:
+			pages = append(pages, w.Serve(i, pagesOf(sites[i])))
+		case w.StaleFor > 0:
+			pages = append(pages, pagesOf(newSite(m, echosession.ServeStale())))
+		}
+	}
 	var wg sync.WaitGroup
 	for i := range w.Clients {
 		c := &client{
-			Workload: w, Outcome: o, number: i, slots: slots,
-			manager: w.Managers[i%len(w.Managers)],
+			Workload: w, Outcome: o, number: i, slots: slots, sites: sites, pages: pages,
+			process: w.process(i), manager: w.Managers[w.process(i)],
 			random:  rand.New(rand.NewPCG(w.Seed, uint64(i))),
 			handles: make(map[int]*echosession.Session[Data]),
 		}
@@ -125,22 +177,35 @@ func (w Workload) Run(ctx context.Context) *Outcome {
 		})
 	}
 	wg.Wait()
-	w.lookAtAll(ctx, o)
-	o.settle(w.Faultless)
-	if w.StaleOpen {
-		o.checkOpens(w.Grace)
-	}
+	w.lookAtAll(ctx, o, sites)
 	return o
 }
 
-// lookAtAll ends a history: it uses every token that there ever was, and looks for
-// the sessions of every subject.
-func (w Workload) lookAtAll(ctx context.Context, o *Outcome) {
-	c := &client{
-		Workload: w, Outcome: o, manager: w.Managers[0],
+// Finish completes the history, for which no fault happens any more: it waits for the
+// watches of all sessions that have ended.
+func (o *Outcome) Finish(ctx context.Context) {
+	o.finishWatches(ctx)
+	o.settle(o.Workload.Faultless)
+	if o.Workload.StaleOpen {
+		o.checkOpens(o.Workload.Grace)
+	}
+	o.checkPages()
+}
+
+// observer is a client that looks at what the others have left.
+func (w Workload) observer(o *Outcome) *client {
+	return &client{
+		Workload: w, Outcome: o, number: w.Clients, manager: w.Managers[0],
 		random:  rand.New(rand.NewPCG(w.Seed, uint64(w.Clients))),
 		handles: make(map[int]*echosession.Session[Data]),
 	}
+}
+
+// lookAtAll ends a history: it uses every token and every ticket that there ever was, and looks for
+// the sessions of every subject.
+func (w Workload) lookAtAll(ctx context.Context, o *Outcome, sites []http.Handler) {
+	c := w.observer(o)
+	c.sites = sites
 	for _, s := range o.all() {
 		for _, t := range s.tokens {
 			if handle := c.open(ctx, s, t); handle != nil {
@@ -148,6 +213,7 @@ func (w Workload) lookAtAll(ctx context.Context, o *Outcome) {
 			}
 		}
 	}
+	c.redeemAll(ctx)
 	if !w.Indexed {
 		return
 	}
@@ -219,9 +285,14 @@ type client struct {
 	*Outcome
 	number  int
 	slots   []slot
+	process int // which of the managers it uses
 	manager *echosession.Manager[Data]
 	random  *rand.Rand
 	handles map[int]*echosession.Session[Data] // by number of the token
+
+	sites    []http.Handler // of all processes
+	pages    []Pages
+	watching []*watch
 }
 
 // act does one thing with one session.
@@ -240,12 +311,28 @@ func (c *client) act(ctx context.Context) {
 		}
 		return
 	}
+	if c.Tickets && c.random.IntN(12) == 0 {
+		c.redeemOne(ctx)
+		return
+	}
 	t := s.pick(c.random)
+	if c.StaleFor > 0 && c.random.IntN(3) == 0 {
+		c.page(ctx, s, t)
+		return
+	}
 	handle := c.handles[t.number]
 	if handle == nil || c.random.IntN(3) == 0 {
 		if handle = c.open(ctx, s, t); handle == nil {
 			return
 		}
+	}
+	if c.Watches && c.random.IntN(6) == 0 {
+		c.watch(ctx, s, t, handle)
+		return
+	}
+	if c.Tickets && c.random.IntN(12) == 0 {
+		c.ticket(ctx, s, t, handle)
+		return
 	}
 	switch n := c.random.IntN(100); {
 	case n < 35:
@@ -302,6 +389,7 @@ func (c *client) outcome(in Input, err error) (result Result, known bool) {
 		c.mu.Lock()
 		c.Refused = append(c.Refused, text)
 		c.mu.Unlock()
+		time.Sleep(time.Millisecond) // an outage is not to meet all that is left to do
 	default:
 		c.wrong("%v: %w", in.Kind, err)
 	}
@@ -339,7 +427,7 @@ func (c *client) ended(call int64, in Input, seen Data, err error) bool {
 		c.wrong("%v of session %d met the data of session %d", in.Kind, in.Session, seen.Session)
 	}
 	seen.Session = 0
-	c.Add(c.number, call, in, Output{result, seen})
+	c.Add(c.number, call, in, Output{Result: result, Seen: seen})
 	return result == Done
 }
 
@@ -462,11 +550,7 @@ func (c *client) open(ctx context.Context, s *session, t token) *echosession.Ses
 		err = handle.Reason()
 	}
 	if c.StaleOpen {
-		if result, known := c.outcome(in, err); known {
-			c.mu.Lock()
-			c.opens = append(c.opens, open{c.Now(), in, Output{result, dataOf(handle)}})
-			c.mu.Unlock()
-		}
+		c.opened(call, in, dataOf(handle), err)
 	} else {
 		c.ended(call, in, dataOf(handle), err)
 	}
@@ -475,6 +559,15 @@ func (c *client) open(ctx context.Context, s *session, t token) *echosession.Ses
 	}
 	c.handles[t.number] = handle
 	return handle
+}
+
+// opened notes an Open that may have found what was.
+func (c *client) opened(call int64, in Input, data Data, err error) {
+	if result, known := c.outcome(in, err); known {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.opens = append(c.opens, open{c.process, call, c.Now(), in, Output{Result: result, Seen: data}})
+	}
 }
 
 // dataOf is the data of a handle, which may be nil.
@@ -517,6 +610,7 @@ func (c *client) update(ctx context.Context, s *session, t token, handle *echose
 		left = *d
 		return nil
 	})
+	c.doubts(t, "", err)
 	if c.ended(call, in, seen, err) && handle.Data() != left {
 		c.wrong("Update stored %+v, and the handle has %+v", left, handle.Data())
 	}
@@ -526,10 +620,13 @@ func (c *client) rotate(ctx context.Context, s *session, t token, handle *echose
 	in := c.input(Rotate, s, t)
 	call := c.Now()
 	text, err := handle.Rotate(ctx)
+	c.doubts(t, "", err)
 	if c.ended(call, in, Data{}, err) {
-		s.add(handle.ID(), token{in.Number, text, t.login, t.subject})
+		next := token{in.Number, text, t.login, t.subject}
+		s.add(handle.ID(), next)
 		delete(c.handles, t.number)
 		c.handles[in.Number] = handle
+		c.carryOn(handle, t, next, call)
 	}
 }
 
@@ -552,6 +649,7 @@ func (c *client) renew(ctx context.Context, s *session, t token, handle *echoses
 		left = *d
 		return nil
 	}, opts...)
+	c.doubts(t, "", err)
 	result, known := c.outcome(in, err)
 	if !known {
 		return
@@ -562,7 +660,7 @@ func (c *client) renew(ctx context.Context, s *session, t token, handle *echoses
 	seen.Session = 0
 	oneStep := c.OneStep || c.Indexed && in.Subject != "" && in.Subject == t.subject
 	c.mu.Lock()
-	c.renewals = append(c.renewals, renewal{c.number, call, c.Now(), in, Output{result, seen}, oneStep})
+	c.renewals = append(c.renewals, renewal{c.number, call, c.Now(), in, Output{Result: result, Seen: seen}, oneStep})
 	c.mu.Unlock()
 	delete(c.handles, t.number)
 	switch result {
@@ -581,6 +679,7 @@ func (c *client) destroy(ctx context.Context, s *session, t token, handle *echos
 	in := c.input(Destroy, s, t)
 	call := c.Now()
 	err := handle.Destroy(ctx)
+	c.doubts(t, "", err)
 	if c.ended(call, in, Data{}, err) {
 		delete(c.handles, t.number)
 		s.gone()
@@ -608,6 +707,7 @@ func (c *client) list(ctx context.Context, subject string) (n int, ok bool) {
 func (c *client) revoke(ctx context.Context, subject string) {
 	r := revoke{client: c.number, subject: subject, call: c.Now()}
 	_, err := c.manager.RevokeSubject(ctx, subject)
+	c.doubts(token{}, subject, err)
 	r.returned = c.Now()
 	result, known := c.outcome(Input{Kind: Destroy}, err)
 	if !known {
@@ -633,7 +733,7 @@ func (o *Outcome) settle(faultless bool) {
 		for i, l := range o.listings {
 			out := Output{Result: Gone}
 			if data, ok := found[i][s]; ok {
-				out = Output{Done, data}
+				out = Output{Result: Done, Seen: data}
 			}
 			in.Kind, in.Number, in.Subject = Read, o.Number(), l.subject
 			if began < l.returned {
@@ -738,7 +838,8 @@ func (o *Outcome) assign() (created map[int]int64, found []map[int]Data) {
 
 // checkOpens holds every Open to what a stale read may find: what some operation
 // wrote that had begun, nothing only if one had begun that can end the session or take
-// the token's power, and the mark of a Renew only if one had begun.
+// the token's power, and the mark of a Renew only if one had begun. What a watch of the
+// process was told has ended is not found any more.
 func (o *Outcome) checkOpens(grace bool) {
 	type version struct{ session, writer, count int }
 	written := make(map[version]int64) // when the writer began
@@ -766,6 +867,9 @@ func (o *Outcome) checkOpens(grace bool) {
 	}
 	for _, open := range o.opens {
 		seen := open.out.Seen
+		if open.out.Result == Done && o.wasTold(open.process, open.in.Token, open.call) {
+			o.wrong("Open found session %d, whose end a watch of the same process had told", open.in.Session)
+		}
 		if open.out.Result == Renewed {
 			if began, ok := renewed[open.in.Session]; !ok || began > open.returned {
 				o.wrong("Open was told that session %d was renewed, and nobody had renewed it", open.in.Session)

@@ -33,7 +33,7 @@ func TestLatency(t *testing.T) {
 		}
 	}
 	t.Run("standalone, ErrRenewed", func(t *testing.T) {
-		f := standalone(t, redistest.Start(t))
+		f := standalone(redistest.Start(t))
 		watching, ending := newProcess(t, f.connect(t)), newProcess(t, f.connect(t))
 		all := watchMany(t, watching, *watchedSessions)
 		awaitMessages(t, watching, ending)
@@ -138,7 +138,7 @@ func TestLatencyOfAnotherProgram(t *testing.T) {
 			}
 		})
 	}
-	test("standalone", []string{server.Addr()}, standalone(t, server))
+	test("standalone", []string{server.Addr()}, standalone(server))
 	if !testing.Short() {
 		cluster := redistest.StartCluster(t, 3, 0)
 		test("cluster", cluster.Addrs(), clustered(cluster))
