@@ -326,6 +326,12 @@ func (c *client) act(ctx context.Context) {
 			return
 		}
 	}
+	if c.StaleOpen && c.random.IntN(4) == 0 {
+		for range 3 { // the first restarts the lifetime, the second fills the cache
+			c.open(ctx, s, t)
+		}
+		return
+	}
 	if c.Watches && c.random.IntN(10) == 0 {
 		c.watch(ctx, s, t, handle)
 		return
