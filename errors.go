@@ -31,7 +31,8 @@ var (
 
 	// ErrInvalidToken is the [Session.Reason] for a token that is forged,
 	// malformed, expired, not yet valid, or from another issuer or for another
-	// audience.
+	// audience; and for a ticket that is malformed, spent, too late, or for another path
+	// or origin.
 	ErrInvalidToken = jwt.ErrInvalid // "echosession: invalid token"
 
 	// ErrSessionGone says that the token is good and that its session has ended: it
@@ -55,6 +56,8 @@ var (
 
 	// ErrNoSession is returned by a method that needs a live session, where no live
 	// session stands behind the handle. The [Session.Reason] is wrapped beside it.
+	// Where a session has no token, because a ticket or a list led to it, it is also
+	// returned by what needs one.
 	ErrNoSession = errors.New("echosession: no live session")
 
 	// ErrNotFresh is returned by [Require] with [Fresh] when the last login is too long

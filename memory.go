@@ -15,7 +15,7 @@ import (
 // MemoryStore is a [Store] in the memory of one process: for tests, for
 // development and for services that run as a single process. Its sessions end
 // with the process. Make one with [NewMemoryStore]; it must not be copied, and it
-// is safe for concurrent use. It is a [Watcher] too.
+// is safe for concurrent use. It is a [Watcher] and a [TicketStore].
 //
 // It starts no goroutine. Every call removes a few of the records whose lifetime
 // has passed. So, while the store is in use, its memory follows the number of live

@@ -60,16 +60,18 @@ type RedisOptions struct {
 
 // NewRedisStore returns the [Store] that a [Manager] makes from [Config.Client].
 // Call it to wrap that store in a store of your own, and set the wrapper as
-// [Config.Store]. It needs Redis 6.2 or newer. It is a [Pinger] and a [Watcher]: what
-// your wrapper should pass on of these, it needs methods for.
+// [Config.Store]. It needs Redis 6.2 or newer. It is a [Pinger], a [Watcher] and a
+// [TicketStore]: what your wrapper should pass on of these, it needs methods for.
 //
 // Keys are <keyspace><id>. A ref with a subject has the key
 // <keyspace>{<hash>}:<id>, where hash is the first half of the subject's SHA-256,
 // in base64url, and the sorted set <keyspace>{<hash>} indexes that subject's
-// sessions: all of them in one Cluster slot. The ends of sessions are published to the
-// channel <keyspace>ended, and each Watch publishes twice a second to a channel of its
-// own, <keyspace>ended:<random>. A user without the right to publish ends sessions all the
-// same.
+// sessions: all of them in one Cluster slot. A ticket has the key
+// <keyspace>ticket:<hash>, where hash is that of the ticket.
+//
+// The ends of sessions are published to the channel <keyspace>ended, and each Watch
+// publishes twice a second to a channel of its own, <keyspace>ended:<random>. A user without
+// the right to publish ends sessions all the same.
 //
 // With client-side caching or reads from replicas, Watch also keeps Load from returning
 // what has ended elsewhere: for a second after it hears of an end, reads go to the primary.

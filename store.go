@@ -212,7 +212,9 @@ type Hint struct {
 // A TicketStore is a [Store] that also keeps what [Session.Ticket] makes. Keys are 43
 // characters of base64url, and name nothing else in the store.
 type TicketStore interface {
-	// PutTicket keeps value under key for ttl, which is a millisecond or more.
+	// PutTicket keeps value under key for ttl, which is a millisecond or more, in the place
+	// of what is there. Once it may have been applied, the store does not try it again: that
+	// could bring back what was taken meanwhile.
 	PutTicket(ctx context.Context, key string, value []byte, ttl time.Duration) error
 
 	// TakeTicket removes and returns what is under key: of many calls at once, one gets

@@ -513,6 +513,44 @@ func TestWhatATicketsHandleDoes(t *testing.T) {
 	})
 }
 
+// A stream that a ticket has opened ends with its session, whatever its own handle can do.
+func TestWatchThroughATicket(t *testing.T) {
+	for name, end := range map[string]func(ctx context.Context, sess *echosession.Session[User]) error{
+		"Destroy": func(ctx context.Context, sess *echosession.Session[User]) error { return sess.Destroy(ctx) },
+		"Renew": func(ctx context.Context, sess *echosession.Session[User]) error {
+			_, err := sess.Renew(ctx, nil)
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := newManager[User](t, withTickets(echosession.Config{Store: echosession.NewMemoryStore(), Secret: testSecret}))
+			t.Cleanup(func() { m.Close() })
+			sess, err := m.Create(t.Context(), User{Name: "Ada"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			stream := redeemed(t, m, "/?ticket="+ticketFor(t, sess, "/"))
+			ctx, stop := stream.Watch(t.Context())
+			defer stop()
+			if err := context.Cause(ctx); err != nil || !stream.Exists() {
+				t.Fatalf("at once: %v", err)
+			}
+			want := map[string]error{"Destroy": echosession.ErrSessionGone, "Renew": echosession.ErrRenewed}[name]
+			if err := end(t.Context(), sess); err != nil {
+				t.Fatal(err)
+			}
+			select {
+			case <-ctx.Done():
+				if err := context.Cause(ctx); !errors.Is(err, want) {
+					t.Errorf("%v, want %v", err, want)
+				}
+			case <-time.After(20 * time.Second):
+				t.Error("it goes on")
+			}
+		})
+	}
+}
+
 // From what no ticket can be made, and for which paths and origins.
 func TestTicketRefuses(t *testing.T) {
 	cfg := withTickets(echosession.Config{Store: echosession.NewMemoryStore(), Secret: testSecret, SubjectIndex: true})

@@ -40,7 +40,7 @@ func (s *Session[_]) ID() string {
 
 // Token returns the token that opened the session, or that [Session.Create],
 // [Session.Renew] or [Session.Rotate] made. It is "" when there is no live session, and
-// for sessions from [Manager.List] and [Manager.All].
+// for sessions from [Manager.List] and [Manager.All] and for those that a ticket opened.
 func (s *Session[_]) Token() string {
 	if l := s.handle.current(); l != nil {
 		return l.token
@@ -195,10 +195,10 @@ func (s *Session[T]) MarshalJSON() ([]byte, error) {
 // login, takes its place. Without a subject Create returns [ErrSessionGone] or
 // [ErrRenewed].
 //
-// It also returns [ErrCrossOrigin], [ErrReservedClaim], [ErrTooLarge],
-// [ErrTooManySessions] with [RefuseNew], [ErrRequestOver] when the handler has returned
-// or, with a cookie, when the answer's header has been sent, and [ErrStoreUnavailable] or
-// [ErrIndeterminate].
+// A request with a ticket, see [Session.Ticket], gets [ErrNoSession]. Create also returns
+// [ErrCrossOrigin], [ErrReservedClaim], [ErrTooLarge], [ErrTooManySessions] with
+// [RefuseNew], [ErrRequestOver] when the handler has returned or, with a cookie, when the
+// answer's header has been sent, and [ErrStoreUnavailable] or [ErrIndeterminate].
 func (s *Session[T]) Create(ctx context.Context, data T, opts ...CreateOption) (token string, err error) {
 	return s.handle.create(ctx, &data, paramsOf(opts))
 }
@@ -239,8 +239,8 @@ func (s *Session[T]) Create(ctx context.Context, data T, opts ...CreateOption) (
 //
 // It returns the errors of Create and Update, [ErrRenewed] when another request renewed
 // the session first, and [ErrTooManySessions] where [Config.WhenFull] refuses one more
-// session of the new subject; then the old session stays. A session from [Manager.List]
-// or [Manager.All] cannot be renewed.
+// session of the new subject; then the old session stays. A session from [Manager.List],
+// [Manager.All] or a ticket cannot be renewed.
 func (s *Session[T]) Renew(ctx context.Context, fn func(*T) error, opts ...CreateOption) (token string, err error) {
 	change := func(v any) error {
 		if fn == nil {
@@ -260,7 +260,8 @@ func (s *Session[T]) Renew(ctx context.Context, fn func(*T) error, opts ...Creat
 //
 // It sets the cookie where [Session.Create] does. It creates nothing, and returns
 // [ErrNoSession] beside the [Session.Reason], after [ErrAmbiguousToken],
-// [ErrCrossOrigin] and [ErrCorrupt], and when the session ended after [Get]. After
+// [ErrCrossOrigin] and [ErrCorrupt], for a request with a ticket, and when the session ended
+// after [Get]. After
 // [ErrRenewed] it returns [ErrConflict], answered with 409: the browser has the cookie
 // of the login by now, or is about to get it, and a guest's must not take its place.
 //

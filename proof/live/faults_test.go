@@ -262,7 +262,8 @@ func (f fault) test(t *testing.T) {
 	ends := make([]*faultyEnd, len(places))
 	chosenOnes := make(map[*watcher]bool)
 	for i, place := range places {
-		sess, err := ending.Open(t.Context(), all[place].token)
+		var sess *echosession.Session[Data]
+		err := insist(func() (err error) { sess, err = ending.Open(t.Context(), all[place].token); return err })
 		if err != nil || !sess.Exists() {
 			t.Fatal(err)
 		}
@@ -342,14 +343,13 @@ func (e *faultyEnd) destroy(t *testing.T) {
 // lost may have reached no replica.
 func (e *faultyEnd) makeSure(t *testing.T, m *process) {
 	t.Helper()
-	sess, err := m.Open(context.Background(), e.watcher.token)
+	var sess *echosession.Session[Data]
+	err := insist(func() (err error) { sess, err = m.Open(context.Background(), e.watcher.token); return err })
+	if err == nil && sess.Exists() {
+		err = insist(func() error { return sess.Destroy(context.Background()) })
+		e.at = time.Now()
+	}
 	if err != nil {
 		t.Fatal(err)
-	}
-	if sess.Exists() {
-		if err := sess.Destroy(context.Background()); err != nil {
-			t.Fatal(err)
-		}
-		e.at = time.Now()
 	}
 }
