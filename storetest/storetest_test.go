@@ -217,6 +217,14 @@ func (f *faulty) mapSubjects(to func(string) string) {
 // window is the time in which a fault that takes two steps can be caught.
 func window() { time.Sleep(200 * time.Microsecond) }
 
+// waitFor waits for what a case does, but not forever.
+func waitFor(done <-chan struct{}) {
+	select {
+	case <-done:
+	case <-time.After(5 * time.Second):
+	}
+}
+
 func isRotated(err error) bool {
 	var rotated *echosession.RotatedError
 	return errors.As(err, &rotated)
@@ -1701,7 +1709,7 @@ var faults = []fault{
 				if n, err := f.sound.Count(ctx, ref.Subject); err != nil || limit.Sessions > 0 && n >= limit.Sessions {
 					return cmp.Or(err, echosession.ErrTooManySessions)
 				}
-				window()
+				time.Sleep(5 * time.Millisecond) // the other calls look meanwhile
 				return f.sound.Create(ctx, ref, record, ttl, echosession.Limit{})
 			}
 		},
@@ -1865,10 +1873,16 @@ var faults = []fault{
 					}
 				})
 			}
+			checked := make(chan struct{}, 1000)
+			f.check = func(ctx context.Context, ref echosession.Ref) (time.Duration, error) {
+				defer func() { checked <- struct{}{} }()
+				return f.sound.Check(ctx, ref)
+			}
+			var once sync.Once
 			f.delete = func(ctx context.Context, ref echosession.Ref) error {
 				if tell := tell.Load(); tell != nil {
 					(*tell)(echosession.Hint{IDs: []string{ref.ID}})
-					time.Sleep(20 * time.Millisecond)
+					once.Do(func() { waitFor(checked) })
 				}
 				return f.sound.Delete(ctx, ref)
 			}
@@ -2044,9 +2058,14 @@ var faults = []fault{
 		fault:  "watch says all before it listens",
 		breaks: "no end is missed at the start",
 		install: func(f *faulty) {
+			deleted := make(chan struct{}, 1000)
+			f.delete = func(ctx context.Context, ref echosession.Ref) error {
+				defer func() { deleted <- struct{}{} }()
+				return f.sound.Delete(ctx, ref)
+			}
 			f.watch = func(ctx context.Context, tell func(echosession.Hint)) error {
 				tell(echosession.Hint{All: true})
-				time.Sleep(20 * time.Millisecond)
+				waitFor(deleted)
 				return f.sound.Watch(ctx, func(h echosession.Hint) {
 					if !h.All {
 						tell(h)
@@ -2217,7 +2236,7 @@ func renewInSteps(f *faulty) {
 		if !bytes.HasPrefix(current, old) {
 			return echosession.ErrConflict
 		}
-		window()
+		time.Sleep(2 * time.Millisecond)
 		if err := f.sound.Renew(ctx, from, to, old, record, ttl, limit); err != nil {
 			return f.sound.Create(ctx, to, record, ttl, limit)
 		}

@@ -52,8 +52,8 @@ func (p *pair) watch(n int, options ...echosession.CreateOption) []*watcher {
 // other opens a session in the other process.
 func (p *pair) other(w *watcher) *echosession.Session[Data] {
 	p.Helper()
-	sess, err := p.ending.Open(p.Context(), w.token)
-	p.must(err)
+	var sess *echosession.Session[Data]
+	p.must(insist(func() (err error) { sess, err = p.ending.Open(p.Context(), w.token); return err }))
 	if !sess.Exists() {
 		p.Fatal(sess.Reason())
 	}

@@ -26,7 +26,7 @@ type fault struct {
 	// new connection would work.
 	start func(t *testing.T) (watching, ending echosession.Config, inject func() (over time.Time))
 
-	lasts time.Duration // about so long; ends go on for that time and a second before and after
+	lasts time.Duration // about; ends go on from a second before it until a second after it
 	long  bool          // takes a cluster, or sentinels
 
 	target string // max under 2000 ms
@@ -262,7 +262,8 @@ func (f fault) test(t *testing.T) {
 	ends := make([]*faultyEnd, len(places))
 	chosenOnes := make(map[*watcher]bool)
 	for i, place := range places {
-		sess, err := ending.Open(t.Context(), all[place].token)
+		var sess *echosession.Session[Data]
+		err := insist(func() (err error) { sess, err = ending.Open(t.Context(), all[place].token); return err })
 		if err != nil || !sess.Exists() {
 			t.Fatal(err)
 		}
@@ -342,14 +343,13 @@ func (e *faultyEnd) destroy(t *testing.T) {
 // lost may have reached no replica.
 func (e *faultyEnd) makeSure(t *testing.T, m *process) {
 	t.Helper()
-	sess, err := m.Open(context.Background(), e.watcher.token)
+	var sess *echosession.Session[Data]
+	err := insist(func() (err error) { sess, err = m.Open(context.Background(), e.watcher.token); return err })
+	if err == nil && sess.Exists() {
+		err = insist(func() error { return sess.Destroy(context.Background()) })
+		e.at = time.Now()
+	}
 	if err != nil {
 		t.Fatal(err)
-	}
-	if sess.Exists() {
-		if err := sess.Destroy(context.Background()); err != nil {
-			t.Fatal(err)
-		}
-		e.at = time.Now()
 	}
 }
