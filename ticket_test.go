@@ -513,6 +513,17 @@ func TestWhatATicketsHandleDoes(t *testing.T) {
 	})
 }
 
+// A request with a ticket that opens nothing does not even ask what a guest would be.
+func TestNoGuestForATicket(t *testing.T) {
+	m := newManager[User](t, withTickets(echosession.Config{Store: echosession.NewMemoryStore(), Secret: testSecret}))
+	got := redeemed(t, m, "/?ticket="+strings.Repeat("A", 22))
+	ran := false
+	err := got.UpdateOrCreate(t.Context(), func(*User) error { ran = true; return nil })
+	if !errors.Is(err, echosession.ErrNoSession) || !strings.Contains(err.Error(), "ticket") || ran {
+		t.Errorf("%v; fn ran: %t", err, ran)
+	}
+}
+
 // A stream that a ticket has opened ends with its session, whatever its own handle can do.
 func TestWatchThroughATicket(t *testing.T) {
 	for name, end := range map[string]func(ctx context.Context, sess *echosession.Session[User]) error{
