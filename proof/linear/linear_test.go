@@ -85,10 +85,10 @@ func test(t *testing.T, b backend, faulty bool) {
 	if n >= 10 && (sum.canceled.Load() == 0 || sum.canceled.Load() == sum.watches.Load()) {
 		t.Error("all watches ended alike: this proves little")
 	}
-	if b.caching && sum.hits.Load() == 0 {
+	if b.staleOpen && n >= 10 && sum.hits.Load() == 0 {
 		t.Error("no cache was used: this proves little")
 	}
-	if faulty && n >= 10 && sum.stale.Load() == 0 {
+	if faulty && n >= 30 && sum.stale.Load() == 0 {
 		t.Error("no page was served stale: this proves little")
 	}
 	if n >= 10 && sum.redeemed.Load() == 0 {
@@ -96,65 +96,54 @@ func test(t *testing.T, b backend, faulty bool) {
 	}
 }
 
-// some makes and checks a few histories. What it takes to wait for the last watches of
-// all of them it takes once.
+// some makes and checks a few histories.
 func some(t *testing.T, b backend, f *farm, faulty bool, seeds []uint64, sum *totals) {
-	outcomes := make([]*linear.Outcome, len(seeds))
-	var finishing sync.WaitGroup
-	name := func(seed uint64) string { return fmt.Sprintf("seed=%d", seed) }
-	parent := t // of what the histories use
-	var trials []*trial
-	var workloads []linear.Workload
-	for _, seed := range seeds {
-		tr := newTrial(seed, faulty)
-		trials, workloads = append(trials, tr), append(workloads, tr.workload(t, b, f))
+	trials, workloads := make([]*trial, len(seeds)), make([]linear.Workload, len(seeds))
+	for i, seed := range seeds {
+		trials[i] = newTrial(seed, faulty)
+		if b.caching {
+			workloads[i] = trials[i].workload(t, b, f)
+		}
 	}
 	if b.caching {
 		warmUp(t, workloads)
 	}
-	t.Run("made", func(t *testing.T) {
-		for i, seed := range seeds {
-			t.Run(name(seed), func(t *testing.T) {
-				t.Parallel()
-				tr := trials[i]
-				outcome := tr.start(parent, workloads[i])
-				outcomes[i] = outcome
-				if tr.faults != nil {
-					sum.faults.Add(tr.faults.count.Load())
-				}
-				for _, c := range tr.caches {
-					sum.hits.Add(int64(c.CSCStats().Hits))
-				}
-				finishing.Go(func() { outcome.Finish(parent.Context()) })
-			})
-		}
-	})
-	finishing.Wait()
-	for i, seed := range seeds {
-		t.Run(name(seed), func(t *testing.T) {
+	for i, tr := range trials {
+		t.Run(fmt.Sprintf("seed=%d", tr.seed), func(t *testing.T) {
 			t.Parallel()
-			if outcomes[i] == nil {
-				t.Fatal("the history was not made")
+			w := workloads[i]
+			if !b.caching {
+				w = tr.workload(t, b, f)
 			}
-			check(t, outcomes[i], seed, sum)
+			outcome := tr.run(t, w)
+			for _, c := range tr.caches {
+				sum.hits.Add(int64(c.CSCStats().Hits))
+			}
+			if tr.faults != nil {
+				sum.faults.Add(tr.faults.count.Load())
+			}
+			check(t, outcome, tr.seed, sum)
 		})
 	}
 }
 
-// start makes a history but for its end. Then the faults are over.
-func (tr *trial) start(t *testing.T, w linear.Workload) *linear.Outcome {
+// run makes a history. Before its end the faults are over.
+func (tr *trial) run(t *testing.T, w linear.Workload) *linear.Outcome {
 	if tr.faults == nil {
-		return w.Start(t.Context())
-	}
-	defer tr.faults.mended.Store(true)
-	if !tr.outages {
-		return w.Start(t.Context())
+		return w.Run(t.Context())
 	}
 	over := make(chan struct{})
-	stopped := tr.goDown(over, 15*time.Millisecond, 5*time.Millisecond)
+	var working sync.WaitGroup
+	working.Go(func() { tr.faults.disconnect(over) })
+	if tr.outages {
+		working.Go(func() { tr.goDown(over, 15*time.Millisecond, 5*time.Millisecond) })
+	}
+	tr.faults.on.Store(true)
 	outcome := w.Start(t.Context())
+	tr.faults.on.Store(false)
 	close(over)
-	<-stopped
+	working.Wait()
+	outcome.Finish(t.Context())
 	return outcome
 }
 

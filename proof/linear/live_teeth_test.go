@@ -59,6 +59,9 @@ func isByClient(ctx context.Context) bool { return ctx.Value(byClient{}) != nil 
 func inBubble(t *testing.T, tr *trial) (outcome *linear.Outcome) {
 	synctest.Test(t, func(t *testing.T) {
 		w := tr.workload(t, backends[0], &farm{})
+		if tr.faults != nil {
+			tr.faults.on.Store(true)
+		}
 		w.Watches, w.Patience = true, soon
 		if _, tells := tr.wrap(nil).(echosession.Watcher); !tells {
 			w.Patience = patience

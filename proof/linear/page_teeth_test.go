@@ -101,10 +101,11 @@ func inOutages(t *testing.T, seed uint64, defect string) (outcome *linear.Outcom
 			w.Serve = func(process int, own linear.Pages) linear.Pages { return processes[process].serve(own) }
 		}
 		over := make(chan struct{})
-		stopped := tr.goDown(over, time.Second, time.Second)
+		var working sync.WaitGroup
+		working.Go(func() { tr.goDown(over, time.Second, time.Second) })
 		outcome = w.Start(t.Context())
 		close(over)
-		<-stopped
+		working.Wait()
 		outcome.Finish(t.Context())
 	})
 	return outcome

@@ -104,25 +104,20 @@ func warmUp(t *testing.T, all []linear.Workload) {
 }
 
 // goDown lets the store be down now and then, until it is over.
-func (tr *trial) goDown(over <-chan struct{}, up, down time.Duration) (stopped <-chan struct{}) {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		defer tr.down.Store(false)
-		for {
-			wait := up
-			if tr.down.Load() {
-				wait = down
-			}
-			select {
-			case <-over:
-				return
-			case <-time.After(wait/4 + mathrand.N(wait)):
-				tr.down.Store(!tr.down.Load())
-			}
+func (tr *trial) goDown(over <-chan struct{}, up, down time.Duration) {
+	defer tr.down.Store(false)
+	for {
+		wait := up
+		if tr.down.Load() {
+			wait = down
 		}
-	}()
-	return done
+		select {
+		case <-over:
+			return
+		case <-time.After(wait/4 + mathrand.N(wait)):
+			tr.down.Store(!tr.down.Load())
+		}
+	}
 }
 
 var secret = []byte("0123456789abcdef0123456789abcdef")
@@ -164,7 +159,7 @@ func (tr *trial) workload(t *testing.T, b backend, f *farm) linear.Workload {
 	for _, s := range f.servers {
 		p := redistest.NewProxy(t, s.Addr())
 		if tr.faults != nil {
-			tr.faults.on(t, p, tr.down)
+			tr.faults.reach(p, tr.down)
 		}
 		proxies = append(proxies, p)
 	}
@@ -175,13 +170,13 @@ func (tr *trial) workload(t *testing.T, b backend, f *farm) linear.Workload {
 		memory = &slowStore{store, tr.faults, tr.slow, tr.down}
 	}
 	w := linear.Workload{
-		Seed: tr.seed, Clients: 4 + tr.random.IntN(3), Operations: 18 + tr.random.IntN(12), Sessions: 1 + tr.random.IntN(2),
+		Seed: tr.seed, Clients: 4 + tr.random.IntN(3), Operations: 15 + tr.random.IntN(10), Sessions: 1 + tr.random.IntN(2),
 		Grace: tr.grace, Indexed: tr.indexed, StaleOpen: b.staleOpen,
 		OneStep: len(f.servers) == 0, Faultless: tr.faults == nil,
 		Watches: true, Patience: soon, Tickets: true, StaleFor: tr.staleFor,
 	}
 	if tr.staleFor > 0 {
-		w.Operations += w.Operations / 2 // as many as before beside the pages
+		w.Operations += w.Operations / 4 // as many as before beside the pages
 	}
 	keyspace := "linear-" + rand.Text() + ":"
 	for range b.processes {
@@ -249,12 +244,13 @@ type faults struct {
 	random *mathrand.Rand
 	count  atomic.Int64
 
-	mended atomic.Bool
+	on      atomic.Bool
+	proxies []*redistest.Proxy
 }
 
 // chance is true once in n times.
 func (f *faults) chance(n int) bool {
-	if f == nil || f.mended.Load() {
+	if f == nil || !f.on.Load() {
 		return false
 	}
 	f.mu.Lock()
@@ -266,9 +262,9 @@ func (f *faults) chance(n int) bool {
 	return true
 }
 
-// on lets faults happen on a proxy, until t ends. While down is set the server behind it does
-// nothing.
-func (f *faults) on(t *testing.T, p *redistest.Proxy, down *atomic.Bool) {
+// reach lets faults happen on a proxy. While down is set the server behind it does nothing.
+func (f *faults) reach(p *redistest.Proxy, down *atomic.Bool) {
+	f.proxies = append(f.proxies, p)
 	// go-redis does not try this one again, which would take longer than the outage.
 	p.On(func([]string) bool { return down.Load() }, -1, redistest.Reply("-MISCONF Redis is configured to save RDB snapshots\r\n"))
 	ours := redistest.Named("GET", "GETEX", "GETDEL", "SET", "DEL", "EVALSHA", "EVAL", "PUBLISH")
@@ -291,24 +287,22 @@ func (f *faults) on(t *testing.T, p *redistest.Proxy, down *atomic.Bool) {
 	}
 	forgotten := redistest.Reply("-NOSCRIPT No matching script. Please use EVAL.\r\n")
 	p.On(func(cmd []string) bool { return cmd[0] == "EVALSHA" && f.chance(100) }, -1, forgotten)
+}
 
-	ctx, cancel := context.WithCancel(t.Context())
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		for ctx.Err() == nil {
+// disconnect closes all connections now and then, until it is over.
+func (f *faults) disconnect(over <-chan struct{}) {
+	for {
+		for _, p := range f.proxies {
 			if f.chance(5) {
 				p.Disconnect()
 			}
-			select {
-			case <-ctx.Done():
-			case <-time.After(5 * time.Millisecond):
-			}
 		}
-	})
-	t.Cleanup(func() {
-		cancel()
-		wg.Wait()
-	})
+		select {
+		case <-over:
+			return
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
 }
 
 // Watch implements echosession.Watcher. With faults it breaks off now and then, which loses

@@ -326,6 +326,7 @@ type step struct {
 	writer   int
 	parallel bool // with the one before
 	same     bool // it has the number of the one before
+	ticket   int  // of a Redeem or a Waste
 }
 
 const gone, renewed, unknown = linear.Gone, linear.Renewed, linear.Unknown
@@ -478,6 +479,21 @@ var rules = []struct {
 		{kind: linear.Rotate, token: 1}, {kind: linear.Watch, token: 1, result: gone}}},
 	{rule: "a rotation does not end the watch that goes on with the new token", noGrace: true, want: false, ops: []step{
 		{kind: linear.Rotate, token: 1}, {kind: linear.Watch, token: 2, result: gone, parallel: true}}},
+
+	{rule: "a ticket lets in one request", want: true, ops: []step{
+		{kind: linear.Redeem, ticket: 1}, {kind: linear.Redeem, ticket: 1, result: gone}, {kind: linear.Redeem, ticket: 2}}},
+	{rule: "a ticket does not let in two requests", want: false, ops: []step{
+		{kind: linear.Redeem, ticket: 1}, {kind: linear.Redeem, ticket: 1, parallel: true}}},
+	{rule: "a ticket that nobody has used lets somebody in", want: false, ops: []step{
+		{kind: linear.Redeem, ticket: 1, result: gone}, {kind: linear.Redeem, ticket: 1}}},
+	{rule: "after a lost reply a ticket may be used", want: true, ops: []step{
+		{kind: linear.Redeem, ticket: 1, result: unknown}, {kind: linear.Redeem, ticket: 1, result: gone}}},
+	{rule: "after a lost reply a ticket may let in somebody else", want: true, ops: []step{
+		{kind: linear.Redeem, ticket: 1, result: unknown}, {kind: linear.Redeem, ticket: 1}}},
+	{rule: "a ticket that was used does not come back", want: false, ops: []step{
+		{kind: linear.Redeem, ticket: 1, result: unknown}, {kind: linear.Redeem, ticket: 1, result: gone}, {kind: linear.Redeem, ticket: 1}}},
+	{rule: "where a ticket is not valid it is used up", want: false, ops: []step{
+		{kind: linear.Waste, ticket: 1, result: gone}, {kind: linear.Redeem, ticket: 1}}},
 }
 
 // Whatever is wrong with a history by itself is found too.
@@ -495,7 +511,7 @@ func TestModel(t *testing.T) {
 				if !op.same {
 					last = h.Number()
 				}
-				h.Add(0, call, linear.Input{Kind: op.kind, Number: last, Session: number, Token: op.token, Login: max(op.login, number), Subject: op.subject},
+				h.Add(0, call, linear.Input{Kind: op.kind, Number: last, Session: number, Token: op.token, Login: max(op.login, number), Subject: op.subject, Ticket: op.ticket},
 					linear.Output{Result: op.result, Seen: linear.Data{Count: op.count, Writer: op.writer}})
 			}
 			if got := h.Linearizable(!tt.noGrace); got != tt.want {

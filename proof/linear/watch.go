@@ -59,11 +59,10 @@ func (w *watch) isCanceled() bool { return w.ctx.Err() != nil }
 // the history what the watches tell.
 func (o *Outcome) finishWatches(ctx context.Context) {
 	began := o.Now()
-	if patience := o.Workload.Patience; patience > 0 {
+	if o.Workload.Patience > 0 {
 		observer := o.Workload.observer(o)
-		deadline := time.Now().Add(patience)
 		for _, w := range o.watches {
-			o.awaitEnd(ctx, w, deadline)
+			o.awaitEnd(ctx, w)
 		}
 		// What has not ended is not to be canceled later.
 		time.Sleep(late)
@@ -103,29 +102,38 @@ func (o *Outcome) finishWatches(ctx context.Context) {
 	}
 }
 
-// late is how long a watch is looked at that is not to be canceled.
-const late = 20 * time.Millisecond
+const (
+	// late is how long a watch is looked at that is not to be canceled.
+	late = 20 * time.Millisecond
 
-// awaitEnd waits for the cancellation of a watch, if its session has ended.
-func (o *Outcome) awaitEnd(ctx context.Context, w *watch, deadline time.Time) {
-	for !w.isCanceled() {
+	// longest is how long a store may answer nothing after the faults.
+	longest = time.Minute
+)
+
+// awaitEnd waits for the cancellation of a watch, if its session has ended. While the store
+// does not answer in time, as on a busy machine, a watch may go on.
+func (o *Outcome) awaitEnd(ctx context.Context, w *watch) {
+	patience := o.Workload.Patience
+	began := time.Now()
+	for deadline := began.Add(patience); !w.isCanceled(); {
 		live, err := o.isLive(ctx, w)
 		switch {
-		case err == nil && live:
-			return
-		case err == nil:
-			select {
-			case <-w.ctx.Done():
-			case <-time.After(time.Until(deadline)):
-				o.wrong("session %d has ended, and after %v its watch by client %d with token #%d goes on",
-					w.session.number, o.Workload.Patience, w.client, w.token.number)
-			}
-			return
-		case time.Now().After(deadline):
+		case err != nil && time.Since(began) > longest:
 			o.wrong("nobody knows whether session %d has ended: %w", w.session.number, err)
 			return
+		case err != nil:
+			deadline = time.Now().Add(patience)
+		case live:
+			return
+		case time.Now().After(deadline):
+			o.wrong("session %d has ended, and after %v its watch by client %d with token #%d goes on",
+				w.session.number, patience, w.client, w.token.number)
+			return
 		}
-		time.Sleep(late)
+		select {
+		case <-w.ctx.Done():
+		case <-time.After(late):
+		}
 	}
 }
 

@@ -311,12 +311,12 @@ func (c *client) act(ctx context.Context) {
 		}
 		return
 	}
-	if c.Tickets && c.random.IntN(12) == 0 {
+	if c.Tickets && c.random.IntN(16) == 0 {
 		c.redeemOne(ctx)
 		return
 	}
 	t := s.pick(c.random)
-	if c.StaleFor > 0 && c.random.IntN(3) == 0 {
+	if c.StaleFor > 0 && c.random.IntN(4) == 0 {
 		c.page(ctx, s, t)
 		return
 	}
@@ -326,11 +326,17 @@ func (c *client) act(ctx context.Context) {
 			return
 		}
 	}
-	if c.Watches && c.random.IntN(6) == 0 {
+	if c.StaleOpen && c.random.IntN(4) == 0 {
+		for range 3 { // the first restarts the lifetime, the second fills the cache
+			c.open(ctx, s, t)
+		}
+		return
+	}
+	if c.Watches && c.random.IntN(10) == 0 {
 		c.watch(ctx, s, t, handle)
 		return
 	}
-	if c.Tickets && c.random.IntN(12) == 0 {
+	if c.Tickets && c.random.IntN(16) == 0 {
 		c.ticket(ctx, s, t, handle)
 		return
 	}
