@@ -834,6 +834,33 @@ func TestWatchBeginsWhenAllIsAboutToStop(t *testing.T) {
 	})
 }
 
+// A subscription that ends late says nothing of the next one.
+func TestWatchHearsNoOlderSubscription(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		var late func(echosession.Hint)
+		end := make(chan struct{})
+		b.store.watch = func(ctx context.Context, tell func(echosession.Hint)) error {
+			if late == nil {
+				late = tell
+				<-end // it does not heed its context
+			}
+			<-ctx.Done()
+			return nil
+		}
+		_, stop := b.create().Watch(b.Context())
+		synctest.Wait()
+		stop()
+		time.Sleep(2 * time.Minute)
+		sess := b.create()
+		ctx := b.watch(sess) // nothing is sure to be heard
+		late(echosession.Hint{All: true})
+		close(end)
+		time.Sleep(40 * time.Second)
+		b.must(b.open(sess.Token()).Destroy(b.Context()))
+		b.ends(ctx, 6*time.Second, echosession.ErrSessionGone)
+	})
+}
+
 func TestCloseEndsWatches(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		sess := b.create()
@@ -918,7 +945,6 @@ func TestWatchSurvivesASubscriptionThatBreaks(t *testing.T) {
 				if n := b.store.count(gone.ID()); n > 40 {
 					b.Errorf("a session was checked %d times in 10 s", n)
 				}
-				hint := ids(gone)
 				b.must(gone.Destroy(b.Context()))
 				b.ends(ctx, 6*time.Second, echosession.ErrSessionGone)
 
@@ -927,7 +953,8 @@ func TestWatchSurvivesASubscriptionThatBreaks(t *testing.T) {
 				b.store.mu.Unlock()
 				time.Sleep(time.Second)
 				again := b.create()
-				ctx, hint = b.watch(again), ids(again)
+				ctx = b.watch(again)
+				hint := ids(again)
 				b.must(again.Destroy(b.Context()))
 				b.store.hint(hint)
 				b.ends(ctx, 0, echosession.ErrSessionGone)
