@@ -106,7 +106,7 @@ func TestATicketWhoseReplyIsLostIsSpent(t *testing.T) {
 		"no reply":           redistest.DropReply(),
 		"a byte of a reply":  redistest.CutReply(1),
 		"a byte is missing":  redistest.CutReply(-1),
-		"a reply too late":   redistest.Delay(time.Second),
+		"a reply too late":   redistest.Delay(3 * time.Second),
 		"never arrives":      redistest.DropRequest(),
 		"nobody answers":     redistest.Hang(),
 		"another's OK":       redistest.Reply("+OK\r\n"),
@@ -131,10 +131,15 @@ func TestATicketWhoseReplyIsLostIsSpent(t *testing.T) {
 						t.Fatal(err)
 					}
 					ticket := ticketFor(t, sess, "/")
-					if cfg.Client = client; late {
-						cfg.StoreTimeout = 500 * time.Millisecond
-					}
+					cfg.Client = client
 					m := newManager[User](t, cfg)
+					if got, err := m.Open(t.Context(), sess.Token()); err != nil || !got.Exists() { // there is a connection
+						t.Fatal(err)
+					}
+					if late {
+						cfg.StoreTimeout = time.Second
+						m = newManager[User](t, cfg)
+					}
 					proxy.Reset()
 					rule := proxy.On(redistest.Named("GETDEL"), 1, action)
 					defer rule.Remove()

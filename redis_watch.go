@@ -111,8 +111,18 @@ type listener struct {
 // read subscribes, and hears messages until the connection fails or ctx is done.
 func (l *listener) read(ctx context.Context, client subscriber) error {
 	pubsub := client.Subscribe(ctx)
-	defer pubsub.Close()
-	defer context.AfterFunc(ctx, func() { _ = pubsub.Close() })()
+	closed := make(chan struct{})
+	interrupt := context.AfterFunc(ctx, func() {
+		_ = pubsub.Close()
+		close(closed)
+	})
+	defer func() {
+		if interrupt() {
+			_ = pubsub.Close()
+		} else {
+			<-closed
+		}
+	}()
 	connecting, cancel := context.WithTimeout(ctx, subscribeFor)
 	// A cluster client connects to the node for the first channel. That of the random one may
 	// be alive where another is down.

@@ -18,6 +18,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"github.com/echosession/echosession"
+	"github.com/echosession/echosession/internal/redistest"
 )
 
 // A troubledStore is another store that fails or is slow when a test says so.
@@ -1028,6 +1029,21 @@ func TestTokensOfOneSession(t *testing.T) {
 		s.down()
 		s.expect(after, "503")
 	})
+	t.Run("by the ID of the token before, of a record that cannot be read then", func(t *testing.T) {
+		s := newStaleSite(t)
+		old := s.loginElsewhere("ada")
+		after, err := open(t, s.other, old.Token()).Rotate(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.expect(after, "ada 0")
+		s.store.stop("Load", false).resume <- echosession.ErrStoreUnavailable
+		if ok, err := s.m.Revoke(t.Context(), "ada", old.ID()); !ok || err != nil {
+			t.Fatal(ok, err)
+		}
+		s.down()
+		s.expect(after, "503")
+	})
 }
 
 // What ends sessions of a subject concerns them all, and no other.
@@ -1243,7 +1259,9 @@ func TestNobodyWaitsForAStoreThatIsDown(t *testing.T) {
 	if took >= timeout {
 		t.Errorf("%d requests took %v", requests, took)
 	}
-	if probes := s.store.count("Load") - before; probes > 1 {
+	time.Sleep(timeout/2 - time.Since(began)) // time for another probe, if it did not wait for the first
+	s.expect(token, "ada 0 stale")
+	if probes := s.store.count("Load") - before; probes != 1 && time.Since(began) < timeout {
 		t.Errorf("%d probes at once", probes)
 	}
 	hanging.set(false)
@@ -1339,6 +1357,20 @@ func TestCloseEndsTheProbes(t *testing.T) {
 	}
 	s.store.fail(nil)
 	s.expect(token, "ada 0")
+
+	hanging := &hangingStore{Store: s.store.Store}
+	s.store.Store = hanging
+	hanging.set(true)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+	defer cancel()
+	before = s.store.count("Load")
+	if _, err := s.m.Open(ctx, token); err == nil {
+		t.Fatal("a store that hangs has answered")
+	}
+	time.Sleep(10 * time.Millisecond)
+	if n := s.store.count("Load") - before; n != 1 {
+		t.Errorf("%d loads", n)
+	}
 }
 
 // A stale session cannot be written, and no method asks the store for that.
@@ -1420,6 +1452,31 @@ func TestAStaleSessionThatIsReadAgain(t *testing.T) {
 	got := s.get(t, "/again", sess.Token())
 	if got.body != "ada 2" || got.Header.Get("Cache-Control") != "private, no-store" {
 		t.Errorf("%q, Cache-Control %q", got.body, got.Header.Get("Cache-Control"))
+	}
+}
+
+// A Check that was under way takes a Reload's word for it.
+func TestACheckBesideAReload(t *testing.T) {
+	s := newStaleSite(t)
+	route(s.server, s.m, "/both", func(c echo.Context, here *echosession.Session[User]) error {
+		ctx := c.Request().Context()
+		s.store.fail(nil)
+		g := s.store.stop("Check", false)
+		check := background(func() error { return here.Check(ctx) })
+		<-g.entered
+		if err := here.Reload(ctx); err != nil {
+			t.Error(err)
+		}
+		g.resume <- nil
+		if err := <-check; err != nil {
+			t.Error(err)
+		}
+		return show(c, here)
+	}, s.m.Require(echosession.ServeStale()))
+	token := s.login("ada").Token()
+	s.down()
+	if got := s.at("/both", token); got != "ada 0" {
+		t.Error(got)
 	}
 }
 
@@ -1720,3 +1777,45 @@ func heap() uint64 {
 	runtime.ReadMemStats(&m)
 	return m.HeapAlloc
 }
+
+// BenchmarkStaleFor measures what keeping copies costs a read, from a store that costs next
+// to nothing and from Redis.
+func BenchmarkStaleFor(b *testing.B) {
+	memory := echosession.NewMemoryStore()
+	b.Cleanup(func() { memory.Close() })
+	redis := newRedisStore(b, redistest.Shared(b).Client(b), newKeyspace())
+	for _, store := range []struct {
+		name  string
+		store echosession.Store
+	}{{"memory", otherStore{memory}}, {"redis", otherStore{redis}}} {
+		for _, on := range []bool{false, true} {
+			b.Run(fmt.Sprintf("%s/%t", store.name, on), func(b *testing.B) {
+				cfg := echosession.Config{Store: store.store, Secret: testSecret}
+				if on {
+					cfg.StaleFor = time.Minute
+				}
+				m := newManager[account](b, cfg)
+				b.Cleanup(func() { m.Close() })
+				tokens := make([]string, 1000)
+				for i := range tokens {
+					sess, err := m.Create(b.Context(), anAccount())
+					if err != nil {
+						b.Fatal(err)
+					}
+					tokens[i] = sess.Token()
+				}
+				b.ReportAllocs()
+				i := 0
+				for b.Loop() {
+					if sess, err := m.Open(b.Context(), tokens[i%len(tokens)]); err != nil || !sess.Exists() {
+						b.Fatal(err)
+					}
+					i++
+				}
+			})
+		}
+	}
+}
+
+// otherStore is a store of somebody else.
+type otherStore struct{ echosession.Store }

@@ -215,7 +215,9 @@ func TestOutageIsNoLogout(t *testing.T) {
 }
 
 func TestThePriceListInAnOutage(t *testing.T) {
-	h := echosessiontest.New[User](t, func(cfg *echosession.Config) { cfg.StaleFor = 30 * time.Second })
+	h := echosessiontest.New[User](t, func(cfg *echosession.Config) {
+		cfg.StaleFor, cfg.Cookie = 30*time.Second, &echosession.Cookie{}
+	})
 	e := echo.New()
 	e.Use(h.Manager.Middleware())
 	e.GET("/prices", h.Manager.With(func(c echo.Context, sess *echosession.Session[User]) error {
