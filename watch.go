@@ -364,6 +364,8 @@ func (h *hub) listen(ctx context.Context) {
 			wait = resubscribeUnsupported
 		case err != nil:
 			h.report("session watch interrupted", causeOf(err))
+		default:
+			h.report("session watch interrupted", "no error")
 		}
 		select {
 		case <-ctx.Done():

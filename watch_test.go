@@ -1064,3 +1064,17 @@ func TestWatchAsksNotTooOften(t *testing.T) {
 		}
 	})
 }
+
+func TestWatchSaysThatASubscriptionEndsAtOnce(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		sess := b.create()
+		b.store.watch = func(context.Context, func(echosession.Hint)) error { return nil }
+		ctx := b.watch(sess)
+		time.Sleep(10 * time.Second)
+		if !strings.Contains(b.log.String(), "session watch interrupted") {
+			b.Errorf("the log says nothing of it:\n%s", b.log)
+		}
+		b.must(b.open(sess.Token()).Destroy(b.Context()))
+		b.ends(ctx, 5*time.Second, echosession.ErrSessionGone)
+	})
+}
