@@ -31,7 +31,9 @@ const (
 	// the beginning of the check that failed: after a timeout that is at once.
 	recheckAfter = time.Second
 
-	// recheckSoonest bounds how often a store is asked that rounds what is left to zero.
+	// recheckSoonest is when a session is checked again of which nothing is left, for a store
+	// may round that. If it goes on all the same, recheckAfter will do: another program may
+	// have given it no end.
 	recheckSoonest = 10 * time.Millisecond
 
 	// maxChecks is how many batches are under way at once, and maxSweeps how many of them
@@ -95,6 +97,7 @@ type target struct {
 
 	queued   urgency // in which of hub.queues, or to be put there after the check
 	checking bool
+	over     bool // at the last check nothing was left, and it had not ended
 }
 
 const noTimer = -1
@@ -606,7 +609,12 @@ func (h *hub) check(ctx context.Context, batch []*target) {
 				again = urgent // what ended before nobody tells again
 			}
 			h.follow(t, answer.follows)
-			h.setTimer(t, now.Add(max(answer.left+time.Millisecond, recheckSoonest)))
+			pause := max(answer.left+time.Millisecond, recheckSoonest)
+			if t.over && answer.left <= 0 {
+				pause = recheckAfter
+			}
+			t.over = answer.left <= 0
+			h.setTimer(t, now.Add(pause))
 		case hasEnded(err):
 			h.engine.stale.ended(t.ref.ID)
 			endings = append(endings, ending{h.drop(t), err})

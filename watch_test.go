@@ -1065,6 +1065,22 @@ func TestWatchAsksNotTooOften(t *testing.T) {
 	})
 }
 
+// A session without an end, as another program may make one, has nothing left at every check.
+func TestWatchOfASessionWithoutAnEnd(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		sess := b.create()
+		b.store.checking(func(context.Context, echosession.Ref) (time.Duration, error) { return 0, nil })
+		ctx := b.watch(sess)
+		time.Sleep(time.Minute)
+		if n := b.store.count(sess.ID()); n > 70 {
+			b.Errorf("it was asked %d times in a minute", n)
+		}
+		b.store.checking(nil)
+		b.must(b.open(sess.Token()).Destroy(b.Context()))
+		b.ends(ctx, 2*time.Second, echosession.ErrSessionGone)
+	})
+}
+
 func TestWatchSaysThatASubscriptionEndsAtOnce(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		sess := b.create()
