@@ -371,7 +371,10 @@ func (s *staleCopies) pause(now time.Duration) {
 	s.order.Init()
 	s.settled.Init()
 	s.matches, s.bytes = nil, 0
-	s.reports.report(slog.LevelWarn, failureKind{"no session is kept for an outage", "stale", "more writes than StaleBytes can remember"})
+	_ = recovered(func() error { // a message of another process may have come in any goroutine
+		s.reports.report(slog.LevelWarn, failureKind{"no session is kept for an outage", "stale", "more writes than StaleBytes can remember"})
+		return nil
+	})
 }
 
 // ended notes that sessions have ended, or that their tokens were rotated away.

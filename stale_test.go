@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"runtime"
@@ -12,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/uuid"
@@ -1837,3 +1839,20 @@ func BenchmarkStaleFor(b *testing.B) {
 
 // otherStore is a store of somebody else.
 type otherStore struct{ echosession.Store }
+
+// A message of another process comes in a goroutine that the program does not know.
+func TestStaleCopiesSurviveALoggerThatPanics(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		sess := b.create()
+		b.open(sess.Token())
+		synctest.Wait() // it listens
+		b.store.hint(ids(sess))
+		ctx := b.watch(sess)
+		b.must(b.open(sess.Token()).Destroy(b.Context()))
+		b.store.hint(ids(sess))
+		b.ends(ctx, time.Second, echosession.ErrSessionGone)
+	}, func(c *echosession.Config) {
+		c.StaleFor, c.StaleBytes = staleFor, 1
+		c.Logger = slog.New(panickingHandler{slog.DiscardHandler})
+	})
+}
