@@ -99,9 +99,6 @@ func (e *engine) open(ctx context.Context, token string, v any) (*live, error) {
 	if err != nil {
 		return nil, err
 	}
-	if e.keeps {
-		e.hub.use()
-	}
 	via := e.ref(tok.ID, tok.Subject)
 	deadline, _ := tok.ExpiresAt()
 	l := &live{ref: via, via: via, token: token, tok: tok, header: recordHeader{idle: tok.Idle, deadline: deadline, subject: tok.Subject}}
@@ -170,9 +167,17 @@ func (e *engine) lifetime(h recordHeader, now time.Time) (time.Duration, error) 
 // left is how long a session will live.
 func (e *engine) left(l *live) time.Duration { return l.expiresAt.Sub(e.cfg.Now()) }
 
+// listen hears of ends from now on, if this process may serve what has ended elsewhere.
+func (e *engine) listen() {
+	if e.keeps {
+		e.hub.use()
+	}
+}
+
 // read fills in l from the store, following rotations, and decodes the data into
 // v unless that is nil.
 func (e *engine) read(ctx context.Context, l *live, touch bool, v any) error {
+	e.listen()
 	now := e.cfg.Now()
 	ttl, err := e.lifetime(l.header, now)
 	if err != nil {
@@ -335,6 +340,7 @@ func (e *engine) insert(ctx context.Context, v any, h recordHeader, claims jwt.C
 		return nil, false, err
 	}
 	l.expiresAt, l.usedAt = now.Add(ttl), now
+	e.listen()
 	err = e.stale.creating(l, e.cfg.Limit).run(l, func() error {
 		err := e.store.Create(ctx, l.ref, l.record, ttl, e.cfg.Limit)
 		if errors.Is(err, ErrIndeterminate) && !errors.Is(err, ErrNotReplicated) {
@@ -449,6 +455,7 @@ func (e *engine) replace(ctx context.Context, op string, l *live, put putFunc, p
 			return nil, err
 		}
 		next.expiresAt, next.usedAt = now.Add(ttl), now
+		e.listen()
 		err = e.stale.replacing(old, next, e.cfg.Limit).run(next, func() error {
 			return e.write(ctx, func(ctx context.Context) error { return put(ctx, old, next, ttl) })
 		})

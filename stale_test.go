@@ -1856,3 +1856,30 @@ func TestStaleCopiesSurviveALoggerThatPanics(t *testing.T) {
 		c.Logger = slog.New(panickingHandler{slog.DiscardHandler})
 	})
 }
+
+// What a write puts into a copy may end in another process, too.
+func TestAWriteListensToEnds(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		listens := func(what string) {
+			b.Helper()
+			synctest.Wait()
+			b.store.mu.Lock()
+			defer b.store.mu.Unlock()
+			if b.store.watching != 1 {
+				b.Errorf("after %s ends are not heard of", what)
+			}
+		}
+		sess := b.create()
+		listens("Create")
+		for what, write := range map[string]func() error{
+			"Update": func() error { return sess.Update(b.Context(), countUp) },
+			"Reload": func() error { return sess.Reload(b.Context()) },
+			"Rotate": func() error { _, err := sess.Rotate(b.Context()); return err },
+			"Renew":  func() error { _, err := sess.Renew(b.Context(), countUp); return err },
+		} {
+			time.Sleep(2 * time.Minute) // all has stopped
+			b.must(write())
+			listens(what)
+		}
+	}, func(c *echosession.Config) { c.StaleFor = staleFor })
+}
