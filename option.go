@@ -316,7 +316,9 @@ func Fresh(maxAge time.Duration) RequireOption {
 // return [ErrStoreUnavailable]. The answer is not for caches: Cache-Control is private,
 // no-store, whatever the handler sets it to. A copy is never served where this process knows
 // that the session has ended, or has tried to write it and does not know whether it was
-// written. But it does not hear of a logout by another process while Redis is down.
+// written. But it does not hear of a logout by another process while Redis is down. A Require
+// without ServeStale that comes later in the same request lets the copy pass, too, unless it
+// demands [Fresh].
 //
 // [Manager.Require] panics with ServeStale where Config.StaleFor is 0. [Require] cannot know:
 // there ServeStale has no effect, and the log says so. Together with [Fresh] it panics.

@@ -1883,3 +1883,18 @@ func TestAWriteListensToEnds(t *testing.T) {
 		}
 	}, func(c *echosession.Config) { c.StaleFor = staleFor })
 }
+
+// An inner Require does not take back what an outer one allows, but Fresh does.
+func TestARequireInsideServeStale(t *testing.T) {
+	s := newStaleSite(t)
+	serveStale := s.m.Require(echosession.ServeStale())
+	route(s.server, s.m, "/inside", show, serveStale, s.m.Require(echosession.Authenticated()))
+	route(s.server, s.m, "/fresh", show, serveStale, s.m.Require(echosession.Fresh(time.Hour)))
+	token := s.login("ada").Token()
+	s.down()
+	for path, want := range map[string]string{"/inside": "ada 0 stale", "/fresh": "503"} {
+		if got := s.at(path, token); got != want {
+			t.Errorf("%s answers %q, not %q", path, got, want)
+		}
+	}
+}
