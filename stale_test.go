@@ -1898,3 +1898,54 @@ func TestARequireInsideServeStale(t *testing.T) {
 		}
 	}
 }
+
+// withTicketsToo is a Config that reads tickets. They have no outage of their own.
+func withTicketsToo(cfg *echosession.Config) {
+	cfg.TokenLookup = "bearer,ticket:ticket"
+	if s, ok := cfg.Store.(*troubledStore); ok {
+		cfg.Store = struct {
+			*troubledStore
+			echosession.TicketStore
+		}{s, s.Store.(echosession.TicketStore)}
+	}
+}
+
+// What is done with a ticket is done to the session of the token. No copy is for a ticket.
+func TestTicketsAndCopies(t *testing.T) {
+	s := newStaleSite(t, withTicketsToo)
+	route(s.server, s.m, "/update", func(c echo.Context, sess *echosession.Session[User]) error {
+		return sess.Update(c.Request().Context(), countUp)
+	})
+	route(s.server, s.m, "/destroy", func(c echo.Context, sess *echosession.Session[User]) error {
+		return sess.Destroy(c.Request().Context())
+	})
+	ada := s.login("ada")
+	with := func(path string) string {
+		t.Helper()
+		ticket, err := ada.Ticket(t.Context(), path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return path + "?ticket=" + ticket
+	}
+	s.expect(ada.Token(), "ada 0")
+	stale := with("/stale")
+	s.down()
+	s.expect(ada.Token(), "ada 0 stale")
+	if got := s.at(stale, ""); got != "503" {
+		t.Errorf("a ticket is answered with %q", got)
+	}
+	s.up()
+	if got := s.at(with("/update"), ""); got != "" {
+		t.Fatal(got)
+	}
+	s.down()
+	s.expect(ada.Token(), "503")
+	s.up()
+	s.expect(ada.Token(), "ada 1")
+	if got := s.at(with("/destroy"), ""); got != "" {
+		t.Fatal(got)
+	}
+	s.down()
+	s.expect(ada.Token(), "503")
+}
