@@ -250,12 +250,14 @@ func (r *redisStore) sendAll(ctx context.Context, calls []*scriptCall) {
 	}))
 	_, abandoned := errors.AsType[*abandonedError](err)
 	for _, c := range calls {
-		if c.err = err; abandoned {
-			continue // the commands may be running
+		if abandoned {
+			c.err = err // and the command may be running: nothing is read
+			continue
 		}
 		reply, err := untagged(c.cmd.Val(), c.tag)
 		c.reply, _ = reply.(string)
-		if c.err = err; err != nil {
+		c.err = err
+		if err != nil {
 			c.err = cmp.Or(c.cmd.Err(), err)
 		}
 	}

@@ -298,7 +298,7 @@ func (r *redisStore) hear(text string) (Hint, bool) {
 func (r *redisStore) watchRing(ctx context.Context, ring *redis.Ring, tell func(Hint)) error {
 	ctx, end := context.WithCancelCause(ctx)
 	defer end(nil)
-	w := &ringWatch{end: end, tell: tell, heard: make(map[*redis.Client]bool)}
+	w := &ringWatch{end: end, tell: tell, states: make(map[*redis.Client]shardState)}
 	ticks := time.NewTicker(probeEvery)
 	defer ticks.Stop()
 	for ctx.Err() == nil {
@@ -309,7 +309,7 @@ func (r *redisStore) watchRing(ctx context.Context, ring *redis.Ring, tell func(
 			}
 		}
 		w.mu.Lock()
-		if len(w.heard) == 0 {
+		if len(w.states) == 0 {
 			end(unavailable(errNoShard))
 		}
 		w.mu.Unlock()
@@ -330,17 +330,26 @@ type ringWatch struct {
 	end    context.CancelCauseFunc
 	shards sync.WaitGroup
 
-	mu    sync.Mutex
-	heard map[*redis.Client]bool // false when it could not be heard at the last attempt
+	mu     sync.Mutex
+	states map[*redis.Client]shardState
+	told   bool // All was told, once each shard was tried
 }
+
+type shardState int
+
+const (
+	shardUntried shardState = iota
+	shardHeard
+	shardLost // at the last attempt
+)
 
 // enter notes a shard, and reports whether it is a new one.
 func (w *ringWatch) enter(client *redis.Client) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	_, known := w.heard[client]
+	_, known := w.states[client]
 	if !known {
-		w.heard[client] = true // nobody knows better yet
+		w.states[client] = shardUntried
 	}
 	return !known
 }
@@ -348,21 +357,19 @@ func (w *ringWatch) enter(client *redis.Client) bool {
 // listen listens to a shard until ctx is done or the shard is no longer in the ring.
 func (w *ringWatch) listen(ctx context.Context, client *redis.Client, shard *redisStore) {
 	for ctx.Err() == nil {
-		err := shard.listen(ctx, func(hint Hint) {
-			if hint.All {
-				w.note(client, true)
-			}
-			w.tell(hint)
-		})
+		err := shard.listen(ctx, func(hint Hint) { w.hear(client, hint) })
 		switch {
 		case errors.Is(err, ErrUnsupported):
 			w.end(err)
 		case errors.Is(err, redis.ErrClosed):
 			w.mu.Lock()
-			delete(w.heard, client)
+			delete(w.states, client)
+			if len(w.states) > 0 {
+				w.tellFirst()
+			}
 			w.mu.Unlock()
 			return
-		case !w.note(client, false):
+		case ctx.Err() == nil && !w.lose(client):
 			w.end(err)
 		}
 		select {
@@ -372,15 +379,45 @@ func (w *ringWatch) listen(ctx context.Context, client *redis.Client, shard *red
 	}
 }
 
-// note says whether a shard is heard, and reports whether one is.
-func (w *ringWatch) note(client *redis.Client, heard bool) (one bool) {
+// hear takes a hint of a shard. What comes before the first All is in it.
+func (w *ringWatch) hear(client *redis.Client, hint Hint) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.heard[client] = heard
-	for _, heard := range w.heard {
-		one = one || heard
+	switch {
+	case w.told:
+		w.states[client] = shardHeard
+		w.tell(hint)
+	case hint.All:
+		w.states[client] = shardHeard
+		w.tellFirst()
 	}
-	return one
+}
+
+// lose notes that a shard is not heard, and reports whether another one is or may be.
+func (w *ringWatch) lose(client *redis.Client) (another bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.states[client] = shardLost
+	for _, state := range w.states {
+		another = another || state != shardLost
+	}
+	if another {
+		w.tellFirst()
+	}
+	return another
+}
+
+// tellFirst tells All for the first time when each shard was tried. w.mu is held.
+func (w *ringWatch) tellFirst() {
+	for _, state := range w.states {
+		if state == shardUntried {
+			return
+		}
+	}
+	if !w.told {
+		w.told = true
+		w.tell(Hint{All: true})
+	}
 }
 
 // keeps reports whether the client serves what has ended elsewhere, as far as it tells: out

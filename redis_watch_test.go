@@ -657,9 +657,6 @@ func TestWatchOfARing(t *testing.T) {
 	t.Cleanup(func() { ring.Close() })
 	store := newRedisStore(t, ring, newKeyspace())
 	ear := listen(t, store)
-	if !ear.next().All {
-		t.Fatal("the second shard does not tell All")
-	}
 	on := func(server *redistest.Server) echosession.Ref {
 		ref := newRef("")
 		for echosession.ServerOf(store, ref) != server.Addr() {
@@ -969,20 +966,24 @@ func TestWatchKeepsEndsOutOfTheCache(t *testing.T) {
 	}
 
 	// So that much is not remembered one by one, all keys count as just written.
-	var last string
-	for range 101 {
-		message := "-:"
-		for range 100 {
-			last = newID()
-			message += last
+	for n := 1; !echosession.JustWritten(listening, newRef("")); n++ {
+		if n > 5 { // it is a matter of what comes in one second
+			t.Fatal("over 10,000 keys are remembered")
 		}
-		if err := server.Client(t).Publish(t.Context(), keyspace+"ended", message).Err(); err != nil {
+		var last string
+		pipe := server.Client(t).Pipeline()
+		for range 101 {
+			message := "-:"
+			for range 100 {
+				last = newID()
+				message += last
+			}
+			pipe.Publish(t.Context(), keyspace+"ended", message)
+		}
+		if _, err := pipe.Exec(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-	}
-	ear.ids(last)
-	if !echosession.JustWritten(listening, newRef("")) {
-		t.Error("over 10,000 keys are remembered")
+		ear.ids(last)
 	}
 }
 

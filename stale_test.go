@@ -1273,6 +1273,21 @@ func TestNobodyWaitsForAStoreThatIsDown(t *testing.T) {
 	}
 }
 
+// A store that refuses at once is not asked more often for it.
+func TestProbesArePaced(t *testing.T) {
+	s := newStaleSite(t)
+	token := s.login("ada").Token()
+	s.down()
+	s.expect(token, "ada 0 stale")
+	began, before := time.Now(), s.store.count("Load")
+	for range 100 {
+		s.expect(token, "ada 0 stale")
+	}
+	if probes, most := s.store.count("Load")-before, 1+int(time.Since(began)/(100*time.Millisecond)); probes > most {
+		t.Errorf("%d probes, and not %d at most", probes, most)
+	}
+}
+
 // hangingStore is a store that does not answer reads.
 type hangingStore struct {
 	echosession.Store
@@ -1317,7 +1332,10 @@ func TestAStoreIsNotDownForOneRequestWithoutTime(t *testing.T) {
 	defer cancel()
 	before := s.store.count("Load")
 	_, _ = s.m.Open(ctx, token)
-	for s.store.count("Load") < before+2 { // the request's, and a probe's
+	for began := time.Now(); s.store.count("Load") < before+2; { // the request's, and a probe's
+		if time.Since(began) > 10*time.Second {
+			t.Fatal("no probe")
+		}
 		time.Sleep(time.Millisecond)
 	}
 }

@@ -52,7 +52,7 @@ func TestLinearizable(t *testing.T) {
 type totals struct {
 	histories, operations, unknown, refused, faults atomic.Int64
 	watches, canceled, latest                       atomic.Int64
-	tickets, redeemed, stale, hits                  atomic.Int64
+	tickets, redeemed, stale, hits, commands        atomic.Int64
 }
 
 func test(t *testing.T, b backend, faulty bool) {
@@ -74,8 +74,8 @@ func test(t *testing.T, b backend, faulty bool) {
 		sum.histories.Load(), seed, sum.operations.Load(), sum.unknown.Load(), sum.refused.Load(), sum.faults.Load())
 	t.Logf("%d watches, %d of them canceled, the last %v after the last operation",
 		sum.watches.Load(), sum.canceled.Load(), time.Duration(sum.latest.Load()).Round(time.Millisecond))
-	t.Logf("%d tickets, %d of them redeemed; %d stale pages; %d reads from a cache",
-		sum.tickets.Load(), sum.redeemed.Load(), sum.stale.Load(), sum.hits.Load())
+	t.Logf("%d tickets, %d of them redeemed; %d stale pages; %d reads from a cache; %d commands",
+		sum.tickets.Load(), sum.redeemed.Load(), sum.stale.Load(), sum.hits.Load(), sum.commands.Load())
 	if faulty && n >= 10 && (sum.faults.Load() == 0 || sum.unknown.Load() == 0) {
 		t.Error("no fault made a difference")
 	}
@@ -118,6 +118,9 @@ func some(t *testing.T, b backend, f *farm, faulty bool, seeds []uint64, sum *to
 			outcome := tr.run(t, w)
 			for _, c := range tr.caches {
 				sum.hits.Add(int64(c.CSCStats().Hits))
+			}
+			for _, p := range tr.proxies {
+				sum.commands.Add(int64(len(p.Commands())))
 			}
 			if tr.faults != nil {
 				sum.faults.Add(tr.faults.count.Load())

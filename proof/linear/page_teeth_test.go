@@ -50,7 +50,7 @@ func TestCatchesStaleDefects(t *testing.T) {
 // Whoever serves what may be served is not blamed: echosession itself, and the copies that
 // the defects are in.
 func TestStalePages(t *testing.T) {
-	for _, from := range []struct{ name, defect string }{{"echosession", own}, {"without a defect", ""}} {
+	for _, from := range []struct{ name, defect string }{{"echosession", own}, {"echosession, told nothing", ownAlone}, {"without a defect", ""}} {
 		t.Run(from.name, func(t *testing.T) {
 			t.Parallel()
 			pages := 0
@@ -72,8 +72,12 @@ func TestStalePages(t *testing.T) {
 	}
 }
 
-// own is no defect: the pages are those of echosession.
-const own = "own"
+// These are no defects: the pages are those of echosession, which hears of the ends by other
+// processes, or does not.
+const (
+	own      = "own"
+	ownAlone = "own, told nothing"
+)
 
 // inOutages makes a history of two processes with a store that is down now and then, in a
 // time that costs nothing. The pages come from copies with a defect.
@@ -83,21 +87,25 @@ func inOutages(t *testing.T, seed uint64, defect string) (outcome *linear.Outcom
 		var processes []*copies
 		tr.slow = 100 * time.Millisecond
 		tr.wrap = func(s echosession.Store) echosession.Store {
-			if defect == own {
+			switch defect {
+			case own:
 				return telling{s}
+			case ownAlone:
+				return polled{s}
 			}
 			c := newCopies(defect)
 			processes = append(processes, c)
 			return noting{telling{s}, c}
 		}
-		if defect == own {
+		library := defect == own || defect == ownAlone
+		if library {
 			tr.staleFor = staleFor
 		}
 		w := tr.workload(t, backend{processes: 2, prepare: inMemory}, &farm{})
 		w.Watches, w.StaleFor, w.Faultless = false, staleFor, false
 		w.Operations = 24 + tr.random.IntN(16)
 		w.Sessions = 1
-		if defect != own {
+		if !library {
 			w.Serve = func(process int, own linear.Pages) linear.Pages { return processes[process].serve(own) }
 		}
 		over := make(chan struct{})

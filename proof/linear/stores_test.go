@@ -149,6 +149,7 @@ type trial struct {
 	down *atomic.Bool  // whether the store is down
 
 	caches   []*redis.Client
+	proxies  []*redistest.Proxy
 	outages  bool          // the store is down now and then
 	staleFor time.Duration // see echosession.Config, 0 for no stale pages
 }
@@ -163,6 +164,7 @@ func (tr *trial) workload(t *testing.T, b backend, f *farm) linear.Workload {
 		}
 		proxies = append(proxies, p)
 	}
+	tr.proxies = proxies
 	var memory echosession.Store
 	if len(f.servers) == 0 {
 		store := echosession.NewMemoryStore()
@@ -170,7 +172,7 @@ func (tr *trial) workload(t *testing.T, b backend, f *farm) linear.Workload {
 		memory = &slowStore{store, tr.faults, tr.slow, tr.down}
 	}
 	w := linear.Workload{
-		Seed: tr.seed, Clients: 4 + tr.random.IntN(3), Operations: 15 + tr.random.IntN(10), Sessions: 1 + tr.random.IntN(2),
+		Seed: tr.seed, Clients: 4 + tr.random.IntN(3), Operations: 13 + tr.random.IntN(8), Sessions: 1 + tr.random.IntN(2),
 		Grace: tr.grace, Indexed: tr.indexed, StaleOpen: b.staleOpen,
 		OneStep: len(f.servers) == 0, Faultless: tr.faults == nil,
 		Watches: true, Patience: soon, Tickets: true, StaleFor: tr.staleFor,

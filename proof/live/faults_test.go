@@ -26,7 +26,7 @@ type fault struct {
 	// new connection would work.
 	start func(t *testing.T) (watching, ending echosession.Config, inject func() (over time.Time))
 
-	lasts time.Duration // roughly; ends go on for that time, and for a second before and after
+	lasts time.Duration // about; ends go on from a second before it until a second after it
 	long  bool          // takes a cluster, or sentinels
 
 	target string // max under 2000 ms

@@ -167,6 +167,10 @@ func (c *client) logout() int {
 // account compares in the end what is stored with what was written.
 func (c *client) account() {
 	status, body, _ := c.send(http.MethodGet, "/fresh")
+	for tries := 0; status == http.StatusServiceUnavailable && tries < 50; tries++ {
+		time.Sleep(100 * time.Millisecond) // the last of the failover, or a machine that is busy
+		status, body, _ = c.send(http.MethodGet, "/fresh")
+	}
 	switch {
 	case c.over && status == http.StatusUnauthorized, c.leaving && status == http.StatusUnauthorized:
 	case !c.over && status == http.StatusOK:
