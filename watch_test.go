@@ -939,7 +939,10 @@ func TestWatchSurvivesASubscriptionThatBreaks(t *testing.T) {
 				gone := b.create()
 				live, ctx := b.watch(b.create()), b.watch(gone)
 				time.Sleep(10 * time.Second)
-				if n := b.store.watched; n < 10 || n > 30 {
+				b.store.mu.Lock()
+				n := b.store.watched
+				b.store.mu.Unlock()
+				if n < 10 || n > 30 {
 					b.Errorf("%d subscriptions in 10 s", n)
 				}
 				if n := b.store.count(gone.ID()); n > 40 {

@@ -107,9 +107,8 @@ var ticketCases = []testCase{
 			t.takes(key, value)
 			t.taken(key)
 			t.putAs(key, record(), long)
-			start := time.Now()
 			t.putAs(key, value, brief)
-			t.ticketRunsOut(start, key, value)
+			t.ticketRunsOut(time.Now(), key, value)
 		},
 	},
 	{
@@ -117,9 +116,8 @@ var ticketCases = []testCase{
 		rule: "A ticket cannot be taken once its lifetime has passed, and can until then. A lifetime of a millisecond is long enough, and one below that is refused.",
 		run: func(t *trial) {
 			key, value := ticketKey(), record()
-			start := time.Now()
 			t.putAs(key, value, brief)
-			t.ticketRunsOut(start, key, value)
+			t.ticketRunsOut(time.Now(), key, value)
 			t.putAs(key, value, time.Millisecond)
 			for _, ttl := range []time.Duration{0, -1, -time.Hour, time.Millisecond - 1} {
 				key := ticketKey()
