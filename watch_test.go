@@ -56,6 +56,20 @@ func (s *tellingStore) Watch(ctx context.Context, tell func(echosession.Hint)) e
 	return ctx.Err()
 }
 
+// underWay returns how many calls of Watch are under way.
+func (s *tellingStore) underWay() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.watching
+}
+
+// begun returns how many calls of Watch there were.
+func (s *tellingStore) begun() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.watched
+}
+
 func (s *tellingStore) Check(ctx context.Context, ref echosession.Ref) (time.Duration, error) {
 	s.mu.Lock()
 	s.checks[ref.ID]++
@@ -762,7 +776,7 @@ func TestWatchWithoutASession(t *testing.T) {
 		defer stop()
 		b.ends(ctx, 0, echosession.ErrNoSession)
 		b.ends(ctx, 0, echosession.ErrInvalidToken)
-		if b.goroutines() != b.idle || b.store.watched != 0 {
+		if b.goroutines() != b.idle || b.store.begun() != 0 {
 			b.Error("something runs")
 		}
 	})
@@ -774,12 +788,12 @@ func TestManagerThatNeverWatchesRunsNothing(t *testing.T) {
 		for _, call := range apiCalls(b.Context(), b.m, sess) {
 			_ = call()
 		}
-		if n := b.goroutines(); n != b.idle || b.store.watched != 0 {
-			b.Errorf("%d goroutines, %d subscriptions", n, b.store.watched)
+		if n := b.goroutines(); n != b.idle || b.store.begun() != 0 {
+			b.Errorf("%d goroutines, %d subscriptions", n, b.store.begun())
 		}
 		b.watch(b.create())
-		if n := b.goroutines(); n != b.idle+2 || b.store.watched != 1 {
-			b.Errorf("with a watch: %d goroutines, %d subscriptions", n, b.store.watched)
+		if n := b.goroutines(); n != b.idle+2 || b.store.begun() != 1 {
+			b.Errorf("with a watch: %d goroutines, %d subscriptions", n, b.store.begun())
 		}
 	})
 }
@@ -793,12 +807,12 @@ func TestWatchStopsAMinuteAfterTheLast(t *testing.T) {
 			b.goesOn(ctx, "for a long time")
 			stop()
 			time.Sleep(59 * time.Second)
-			if n := b.goroutines(); n != b.idle+2 || b.store.watching != 1 {
-				b.Fatalf("59 s after the last watch: %d goroutines, %d subscriptions", n, b.store.watching)
+			if n := b.goroutines(); n != b.idle+2 || b.store.underWay() != 1 {
+				b.Fatalf("59 s after the last watch: %d goroutines, %d subscriptions", n, b.store.underWay())
 			}
 			time.Sleep(2 * time.Second)
-			if n := b.goroutines(); n != b.idle || b.store.watching != 0 || b.store.watched != round {
-				b.Fatalf("61 s after the last watch: %d goroutines, %d subscriptions of %d", n, b.store.watching, b.store.watched)
+			if n := b.goroutines(); n != b.idle || b.store.underWay() != 0 || b.store.begun() != round {
+				b.Fatalf("61 s after the last watch: %d goroutines, %d subscriptions of %d", n, b.store.underWay(), b.store.begun())
 			}
 		}
 		ctx := b.watch(sess)
@@ -870,16 +884,16 @@ func TestCloseEndsWatches(t *testing.T) {
 		}
 		for range 2 {
 			b.must(b.m.Close())
-			if n := b.goroutines(); n != b.idle || b.store.watching != 0 {
-				b.Errorf("%d goroutines, %d subscriptions", n, b.store.watching)
+			if n := b.goroutines(); n != b.idle || b.store.underWay() != 0 {
+				b.Errorf("%d goroutines, %d subscriptions", n, b.store.underWay())
 			}
 		}
 		for _, ctx := range contexts {
 			b.ends(ctx, 0, echosession.ErrClosed)
 		}
 		b.ends(b.watch(sess), 0, echosession.ErrClosed)
-		if n := b.goroutines(); n != b.idle || b.store.watched != 1 {
-			b.Errorf("after Close: %d goroutines, %d subscriptions", n, b.store.watched)
+		if n := b.goroutines(); n != b.idle || b.store.begun() != 1 {
+			b.Errorf("after Close: %d goroutines, %d subscriptions", n, b.store.begun())
 		}
 		b.must(sess.Check(b.Context())) // that is no logout
 	})
@@ -916,7 +930,7 @@ func TestCloseMeetsWatches(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		if store.watching != 0 {
+		if store.underWay() != 0 {
 			t.Fatal("a subscription is left")
 		}
 	}
@@ -939,10 +953,7 @@ func TestWatchSurvivesASubscriptionThatBreaks(t *testing.T) {
 				gone := b.create()
 				live, ctx := b.watch(b.create()), b.watch(gone)
 				time.Sleep(10 * time.Second)
-				b.store.mu.Lock()
-				n := b.store.watched
-				b.store.mu.Unlock()
-				if n < 10 || n > 30 {
+				if n := b.store.begun(); n < 10 || n > 30 {
 					b.Errorf("%d subscriptions in 10 s", n)
 				}
 				if n := b.store.count(gone.ID()); n > 40 {
