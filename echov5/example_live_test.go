@@ -66,6 +66,7 @@ func TestStreamsEnd(t *testing.T) {
 	served := make(chan error, 1)
 	go func() { served <- serve(ctx, e, h.Manager, listener) }()
 
+	client := http.Client{Timeout: 20 * time.Second}
 	for _, tt := range []struct {
 		name string
 		end  func(*echosession.Session[Visitor]) error
@@ -76,7 +77,7 @@ func TestStreamsEnd(t *testing.T) {
 	} {
 		r, _ := http.NewRequestWithContext(context.Background(), http.MethodGet, "http://"+listener.Addr().String()+"/clock", nil)
 		sess := h.Login(r, Visitor{Name: "Ada"})
-		stream, err := http.DefaultClient.Do(r) // returns when the stream has begun
+		stream, err := client.Do(r) // returns when the stream has begun
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -46,7 +46,8 @@ func TestStreamsEnd(t *testing.T) {
 	server := site.Config
 	server.RegisterOnShutdown(func() { sessions.Close() })
 	site.Start()
-	t.Cleanup(site.CloseClientConnections)
+	defer site.CloseClientConnections()
+	site.Client().Timeout = 10 * time.Second
 
 	for _, tt := range []struct {
 		name string
@@ -55,7 +56,7 @@ func TestStreamsEnd(t *testing.T) {
 		{"a logout", func(sess *echosession.Session[Visitor]) error { return sess.Destroy(t.Context()) }},
 		{"the idle timeout", func(*echosession.Session[Visitor]) error { h.Clock.Advance(24 * time.Hour); return nil }},
 		{"Shutdown", func(*echosession.Session[Visitor]) error {
-			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 			defer cancel()
 			return server.Shutdown(ctx)
 		}},
