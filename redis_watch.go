@@ -38,8 +38,11 @@ const (
 // Watch implements [Watcher]. It lasts as long as one connection, or with a Ring until no
 // shard is heard.
 func (r *redisStore) Watch(ctx context.Context, tell func(Hint)) error {
-	if ring, ok := r.client.(*redis.Ring); ok {
-		return r.watchRing(ctx, ring, tell)
+	switch c := r.client.(type) {
+	case *redis.Ring:
+		return r.watchRing(ctx, c, tell)
+	case *redis.ClusterClient:
+		return r.watchCluster(ctx, c, tell)
 	}
 	return r.listen(ctx, tell)
 }
@@ -110,6 +113,15 @@ type listener struct {
 
 // read subscribes, and hears messages until the connection fails or ctx is done.
 func (l *listener) read(ctx context.Context, client subscriber) error {
+	// A cluster client connects to the node for the first channel. That of the random one may
+	// be alive where another is down.
+	err := subscribed(ctx, client, func(pubsub *redis.PubSub) error { return l.receive(ctx, pubsub) }, l.own, l.store.channel)
+	return watchFailed(l.store.doubt(ctx, err))
+}
+
+// subscribed subscribes to channels, and calls receive again and again. It returns its first
+// error, when the connection is closed.
+func subscribed(ctx context.Context, client subscriber, receive func(*redis.PubSub) error, channels ...string) error {
 	pubsub := client.Subscribe(ctx)
 	closed := make(chan struct{})
 	interrupt := context.AfterFunc(ctx, func() {
@@ -124,14 +136,12 @@ func (l *listener) read(ctx context.Context, client subscriber) error {
 		}
 	}()
 	connecting, cancel := context.WithTimeout(ctx, subscribeFor)
-	// A cluster client connects to the node for the first channel. That of the random one may
-	// be alive where another is down.
-	err := pubsub.Subscribe(connecting, l.own, l.store.channel)
+	err := pubsub.Subscribe(connecting, channels...)
 	cancel()
 	for err == nil {
-		err = l.receive(ctx, pubsub)
+		err = receive(pubsub)
 	}
-	return watchFailed(l.store.doubt(ctx, err))
+	return err
 }
 
 // receive waits for one message.
@@ -292,6 +302,96 @@ func (r *redisStore) hear(text string) (Hint, bool) {
 	}
 	return Hint{}, false
 }
+
+// watchCluster is Watch for a Cluster. One connection hears what any node publishes, and so
+// misses nothing. But on its way from node to node a message may wait 40 ms for an
+// acknowledgement (Nagle's algorithm meets a delayed ACK). So each primary is listened to as
+// well, and what comes a second time is an end that nobody watches any more.
+func (r *redisStore) watchCluster(ctx context.Context, client *redis.ClusterClient, tell func(Hint)) error {
+	ctx, end := context.WithCancel(ctx)
+	w := &clusterWatch{store: r, tell: tell}
+	w.primaries.Go(func() { w.discover(ctx, client) })
+	defer w.close()
+	defer end()
+	return r.listen(ctx, func(hint Hint) {
+		tell(hint)
+		if hint.All {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.sure = true
+		}
+	})
+}
+
+// A clusterWatch is one Watch of a Cluster.
+type clusterWatch struct {
+	store     *redisStore
+	tell      func(Hint)
+	primaries sync.WaitGroup
+	heard     sync.Map // by *redis.Client
+
+	mu   sync.Mutex
+	sure bool // All was told, which comes first
+}
+
+// close makes sure that nothing is told any more.
+func (w *clusterWatch) close() {
+	w.mu.Lock()
+	w.sure = false
+	w.mu.Unlock()
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		w.primaries.Wait()
+	}()
+	select {
+	case <-over:
+	case <-time.After(subscribeFor): // as in listen
+	}
+}
+
+// discover listens to all primaries.
+func (w *clusterWatch) discover(ctx context.Context, client *redis.ClusterClient) {
+	for ctx.Err() == nil {
+		_ = client.ForEachMaster(ctx, func(_ context.Context, primary *redis.Client) error {
+			if _, known := w.heard.LoadOrStore(primary, true); !known {
+				w.primaries.Go(func() {
+					defer w.heard.Delete(primary)
+					w.overhear(ctx, primary)
+				})
+			}
+			return nil
+		})
+		select {
+		case <-ctx.Done():
+		case <-time.After(rediscover):
+		}
+	}
+}
+
+// rediscover is how often the primaries of a Cluster are looked up.
+const rediscover = time.Second
+
+// overhear listens to one primary until its connection fails, and makes sure of nothing.
+func (w *clusterWatch) overhear(ctx context.Context, primary *redis.Client) {
+	_ = subscribed(ctx, primary, func(pubsub *redis.PubSub) error {
+		message, err := pubsub.ReceiveTimeout(ctx, overhearFor)
+		if m, ok := message.(*redis.Message); ok {
+			if hint, ok := w.store.hear(m.Payload); ok {
+				w.mu.Lock()
+				defer w.mu.Unlock()
+				if w.sure {
+					w.tell(hint)
+				}
+			}
+		}
+		return err
+	}, w.store.channel)
+}
+
+// overhearFor is how long a connection may be silent until another one takes its place:
+// nothing else shows whether it still works.
+const overhearFor = 30 * time.Second
 
 // watchRing is Watch for a Ring: it listens to each shard. A shard that is down leaves the
 // others alone, and is tried again and again.

@@ -530,7 +530,7 @@ func hostileTokens(t *testing.T, good string) map[string]string {
 		"another secret":               hs256(`{"alg":"HS256","typ":"session+jwt"}`, claims, []byte(strings.Repeat("x", 32))),
 		"empty secret":                 hs256(`{"alg":"HS256","typ":"session+jwt"}`, claims, nil),
 		"payload changed":              header + "." + encode([]byte(strings.Replace(claims, `"jti":"`, `"jti":"`+id[:1], 1))) + "." + signature,
-		"signature changed":            header + "." + payload + "." + encode(append([]byte{0}, unb64(t, signature)[1:]...)),
+		"signature changed":            header + "." + payload + "." + encode(append([]byte{unb64(t, signature)[0] ^ 1}, unb64(t, signature)[1:]...)),
 		"signature cut":                good[:len(good)-4],
 		"padding":                      good + "=",
 		"a newline inside":             good[:len(good)-3] + "\n" + good[len(good)-3:],

@@ -375,9 +375,9 @@ func (s *Session[_]) Check(ctx context.Context) error {
 // With Redis and with [NewMemoryStore] the end of a session is told within milliseconds, and
 // within some two seconds after a failure of the network or of Redis. A session that nobody
 // ended is never said to have ended: not while Redis is down, either. All watches of a
-// Manager share one connection (one for each shard of a Ring), and a watch has no
-// goroutine of its own. Redis is asked twice a second whether that connection works, and every 30
-// seconds about each watched session.
+// Manager share one connection (one for each shard of a Ring, and on a Cluster one more for
+// each primary), and a watch has no goroutine of its own. Redis is asked twice a second
+// whether that connection works, and every 30 seconds about each watched session.
 //
 // Where ends cannot be heard of, each watched session is asked about every 5 seconds; with
 // more than 16,000 sessions, as often as 3,300 questions a second allow. That is so with a

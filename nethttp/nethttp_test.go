@@ -257,6 +257,7 @@ func TestTimeoutHandlerBehindTheMiddleware(t *testing.T) {
 	h := nethttp.HandlerFunc(func(w http.ResponseWriter, r *http.Request) error {
 		sess, err := nethttp.Get[User](r)
 		if err != nil {
+			left <- nil
 			return err
 		}
 		if r.URL.Path == "/slow" {
@@ -278,8 +279,12 @@ func TestTimeoutHandlerBehindTheMiddleware(t *testing.T) {
 	cfg := newConfig()
 	cfg.Cookie = nil
 	m = newManager(t, cfg)
-	rec = serve(nethttp.Middleware(m)(http.TimeoutHandler(h, time.Millisecond, "too slow")), get("/slow", ""))
-	if _, err := (<-left).Create(t.Context(), User{"Ada"}); !errors.Is(err, echosession.ErrRequestOver) {
+	rec = serve(nethttp.Middleware(m)(http.TimeoutHandler(h, 100*time.Millisecond, "too slow")), get("/slow", ""))
+	sess := <-left
+	if sess == nil {
+		t.Fatal("the handler has not begun in time")
+	}
+	if _, err := sess.Create(t.Context(), User{"Ada"}); !errors.Is(err, echosession.ErrRequestOver) {
 		t.Errorf("Create in a handler that was too slow: %v", err)
 	}
 	close(over)
