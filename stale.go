@@ -56,7 +56,7 @@ var errStale = fmt.Errorf("%w: this request was served a copy of the session, wh
 //   - A write that succeeded hands in its own record under the number of its outcome. It
 //     keeps nothing if another change became known while it was open: nobody can tell which
 //     of the two came first. If another write is still open, the copy is hidden until then.
-//   - An end, and a write of which nobody knows the outcome, block the key for StaleFor.
+//   - An end, and a write whose outcome is unknown, block the key for StaleFor.
 //     Nothing is read into a copy meanwhile: such a write may still be on its way.
 //   - A token that was rotated away gets no copy, for the end of its grace would have to be
 //     known. So every copy is of the ID in its token.
