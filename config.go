@@ -237,7 +237,7 @@ func (c *compiler) checkStale() {
 	case cfg.StaleFor < minStaleFor || cfg.StaleFor > maxStaleFor:
 		c.bad("StaleFor", "%v; it is from %v to %v, or 0 for none", cfg.StaleFor, minStaleFor, maxStaleFor)
 	case memory:
-		c.bad("StaleFor", "it goes with Client: a MemoryStore is in this process, and never down")
+		c.bad("StaleFor", "a MemoryStore is never down: set Client, or leave StaleFor at 0 (in a test, echosessiontest has a store that fails)")
 	}
 	switch {
 	case cfg.StaleBytes < 0:

@@ -178,7 +178,8 @@ type Config struct {
 	// header:<name>, header:<name>:<prefix>, query:<name>, param:<name>,
 	// cookie:<name>, form:<name>, and body:<name>, which is a field of a form or of a
 	// JSON object. ticket:<name> is the parameter of the query that carries a ticket of
-	// [Session.Ticket]; it needs a store that is a [TicketStore]. Default: derived from RequestArg, with the cookie when Cookie is set.
+	// [Session.Ticket]; it needs a store that is a [TicketStore]. Default: derived from
+	// RequestArg, with the cookie when Cookie is set.
 	TokenLookup string
 
 	// Skipper leaves out requests for which it returns true: no session is

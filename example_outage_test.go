@@ -33,7 +33,7 @@ func ExampleServeStale() {
 
 	e := echo.New()
 	e.Use(sessions.Middleware())
-	pages := e.Group("", sessions.Require(echosession.ServeStale()))
+	pages := e.Group("/shop", sessions.Require(echosession.ServeStale()))
 	pages.GET("/cart", sessions.With(func(c echo.Context, sess *echosession.Session[User]) error {
 		cart := strings.Join(sess.Data().Cart, ", ")
 		if sess.Stale() {
@@ -60,10 +60,10 @@ func ExampleServeStale() {
 		e.ServeHTTP(w, r)
 		fmt.Println(method, w.Code, strings.TrimSpace(w.Body.String()))
 	}
-	send(http.MethodGet, "/cart")
+	send(http.MethodGet, "/shop/cart")
 	store.Fail(nil)
-	send(http.MethodGet, "/cart")
-	send(http.MethodPost, "/cart?item=milk")
+	send(http.MethodGet, "/shop/cart")
+	send(http.MethodPost, "/shop/cart?item=milk")
 	// Output:
 	// GET 200 Your cart: tea
 	// GET 200 Your cart, as it was a moment ago: tea

@@ -34,8 +34,9 @@ type Exchange interface {
 
 	// BeforeHeader arranges that f runs just before the header of the answer is
 	// sent. It is called at most once, and only where the session was looked for
-	// in a cookie, the answer gets one, or the session is stale. A framework that cannot say when the
-	// header is sent may do nothing: then the handler can change what f would set.
+	// in a cookie, the answer gets one, or the session is stale. A framework that
+	// cannot say when the header is sent may do nothing: then the handler can change
+	// what f would set.
 	BeforeHeader(f func())
 
 	// Param returns a parameter of the request's path, and "" when the route has

@@ -53,6 +53,13 @@ func (s *troubledStore) fail(err error) {
 	s.err = err
 }
 
+// pretend makes writes do nothing and succeed.
+func (s *troubledStore) pretend() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.Store = pretending{s.Store}
+}
+
 // stop stops the next call of a method, before or after it is done.
 func (s *troubledStore) stop(method string, after bool) *stopping {
 	g := &stopping{after, make(chan struct{}), make(chan error, 1)}
@@ -657,9 +664,7 @@ func TestAnEndOfOurOwn(t *testing.T) {
 				s.clock.Advance(time.Second)
 				g := s.store.stop(end.method, false)
 				g.resume <- echosession.ErrStoreUnavailable
-				s.store.mu.Lock()
-				s.store.Store = pretending{s.store.Store}
-				s.store.mu.Unlock()
+				s.store.pretend()
 				if _, err := end.call(t.Context(), s, token); !errors.Is(err, echosession.ErrStoreUnavailable) || errors.Is(err, echosession.ErrIndeterminate) {
 					t.Fatal(err)
 				}
@@ -670,9 +675,7 @@ func TestAnEndOfOurOwn(t *testing.T) {
 				s := newStaleSite(t)
 				token := s.login("ada").Token()
 				s.clock.Advance(time.Second)
-				s.store.mu.Lock()
-				s.store.Store = pretending{s.store.Store}
-				s.store.mu.Unlock()
+				s.store.pretend()
 				s.store.lose(end.method, lost)
 				if _, err := end.call(t.Context(), s, token); !errors.Is(err, echosession.ErrIndeterminate) {
 					t.Fatal(err)
@@ -709,9 +712,7 @@ func TestAnEndOfOurOwn(t *testing.T) {
 				s := newStaleSite(t)
 				token := s.login("ada").Token()
 				s.clock.Advance(time.Second)
-				s.store.mu.Lock()
-				s.store.Store = pretending{s.store.Store}
-				s.store.mu.Unlock()
+				s.store.pretend()
 				g := s.store.stop(end.method, false)
 				call := background(func() error { _, err := end.call(t.Context(), s, token); return err })
 				<-g.entered
@@ -864,7 +865,7 @@ func TestTwoWritesAtOnce(t *testing.T) {
 				token := s.login("ada").Token()
 				// Both are held at it, and refused there or let through to a store that
 				// takes everything.
-				s.store.Store = pretending{s.store.Store}
+				s.store.pretend()
 				begin := func(n int) (*stopping, <-chan error) {
 					g := s.store.stop("Replace", false)
 					sess := open(t, s.m, token)
@@ -913,7 +914,7 @@ func TestADestroyBesideAnUpdate(t *testing.T) {
 		t.Run(fmt.Sprint(verdict), func(t *testing.T) {
 			s := newStaleSite(t)
 			sess := s.login("ada")
-			s.store.Store = pretending{s.store.Store}
+			s.store.pretend()
 			other := open(t, s.m, sess.Token())
 			g := s.store.stop("Delete", false)
 			call := background(func() error { return other.Destroy(t.Context()) })
@@ -991,7 +992,7 @@ func TestTokensOfOneSession(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s.store.Store = pretending{s.store.Store}
+		s.store.pretend()
 		s.store.lose("Delete", lost)
 		if err := handle.Destroy(t.Context()); !errors.Is(err, echosession.ErrIndeterminate) {
 			t.Fatal(err)
@@ -1066,7 +1067,7 @@ func TestStaleSessionsOfASubject(t *testing.T) {
 		s := newStaleSite(t)
 		phone := s.login("ada").Token()
 		s.clock.Advance(time.Second)
-		s.store.Store = pretending{s.store.Store}
+		s.store.pretend()
 		if _, err := s.m.RevokeSubject(t.Context(), "ada"); err != nil {
 			t.Fatal(err)
 		}
@@ -1090,7 +1091,7 @@ func TestStaleSessionsOfASubject(t *testing.T) {
 	t.Run("perhaps everywhere else", func(t *testing.T) {
 		s := newStaleSite(t)
 		mine, phone := s.login("ada"), s.login("ada")
-		s.store.Store = pretending{s.store.Store}
+		s.store.pretend()
 		s.store.lose("DeleteSubject", lost)
 		if _, err := s.m.RevokeSubject(t.Context(), "ada", mine.ID()); !errors.Is(err, echosession.ErrIndeterminate) {
 			t.Fatal(err)
@@ -1232,164 +1233,6 @@ func TestGetBeforeServeStale(t *testing.T) {
 	}
 	if first == nil || first != again {
 		t.Error("a Get after ServeStale returns another handle")
-	}
-}
-
-// Nobody waits for a store that is known to be down, and one probe at a time finds out when
-// it is back.
-func TestNobodyWaitsForAStoreThatIsDown(t *testing.T) {
-	const timeout = 300 * time.Millisecond
-	s := newStaleSite(t, func(cfg *echosession.Config) { cfg.StoreTimeout = timeout })
-	hanging := &hangingStore{Store: s.store.Store}
-	s.store.Store = hanging
-	token := s.login("ada").Token()
-	hanging.set(true)
-	began := time.Now()
-	s.expect(token, "ada 0 stale")
-	if took := time.Since(began); took < timeout {
-		t.Fatalf("the first request knew after %v", took)
-	}
-	began = time.Now()
-	before := s.store.count("Load")
-	const requests = 50
-	var wg sync.WaitGroup
-	for range requests {
-		wg.Go(func() { s.expect(token, "ada 0 stale") })
-	}
-	wg.Wait()
-	took := time.Since(began)
-	if took >= timeout {
-		t.Errorf("%d requests took %v", requests, took)
-	}
-	time.Sleep(timeout/2 - time.Since(began)) // time for another probe, if it did not wait for the first
-	s.expect(token, "ada 0 stale")
-	if probes := s.store.count("Load") - before; probes != 1 && time.Since(began) < timeout {
-		t.Errorf("%d probes at once", probes)
-	}
-	hanging.set(false)
-	for s.at("/stale", token) != "ada 0" {
-		if time.Since(began) > 10*time.Second {
-			t.Fatal("the process does not notice that the store is back")
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-}
-
-// A store that refuses at once is not asked more often for it.
-func TestProbesArePaced(t *testing.T) {
-	s := newStaleSite(t)
-	token := s.login("ada").Token()
-	s.down()
-	s.expect(token, "ada 0 stale")
-	began, before := time.Now(), s.store.count("Load")
-	for range 100 {
-		s.expect(token, "ada 0 stale")
-	}
-	if probes, most := s.store.count("Load")-before, 1+int(time.Since(began)/(100*time.Millisecond)); probes > most {
-		t.Errorf("%d probes, and not %d at most", probes, most)
-	}
-}
-
-// hangingStore is a store that does not answer reads.
-type hangingStore struct {
-	echosession.Store
-	mu    sync.Mutex
-	hangs bool
-}
-
-func (s *hangingStore) set(hangs bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.hangs = hangs
-}
-
-func (s *hangingStore) Load(ctx context.Context, ref echosession.Ref, ttl time.Duration) ([]byte, error) {
-	s.mu.Lock()
-	hangs := s.hangs
-	s.mu.Unlock()
-	if hangs {
-		<-ctx.Done()
-		return nil, fmt.Errorf("%w: %w", echosession.ErrStoreUnavailable, ctx.Err())
-	}
-	return s.Store.Load(ctx, ref, ttl)
-}
-
-// A request whose own time is over says nothing about the store. A probe finds out.
-func TestAStoreIsNotDownForOneRequestWithoutTime(t *testing.T) {
-	s := newStaleSite(t)
-	hanging := &hangingStore{Store: s.store.Store}
-	s.store.Store = hanging
-	token := s.login("ada").Token()
-	hanging.set(true)
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
-	defer cancel()
-	if _, err := s.m.Open(ctx, token); !errors.Is(err, echosession.ErrStoreUnavailable) {
-		t.Fatal(err)
-	}
-	hanging.set(false)
-	s.expect(token, "ada 0")
-
-	hanging.set(true)
-	ctx, cancel = context.WithTimeout(t.Context(), 10*time.Millisecond)
-	defer cancel()
-	before := s.store.count("Load")
-	_, _ = s.m.Open(ctx, token)
-	for began := time.Now(); s.store.count("Load") < before+2; { // the request's, and a probe's
-		if time.Since(began) > 10*time.Second {
-			t.Fatal("no probe")
-		}
-		time.Sleep(time.Millisecond)
-	}
-}
-
-// One server of several that is down makes no session of the others stale.
-func TestOneServerOfSeveral(t *testing.T) {
-	s := newStaleSite(t)
-	echosession.StaleServers(s.m, func(ref echosession.Ref) string { return ref.Subject })
-	ada, bob := s.login("ada").Token(), s.login("bob").Token()
-	s.expect(bob, "bob 0")
-	s.store.stop("Load", false).resume <- echosession.ErrStoreUnavailable
-	s.expect(ada, "ada 0 stale")
-	s.expect(bob, "bob 0")
-	// Every one of them is asked by a probe of its own.
-	deadline := time.Now().Add(10 * time.Second)
-	for s.at("/stale", ada) != "ada 0" {
-		if time.Now().After(deadline) {
-			t.Fatal("the probe does not help")
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-}
-
-// Close ends the probes. From then on the store is asked by the requests themselves.
-func TestCloseEndsTheProbes(t *testing.T) {
-	s := newStaleSite(t)
-	token := s.login("ada").Token()
-	s.down()
-	s.expect(token, "ada 0 stale")
-	if err := s.m.Close(); err != nil {
-		t.Fatal(err)
-	}
-	before := s.store.count("Load")
-	s.expect(token, "ada 0 stale")
-	if n := s.store.count("Load") - before; n != 1 {
-		t.Errorf("%d loads", n)
-	}
-	s.store.fail(nil)
-	s.expect(token, "ada 0")
-
-	hanging := &hangingStore{Store: s.store.Store}
-	s.store.Store = hanging
-	hanging.set(true)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
-	defer cancel()
-	before = s.store.count("Load")
-	if _, err := s.m.Open(ctx, token); err == nil {
-		t.Fatal("a store that hangs has answered")
-	}
-	time.Sleep(10 * time.Millisecond)
-	if n := s.store.count("Load") - before; n != 1 {
-		t.Errorf("%d loads", n)
 	}
 }
 

@@ -64,7 +64,8 @@ func isTicket(s string) bool {
 	return err == nil && len(b) == ticketBytes
 }
 
-// ticketKey is what a store keeps a ticket under. Who reads the store learns no ticket.
+// ticketKey is what a store keeps a ticket under. It is a hash, so that no ticket can be read
+// in the store.
 func ticketKey(ticket string) string {
 	sum := sha256.Sum256([]byte(ticket))
 	return ticketEncoding.EncodeToString(sum[:])

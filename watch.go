@@ -139,7 +139,7 @@ func newHub(e *engine) *hub {
 	return &hub{engine: e, wake: make(chan struct{}, 1), concerned: make(map[string][]*target)}
 }
 
-// use says that somebody needs the hub who watches nothing: what this process keeps of
+// use says that the hub is needed although nobody watches: what this process keeps of
 // sessions must go when they end.
 func (h *hub) use() {
 	now := time.Now()

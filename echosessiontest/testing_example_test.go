@@ -197,6 +197,46 @@ func TestOffersEndWithTheSession(t *testing.T) {
 	}
 }
 
+func TestTicketsOfThePage(t *testing.T) {
+	h := echosessiontest.New[User](t, func(cfg *echosession.Config) { cfg.TokenLookup = "bearer,ticket:ticket" })
+	e := echo.New()
+	e.Use(h.Manager.Middleware())
+	e.POST("/tickets", h.Manager.With(func(c echo.Context, sess *echosession.Session[User]) error {
+		ticket, err := sess.Ticket(c.Request().Context(), "/events", echosession.TicketOrigin("https://example.com"))
+		if err != nil {
+			return err
+		}
+		return c.String(http.StatusCreated, ticket)
+	}), h.Manager.Require())
+	e.GET("/events", h.Manager.With(func(c echo.Context, sess *echosession.Session[User]) error {
+		return c.String(http.StatusOK, "data: "+sess.Data().Name+"\n\n")
+	}), h.Manager.Require())
+
+	b := h.Browser(e)
+	ticket := func() string {
+		r := httptest.NewRequest(http.MethodPost, "/tickets", nil)
+		h.Login(r, User{Name: "Ada"}) // puts the token into the header Authorization
+		return b.Fetch(r).Body.String()
+	}
+	events := func(b *echosessiontest.Browser[User], ticket string) int { // as an EventSource
+		return b.Fetch(httptest.NewRequest(http.MethodGet, "/events?ticket="+ticket, nil)).Code
+	}
+	once, late := ticket(), ticket()
+	if code := events(b, once); code != http.StatusOK {
+		t.Errorf("the page's EventSource: %d", code)
+	}
+	if code := events(b, once); code != http.StatusUnauthorized {
+		t.Errorf("the same ticket again: %d", code)
+	}
+	if code := events(b.From("https://evil.example"), ticket()); code != http.StatusUnauthorized {
+		t.Errorf("a ticket on another site's page: %d", code)
+	}
+	h.Clock.Advance(30 * time.Second)
+	if code := events(b, late); code != http.StatusUnauthorized {
+		t.Errorf("a ticket after 30 seconds: %d", code)
+	}
+}
+
 func TestOutageIsNoLogout(t *testing.T) {
 	h := echosessiontest.New[User](t)
 	shop, sessions := newShop(h.Config())
