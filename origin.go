@@ -29,6 +29,9 @@ func checkOrigin(origin string) error {
 	if err != nil || u.Scheme == "" || u.Host == "" {
 		return fmt.Errorf("%q is no origin; one looks like https://app.example.com", origin)
 	}
+	if strings.Contains(u.Host, "*") {
+		return fmt.Errorf("%q matches nothing: * stands for no part of a host; list each origin", origin)
+	}
 	host := strings.ToLower(u.Host)
 	if port := u.Port(); port == "443" && u.Scheme == "https" || port == "80" && u.Scheme == "http" {
 		host = strings.TrimSuffix(host, ":"+port)
