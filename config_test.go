@@ -165,7 +165,7 @@ func TestNewRefuses(t *testing.T) {
 		"lookup that leaves out the cookie":   {func(c *config) { c.Cookie, c.TokenLookup = &echosession.Cookie{}, "header:X-T" }, "TokenLookup", "add the word cookie"},
 		"trusted origin without scheme":       {func(c *config) { c.Cookie, c.TrustedOrigins = &echosession.Cookie{}, []string{"a.example"} }, "TrustedOrigins", "a.example"},
 		"trusted origin with a path":          {func(c *config) { c.Cookie, c.TrustedOrigins = &echosession.Cookie{}, []string{"https://a.example/"} }, "TrustedOrigins", "path"},
-		"trusted origin with a wildcard":       {func(c *config) { c.Cookie, c.TrustedOrigins = &echosession.Cookie{}, []string{"https://*.a.example"} }, "TrustedOrigins", "list each"},
+		"trusted origin with a wildcard":      {func(c *config) { c.Cookie, c.TrustedOrigins = &echosession.Cookie{}, []string{"https://*.a.example"} }, "TrustedOrigins", "list each"},
 		"trusted origin where no cookie goes": {func(c *config) { c.TrustedOrigins = []string{"https://a.example"} }, "TrustedOrigins", "Cookie"},
 	} {
 		t.Run(name, func(t *testing.T) {
