@@ -72,7 +72,7 @@ func (h *handle) openFound(token found, fresh func() any, stale bool) error {
 	}
 	if err := h.open(ctx, token.token, fresh()); err != nil {
 		if errors.Is(err, ErrIndeterminate) || errors.Is(ctx.Err(), context.Canceled) {
-			return err // the client hung up, or nobody knows what is stored
+			return err // the client hung up, or it is unknown what is stored
 		}
 		if h.engine.stale != nil {
 			missed := token // the parameter itself shall not escape
@@ -587,7 +587,7 @@ func (h *handle) put(next *live, value any) {
 }
 
 // reload is change for what only reads. When another goroutine meanwhile put a newer or an
-// older record behind the handle, nobody knows which one this is: it reads again, and after
+// older record behind the handle, it is unknown which one this is: it reads again, and after
 // some rounds leaves what the others put there.
 func (h *handle) reload(read func(*live) (next *live, value any, err error)) error {
 	for range maxOwnWrites {

@@ -900,7 +900,7 @@ func TestRevokeOfWhatHasEnded(t *testing.T) {
 	})
 }
 
-// The time of the last use is not made up: after MaxAge was lowered nobody knows it.
+// The time of the last use is not made up: after MaxAge was lowered it is unknown.
 func TestTheLastUseAfterMaxAgeWasLowered(t *testing.T) {
 	eachClockedStore(t, func(t *testing.T, cfg echosession.Config, clock *clock) {
 		cfg.SubjectIndex, cfg.MaxAge = true, 24*time.Hour

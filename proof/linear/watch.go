@@ -119,7 +119,7 @@ func (o *Outcome) awaitEnd(ctx context.Context, w *watch) {
 		live, err := o.isLive(ctx, w)
 		switch {
 		case err != nil && time.Since(began) > longest:
-			o.wrong("nobody knows whether session %d has ended: %w", w.session.number, err)
+			o.wrong("it is unknown whether session %d has ended: %w", w.session.number, err)
 			return
 		case err != nil:
 			deadline = time.Now().Add(patience)

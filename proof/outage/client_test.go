@@ -20,9 +20,9 @@ type client struct {
 	op      int          // number of the last update
 	refused map[int]bool // updates that were refused
 	done    []int        // updates that were confirmed
-	doubt   bool         // since a write whose outcome nobody knows, nothing has succeeded
+	doubt   bool         // since a write of unknown outcome, nothing has succeeded
 	over    bool         // the session has ended, and the server said so
-	leaving bool         // a logout has been tried, and nobody knows of it
+	leaving bool         // a logout has been tried, with an unknown outcome
 	fresh   interval     // the last read from the store
 }
 
@@ -68,7 +68,7 @@ func (c *client) read() {
 		}
 	case c.doubt:
 		// Nothing may be served that is older than a write which may have been done.
-		kind = "read, after a write of which nobody knows"
+		kind = "read, after a write of unknown outcome"
 		if stale || status != http.StatusOK && status != http.StatusServiceUnavailable && !mayBeGone {
 			c.tally.wrong("%s does not know of its last write and got %s", c.name, answer)
 		}
