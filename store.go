@@ -184,7 +184,8 @@ type Watcher interface {
 	// Watch calls tell for sessions that may have ended: deleted, evicted, renewed or
 	// rotated away, by any process. A Hint comes after the change: whoever asks
 	// [Store.Check] then gets the answer that counts. A Hint may come late, twice, or
-	// without need. An end of a lifetime needs none.
+	// without need. A session that is only read and written gets none, and an end of a
+	// lifetime needs none.
 	//
 	// The first Hint has All set, as soon as Watch is sure to tell of every later end.
 	// Watch returns when ctx is done or when it may miss an end. Its caller then calls

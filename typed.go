@@ -457,9 +457,9 @@ func (s *Session[_]) Destroy(ctx context.Context) error {
 // [ErrRenewed]: all are answered alike.
 //
 // The session that a ticket opens has no [Session.Token] and no [Session.Claims]. It can be
-// read, updated, checked, touched and destroyed, which clears no cookie. [Session.Create],
-// [Session.Renew], [Session.Rotate], Ticket and a [Session.UpdateOrCreate] without a session
-// return [ErrNoSession]. [Config.Import] imports nothing for a ticket.
+// read, updated, checked, watched, touched and destroyed, which clears no cookie.
+// [Session.Create], [Session.Renew], [Session.Rotate], Ticket and a [Session.UpdateOrCreate]
+// without a session return [ErrNoSession]. [Config.Import] imports nothing for a ticket.
 //
 // The ticket of a token that was rotated away ends with that token, after
 // [Config.RotateGrace]. Ticket does not ask whether the session is still there, and restarts
