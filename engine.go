@@ -297,7 +297,10 @@ func (e *engine) refused(op string, err error) error {
 	return err
 }
 
-// hasEnded reports whether an error says that a session is no longer there.
+// isEnd reports whether a store's error says that a session is no longer there.
+func isEnd(err error) bool { return errors.Is(err, ErrNotFound) || errors.Is(err, ErrRenewed) }
+
+// hasEnded reports whether an error of this package says that a session is no longer there.
 func hasEnded(err error) bool {
 	return errors.Is(err, ErrSessionGone) || errors.Is(err, ErrRenewed)
 }
@@ -758,7 +761,7 @@ func (e *engine) revokeOne(ctx context.Context, subject, id string) (bool, error
 	switch {
 	case err == nil:
 		return true, nil
-	case errors.Is(err, ErrNotFound), errors.Is(err, ErrRenewed):
+	case isEnd(err):
 		return false, nil
 	}
 	return false, e.failed("revoke", err)

@@ -90,7 +90,7 @@ func (p *pendingRenewal) prepare(ctx context.Context, from Ref, limit Limit) err
 		return nil
 	case "full":
 		// Another Renew of the same session may have taken the last place.
-		if _, err := p.r.Check(ctx, from); errors.Is(err, ErrRenewed) || errors.Is(err, ErrNotFound) {
+		if _, err := p.r.Check(ctx, from); isEnd(err) {
 			return err
 		}
 	}

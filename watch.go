@@ -662,9 +662,6 @@ func (e *engine) checkMany(ctx context.Context, refs []Ref) (answers []checked) 
 	return answers
 }
 
-// isEnd reports whether a store's error says that a session is no longer there.
-func isEnd(err error) bool { return errors.Is(err, ErrNotFound) || errors.Is(err, ErrRenewed) }
-
 // checkAll checks refs and follows their rotations, those of all refs in one batch: while
 // the store is down, each batch takes the time of a call. An answer says what is left of the
 // session, or of the grace if that is less. What is no end gets the form of an error of this
