@@ -527,7 +527,7 @@ func TestWhatMakesNoStaleSession(t *testing.T) {
 	}{
 		{"gone", echosession.ErrNotFound, "401"},
 		{"renewed", echosession.ErrRenewed, "401"},
-		{"an outcome that nobody knows", lost, "503"},
+		{"an unknown outcome", lost, "503"},
 		{"unavailable", echosession.ErrStoreUnavailable, "ada 0 stale"},
 		{"words of another store", errors.New("?"), "ada 0 stale"},
 	} {
@@ -855,8 +855,8 @@ func TestTwoWritesAtOnce(t *testing.T) {
 		{"both fail", down, down, "ada 0 stale"},
 		{"the first succeeds", nil, down, "ada 1 stale"},
 		{"the second succeeds", down, nil, "ada 10 stale"},
-		{"nobody knows of the first", lost, down, "503"},
-		{"nobody knows of the second", down, lost, "503"},
+		{"the first is unknown", lost, down, "503"},
+		{"the second is unknown", down, lost, "503"},
 		{"both succeed", nil, nil, "503"}, // which of them came first?
 	} {
 		for _, order := range []string{"in order", "the other way round"} {

@@ -509,7 +509,7 @@ func (c *client) login(ctx context.Context, slot *slot, old *session, t token, h
 // it finds, and makes a guest where it finds no session.
 func (c *client) updateOrCreate(ctx context.Context, slot *slot, s *session, t token) {
 	if c.StaleOpen {
-		return // then nobody knows which of the two it does
+		return // then it is unknown which of the two it does
 	}
 	handle, err := c.manager.Open(ctx, t.text)
 	if err != nil {

@@ -32,7 +32,7 @@ type site struct {
 
 const (
 	staleHeader = "X-Stale"   // "true" where the session was stale
-	doubtHeader = "X-Perhaps" // "done" where nobody knows whether a write was done
+	doubtHeader = "X-Perhaps" // "done" where the outcome of a write is unknown
 	readHeader  = "X-Read"    // "true" where a write has read the session before
 )
 
@@ -59,7 +59,7 @@ func newSite(t *testing.T, cfg echosession.Config) *site {
 	return &site{t: t, url: server.URL, http: &http.Client{Transport: transport}, tally: newTally()}
 }
 
-// tellDoubts tells the client where nobody knows whether a write was done.
+// tellDoubts tells the client where the outcome of a write is unknown.
 func tellDoubts(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		err := next(c)
