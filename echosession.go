@@ -36,6 +36,7 @@
 package echosession
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -59,7 +60,7 @@ import (
 //   - cookies: Cookie, TrustedOrigins
 //   - subjects: SubjectIndex, MaxSessions, WhenFull
 //   - records and sealing: Codec, MaxRecordSize, EncryptionKeys, AllowPlaintext, Import
-//   - errors, logs and tests: ErrorHandler, Logger, Now
+//   - errors, logs and tests: ErrorHandler, Logger, OnEvent, Now
 type Config struct {
 	// Where sessions are kept.
 
@@ -295,6 +296,15 @@ type Config struct {
 	// the number since. It is never told tokens, IDs, keys or data. Default:
 	// slog.Default() as it is when New is called.
 	Logger *slog.Logger
+
+	// OnEvent is told what happens: sessions that begin and end, requests that are refused,
+	// calls of the store and its outages. [SlogEvents] makes an audit log of it; the module
+	// otelsession makes metrics. It is called in the goroutine in which it happens, often
+	// during a request, whose context it gets. So it must not block, and must call no method
+	// of a [Session] or a [Manager]. Several goroutines call it at once, and events of
+	// different goroutines come in any order. A panic in it is caught and logged. Default
+	// nil: nobody is told, and nothing is spent on it.
+	OnEvent func(ctx context.Context, e Event)
 
 	// Now is the clock. Default time.Now. It is for tests.
 	Now func() time.Time

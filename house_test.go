@@ -24,10 +24,10 @@ var house = []struct {
 }{
 	{"github.com/labstack/echo/v4", []string{"echosession.go", "echosessiontest/*.go", "examples/*/*.go"}, false},
 	{"github.com/labstack/echo/v5", []string{"echov5/*.go", "examples/quickstart-v5/*.go"}, false},
-	{"github.com/redis/go-redis", []string{"redis*.go", "internal/redistest/*.go", "examples/*/*.go"}, false},
+	{"github.com/redis/go-redis", []string{"redis*.go", "internal/redistest/*.go", "cmd/echosession/*.go", "examples/*/*.go"}, false},
 	{"github.com/lestrrat-go", []string{"internal/jwt/*.go"}, false},
 	{"github.com/vmihailenco", []string{"internal/shape/*.go"}, false},
-	{module, []string{"echov5/*.go", "nethttp/*.go", "echosessiontest/*.go", "echosessiontest/adaptertest/*.go", "storetest/*.go", "examples/*/*.go"}, false},
+	{module, []string{"cmd/echosession/*.go", "echov5/*.go", "nethttp/*.go", "echosessiontest/*.go", "echosessiontest/adaptertest/*.go", "storetest/*.go", "examples/*/*.go"}, false},
 	{module + "/internal", []string{"*.go"}, false},
 	{module + "/internal/shape", []string{"serialize.go"}, false},
 	{module + "/echov5", []string{"examples/quickstart-v5/*.go"}, false},

@@ -38,6 +38,15 @@ func (s *Session[_]) ID() string {
 	return ""
 }
 
+// LogID returns what stands for the session in logs and in events: see [LogID]. It is ""
+// when there is no live session.
+func (s *Session[_]) LogID() string {
+	if l := s.handle.current(); l != nil {
+		return LogID(l.ref.ID)
+	}
+	return ""
+}
+
 // Token returns the token that opened the session, or that [Session.Create],
 // [Session.Renew] or [Session.Rotate] made. It is "" when there is no live session, and
 // for sessions from [Manager.List] and [Manager.All] and for those that a ticket opened.

@@ -1,0 +1,229 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"flag"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// The variables of the environment that name the server. REDISCLI_AUTH is that of redis-cli.
+const (
+	urlVariable      = "REDIS_URL"
+	passwordVariable = "REDISCLI_AUTH"
+)
+
+const connectionHelp = `Where Redis is, each command takes as its first URL, or from REDIS_URL:
+
+	redis://[user@]host[:port][/database]     a server, or a node of a Cluster
+	rediss://...                              the same over TLS
+	unix:///path/to/redis.sock                a socket
+	redis://a:26379,b:26379 -sentinel name    the primary of this name, by its Sentinels
+
+The password stands in REDISCLI_AUTH, in REDIS_URL or in the file of -password-file. It is
+refused on the command line, where every user of the machine can read it.
+`
+
+// A target is which Redis a command talks to, and which sessions there.
+type target struct {
+	keyspace     string
+	passwordFile string
+	caFile       string
+	certFile     string
+	keyFile      string
+	sentinel     string
+	timeout      time.Duration
+}
+
+// define declares the flags of a target.
+func (t *target) define(fs *flag.FlagSet) {
+	fs.StringVar(&t.keyspace, "keyspace", "sess:", "prefix of the keys: Config.Keyspace of the program")
+	fs.StringVar(&t.passwordFile, "password-file", "", "`file` whose first line is the password of Redis")
+	fs.StringVar(&t.caFile, "cacert", "", "PEM `file` of the authorities that TLS trusts, in the place of the system's")
+	fs.StringVar(&t.certFile, "cert", "", "PEM `file` of the certificate that the server asks for")
+	fs.StringVar(&t.keyFile, "key", "", "PEM `file` of the key of -cert")
+	fs.StringVar(&t.sentinel, "sentinel", "", "`name` of the primary; the URL then lists Sentinels")
+	fs.DurationVar(&t.timeout, "timeout", 5*time.Second, "how long one call of Redis may take")
+}
+
+// isURL reports whether an argument names a server.
+func isURL(arg string) bool {
+	for _, scheme := range []string{"redis://", "rediss://", "unix://"} {
+		if strings.HasPrefix(arg, scheme) {
+			return true
+		}
+	}
+	return false
+}
+
+// takeURL returns the one argument that names a server, or what REDIS_URL says, and takes it
+// out of the arguments.
+func (t *target) takeURL(inv *invocation) (string, error) {
+	found := ""
+	var rest []string
+	for _, arg := range inv.args {
+		switch {
+		case !isURL(arg):
+			rest = append(rest, arg)
+		case found != "":
+			return "", errUsage("name one Redis, not two")
+		default:
+			found = arg
+			if hasPassword(arg) {
+				return "", errUsage("the password stands on the command line, where every user of the machine can read it: " +
+					"put it into " + passwordVariable + ", the URL into " + urlVariable + ", or use -password-file; and change it if others were logged in")
+			}
+		}
+	}
+	inv.args = rest
+	if found == "" {
+		found = inv.getenv(urlVariable)
+	}
+	if found == "" {
+		return "", errUsage("name a Redis, as in redis://localhost:6379, or set " + urlVariable)
+	}
+	if !isURL(found) {
+		return "", errUsage("the URL of Redis begins with redis://, rediss:// or unix://")
+	}
+	return found, nil
+}
+
+func hasPassword(text string) bool {
+	rest := text[strings.Index(text, "://")+3:]
+	host, _, _ := strings.Cut(rest, "/")
+	at := strings.LastIndex(host, "@")
+	return at >= 0 && strings.Contains(host[:at], ":")
+}
+
+// settings reads the URL and the flags. No error quotes the URL: it may hold a password.
+func (t *target) settings(inv *invocation) (*redis.UniversalOptions, error) {
+	text, err := t.takeURL(inv)
+	if err != nil {
+		return nil, err
+	}
+	var more []string // hosts behind the first one: net/url knows one alone
+	if scheme, rest, _ := strings.Cut(text, "://"); scheme != "unix" {
+		host, path, _ := strings.Cut(rest, "/")
+		hosts := strings.Split(host, ",")
+		more = hosts[1:]
+		text = scheme + "://" + hosts[0] + "/" + path
+	}
+	o, err := redis.ParseURL(strings.TrimSuffix(text, "/"))
+	if err != nil {
+		if u, ok := errors.AsType[*url.Error](err); ok {
+			err = u.Err
+		}
+		return nil, errUsage(fmt.Sprintf("the URL of Redis cannot be read: %v; write redis://host:port/database", err))
+	}
+	if err := t.checkPassword(inv, o); err != nil {
+		return nil, err
+	}
+	if err := t.useTLS(o); err != nil {
+		return nil, err
+	}
+	return &redis.UniversalOptions{
+		Addrs: append([]string{o.Addr}, withPorts(more)...), DB: o.DB, Username: o.Username, Password: o.Password, TLSConfig: o.TLSConfig,
+		MasterName: t.sentinel, ClientName: "echosession", Dialer: dialerOf(o.Network, t.timeout),
+		DialTimeout: t.timeout, ReadTimeout: t.timeout, WriteTimeout: t.timeout, PoolTimeout: t.timeout,
+		ContextTimeoutEnabled: true, MaxRetries: 1, Protocol: o.Protocol, DisableIdentity: true,
+	}, nil
+}
+
+func withPorts(hosts []string) (addrs []string) {
+	for _, host := range hosts {
+		if _, _, err := net.SplitHostPort(host); err != nil {
+			host = net.JoinHostPort(host, "26379")
+		}
+		addrs = append(addrs, host)
+	}
+	return addrs
+}
+
+// dialerOf returns nil for the client's own dialer, which makes TCP connections.
+func dialerOf(network string, timeout time.Duration) func(ctx context.Context, _, addr string) (net.Conn, error) {
+	if network != "unix" {
+		return nil
+	}
+	return func(ctx context.Context, _, addr string) (net.Conn, error) {
+		return (&net.Dialer{Timeout: timeout}).DialContext(ctx, "unix", addr)
+	}
+}
+
+func (t *target) checkPassword(inv *invocation, o *redis.Options) error {
+	if t.passwordFile == "" {
+		o.Password = cmp.Or(o.Password, inv.getenv(passwordVariable))
+		return nil
+	}
+	text, err := os.ReadFile(t.passwordFile)
+	if err != nil {
+		return fmt.Errorf("the file of the password: %w", err)
+	}
+	line, _, _ := strings.Cut(string(text), "\n")
+	if o.Password = strings.TrimSuffix(line, "\r"); o.Password == "" {
+		return errUsage("the first line of " + t.passwordFile + " is empty: it is to be the password")
+	}
+	return nil
+}
+
+func (t *target) useTLS(o *redis.Options) error {
+	if t.caFile == "" && t.certFile == "" && t.keyFile == "" {
+		return nil
+	}
+	if o.TLSConfig == nil {
+		return errUsage("-cacert, -cert and -key are for TLS: write rediss:// in the URL")
+	}
+	if t.caFile != "" {
+		pem, err := os.ReadFile(t.caFile)
+		if err != nil {
+			return fmt.Errorf("-cacert: %w", err)
+		}
+		o.TLSConfig.RootCAs = x509.NewCertPool()
+		if !o.TLSConfig.RootCAs.AppendCertsFromPEM(pem) {
+			return errUsage(t.caFile + " has no certificate in PEM form")
+		}
+	}
+	if t.certFile != "" || t.keyFile != "" {
+		pair, err := tls.LoadX509KeyPair(t.certFile, t.keyFile)
+		if err != nil {
+			return fmt.Errorf("-cert and -key: %w", err)
+		}
+		o.TLSConfig.Certificates = []tls.Certificate{pair}
+	}
+	return nil
+}
+
+// connect connects to the server, which may be a node of a Cluster: then the client is one
+// for all of it. The error says what to check.
+func (t *target) connect(ctx context.Context, inv *invocation) (redis.UniversalClient, error) {
+	o, err := t.settings(inv)
+	if err != nil {
+		return nil, err
+	}
+	o.IsClusterMode = len(o.Addrs) > 1 && t.sentinel == ""
+	client := redis.NewUniversalClient(o)
+	info, err := client.Info(ctx, "cluster").Result()
+	if err == nil && !o.IsClusterMode && strings.Contains(info, "cluster_enabled:1") {
+		_ = client.Close()
+		if o.DB != 0 {
+			return nil, errUsage("a Cluster has database 0 alone")
+		}
+		o.IsClusterMode = true
+		client = redis.NewUniversalClient(o)
+	}
+	// A user may be allowed little: only what keeps sessions.
+	if err := client.Ping(ctx).Err(); err != nil && !redis.HasErrorPrefix(err, "NOPERM") {
+		_ = client.Close()
+		return nil, fmt.Errorf("no connection to Redis: %w", err)
+	}
+	return client, nil
+}

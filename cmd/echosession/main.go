@@ -1,0 +1,130 @@
+// Command echosession looks after the sessions that programs keep in Redis. It needs no
+// more than Redis: it knows the records, and not the programs' types.
+//
+//	go run github.com/echosession/echosession/cmd/echosession@latest doctor redis://localhost:6379
+//
+// "echosession help" lists what it can do.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+// The exit codes: those of monitoring plugins.
+const (
+	exitOK       = 0
+	exitWarning  = 1
+	exitCritical = 2
+	exitUnknown  = 3 // it could not find out: wrong usage, no connection
+)
+
+// A command is one word behind "echosession".
+type command struct {
+	name    string
+	summary string // one line for the list of commands
+	usage   string // what follows the name in the synopsis
+	help    string // text below the synopsis, with examples
+	// define declares the flags, and returns what runs when they are read.
+	define func(fs *flag.FlagSet) func(ctx context.Context, inv *invocation) (exit int, err error)
+}
+
+// An invocation is what a command is run with. Tests make their own.
+type invocation struct {
+	args   []string // what is left of the command line behind the flags
+	stdin  io.Reader
+	stdout io.Writer
+	stderr io.Writer
+	getenv func(string) string
+}
+
+// errUsage is an error of the command line. Its text says what to write instead.
+type errUsage string
+
+func (e errUsage) Error() string { return string(e) }
+
+var commands []command
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:], &invocation{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, getenv: os.Getenv})
+	stop()
+	os.Exit(code)
+}
+
+// run runs the command that args name, and returns the exit code.
+func run(ctx context.Context, args []string, inv *invocation) int {
+	if len(args) == 0 {
+		overview(inv.stderr)
+		return exitUnknown
+	}
+	name, args := args[0], args[1:]
+	if name == "help" || name == "-h" || name == "-help" || name == "--help" {
+		if len(args) == 0 {
+			overview(inv.stdout)
+			return exitOK
+		}
+		name, args = args[0], []string{"-h"}
+	}
+	for _, c := range commands {
+		if c.name == name {
+			return c.run(ctx, args, inv)
+		}
+	}
+	fmt.Fprintf(inv.stderr, "echosession: there is no command %q; \"echosession help\" lists them\n", name)
+	return exitUnknown
+}
+
+func (c *command) run(ctx context.Context, args []string, inv *invocation) int {
+	fs := flag.NewFlagSet(c.name, flag.ContinueOnError)
+	fs.SetOutput(io.Discard)
+	act := c.define(fs)
+	inv.args = nil
+	// Flags may stand behind the other arguments.
+	for len(args) > 0 {
+		if err := fs.Parse(args); errors.Is(err, flag.ErrHelp) {
+			c.explain(inv.stdout, fs)
+			return exitOK
+		} else if err != nil {
+			fmt.Fprintf(inv.stderr, "echosession %s: %v; \"echosession help %s\" lists the flags\n", c.name, err, c.name)
+			return exitUnknown
+		}
+		if args = fs.Args(); len(args) > 0 {
+			inv.args, args = append(inv.args, args[0]), args[1:]
+		}
+	}
+	exit, err := act(ctx, inv)
+	if err == nil {
+		return exit
+	}
+	if ctx.Err() != nil {
+		fmt.Fprintf(inv.stderr, "echosession %s: interrupted\n", c.name)
+		return exitUnknown
+	}
+	fmt.Fprintf(inv.stderr, "echosession %s: %v\n", c.name, err)
+	if _, wrong := errors.AsType[errUsage](err); wrong {
+		fmt.Fprintf(inv.stderr, "\"echosession help %s\" says more\n", c.name)
+	}
+	return max(exit, exitUnknown)
+}
+
+func overview(w io.Writer) {
+	fmt.Fprint(w, "echosession looks after the sessions that programs keep in Redis.\n\nUsage:\n\n\techosession <command> [flags] [arguments]\n\nThe commands:\n\n")
+	for _, c := range commands {
+		fmt.Fprintf(w, "\t%-8s %s\n", c.name, c.summary)
+	}
+	fmt.Fprint(w, "\n\"echosession help <command>\" has the flags and examples of each.\n\n", connectionHelp)
+}
+
+func (c *command) explain(w io.Writer, fs *flag.FlagSet) {
+	fmt.Fprintf(w, "echosession %s: %s\n\nUsage:\n\n\techosession %s %s\n\n%s\nFlags:\n\n", c.name, c.summary, c.name, c.usage, c.help)
+	fs.SetOutput(w)
+	fs.PrintDefaults()
+	fs.SetOutput(io.Discard)
+}
