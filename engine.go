@@ -382,7 +382,7 @@ func (e *engine) insert(ctx context.Context, v any, h recordHeader, claims jwt.C
 		}
 		return err
 	})
-	_ = evicted // EventEvicted: after an error too, for what was evicted
+	e.evicted(ctx, h.subject, evicted) // after an error too
 	if err == nil {
 		return l, false, nil
 	}
@@ -670,7 +670,7 @@ func (e *engine) renew(ctx context.Context, l *live, p createParams, fresh func(
 	}
 	put := func(ctx context.Context, old, next *live, ttl time.Duration) error {
 		evicted, err := e.store.Renew(ctx, old.ref, next.ref, revisionOf(old.record), next.record, ttl, e.cfg.Limit)
-		_ = evicted // EventEvicted: after an error too, for what was evicted
+		e.evicted(ctx, next.header.subject, evicted) // after an error too
 		return err
 	}
 	var now time.Time

@@ -46,7 +46,7 @@ func TestEventsAndLogsHoldNoSecret(t *testing.T) {
 		planted.add(string(key), base64.StdEncoding.EncodeToString(key), fmt.Sprintf("%x", key))
 	}
 	older := cfg
-	older.Keys, older.EncryptionKeys, older.OnEvent = cfg.Keys[1:], [][]byte{encryption}, nil
+	older.Keys, older.EncryptionKeys, older.OnEvent, older.StaleFor = cfg.Keys[1:], [][]byte{encryption}, nil, 0
 	m, before := newManager[User](t, cfg), newManager[User](t, older)
 	t.Cleanup(func() { m.Close(); before.Close() })
 	s := eventServer(t, m)

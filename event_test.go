@@ -213,13 +213,13 @@ func TestEventsOfALife(t *testing.T) {
 		rec.name(t, tablet, "TABLET")
 		laptop := askFor(t, s, 200, "/login?as=ada", "")
 		rec.name(t, laptop, "LAPTOP")
-		rec.expect(t, "created login ada TABLET", "created login ada LAPTOP", "evicted ada ROTATED")
+		rec.expect(t, "created login ada TABLET", "evicted ada ROTATED", "created login ada LAPTOP")
 		askFor(t, s, 401, "/me", rotated)
 		rec.expect(t, "refused gone ada ROTATED")
 
 		second := askFor(t, s, 200, "/login?as=ada", laptop)
 		rec.name(t, second, "SECOND")
-		rec.expect(t, "opened cached ada LAPTOP", "created login ada SECOND", "evicted ada TABLET", "destroyed replaced ada LAPTOP")
+		rec.expect(t, "opened cached ada LAPTOP", "evicted ada TABLET", "created login ada SECOND", "destroyed replaced ada LAPTOP")
 		askFor(t, s, 200, "/logout", second)
 		rec.expect(t, "opened cached ada SECOND", "destroyed logout ada SECOND")
 
