@@ -7,6 +7,7 @@ import (
 	"errors"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -97,7 +98,7 @@ type walker struct {
 	unseal bool
 
 	// whole says that this user of Redis may read records only in whole.
-	whole bool
+	whole atomic.Bool
 }
 
 // keys asks a server for one page of keys. It returns those of sessions, and the cursor of
@@ -117,9 +118,10 @@ var escapeGlob = strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`,
 
 // A visit is a session that was read.
 type visit struct {
-	key sessionKey
-	rec record
-	bad bool // the record cannot be read
+	key    sessionKey
+	rec    record
+	bad    bool // the record cannot be read
+	hidden bool // it is sealed, and only what stands in clear was read
 }
 
 // headBytes is more than what stands in front of a record's extras and data: 64 bytes, and a
@@ -142,7 +144,7 @@ func (w *walker) read(ctx context.Context, keys []sessionKey) ([]visit, error) {
 		for i, k := range keys {
 			key := k.in(w.keyspace)
 			r := &replies[i]
-			if w.whole {
+			if w.whole.Load() {
 				r.value = pipe.Get(ctx, key)
 			} else {
 				r.value, r.size = pipe.GetRange(ctx, key, 0, headBytes-1), pipe.StrLen(ctx, key)
@@ -151,8 +153,8 @@ func (w *walker) read(ctx context.Context, keys []sessionKey) ([]visit, error) {
 		}
 		return nil
 	})
-	if redis.HasErrorPrefix(err, "NOPERM") && !w.whole {
-		w.whole = true
+	if redis.HasErrorPrefix(err, "NOPERM") && !w.whole.Load() {
+		w.whole.Store(true)
 		return w.read(ctx, keys)
 	}
 	visits := make([]visit, 0, len(keys))
@@ -207,7 +209,7 @@ func (w *walker) visit(ctx context.Context, key sessionKey, value []byte, size i
 	if ok {
 		v.rec, err = w.reader.read(echosession.Entry{Record: head, TTL: left})
 	}
-	v.rec.size, v.rec.sealed = size, sealed
+	v.rec.size, v.rec.sealed, v.hidden = size, sealed, sealed
 	v.bad = !ok || err != nil
 	return v, nil
 }
