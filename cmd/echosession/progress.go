@@ -96,7 +96,7 @@ func (p *progress) line(done int, elapsed time.Duration) string {
 	}
 	// Keys come and go meanwhile. Only the end of the walk is its end.
 	share := min(0.99, float64(done)/float64(p.total))
-	percent := fmt.Sprintf("%3d %%", int(share*100))
+	part := fmt.Sprintf("%3d%%", int(share*100))
 	full := int(share * barWidth)
 	bar := "  [" + strings.Repeat("#", full) + strings.Repeat(".", barWidth-full) + "]"
 	counts := fmt.Sprintf("  %s of %s %s", grouped(done), grouped(max(done, p.total)), p.what)
@@ -105,7 +105,7 @@ func (p *progress) line(done int, elapsed time.Duration) string {
 		seconds := float64(max(0, p.total-done)) / rate
 		left = fmt.Sprintf("  %s left", roundedDuration(time.Duration(min(seconds, maxLeft)*float64(time.Second))))
 	}
-	return firstFit(columns, percent+bar+counts+speed+left, percent+counts+speed+left, percent+counts+left, percent+left, percent)
+	return firstFit(columns, part+bar+counts+speed+left, part+counts+speed+left, part+counts+left, part+left, part)
 }
 
 // maxLeft is the most seconds that the bar says are left.
