@@ -43,7 +43,7 @@ func TestProgressDrawsOneLine(t *testing.T) {
 	columns = 60
 	c.Time = c.Add(10 * time.Second)
 	p.update(1_500_000)
-	drawn("\r 75%  1,500,000 of 2,000,000 keys  75,000/s  6s left" + pad(59-50))
+	drawn("\r 75%  1,500,000 of 2,000,000 keys  75,000/s  6s left" + pad(59-52))
 	columns = 40
 	c.Time = c.Add(time.Second)
 	p.update(1_500_000)
@@ -64,7 +64,7 @@ func TestProgressDrawsOneLine(t *testing.T) {
 	drawn("\r 99%  3,000,000 of 3,000,000 keys  30,000/s  0s left")
 
 	p.clear()
-	drawn("\r" + pad(51) + "\r")
+	drawn("\r" + pad(52) + "\r")
 	p.clear()
 	drawn("") // nothing is there
 	p.update(3_000_000)
