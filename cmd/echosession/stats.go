@@ -3,17 +3,13 @@ package main
 import (
 	"context"
 	"encoding/binary"
-	"encoding/json"
 	"flag"
 	"fmt"
 	"math"
-	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 )
-
-func init() { commands = append(commands, statsCommand) }
 
 var statsCommand = command{
 	name:    "stats",
@@ -28,7 +24,7 @@ with 3.
 
 How long a session was not used is computed from its lifetime that is left and the idle
 timeout: say with -max-age what Config.MaxAge of the program is. Of a sealed session the
-subject is known with -encryption-keys only. Medians and the like are true to half a percent.
+subject is known with -encryption-key-file only. Medians and the like are true to half a percent.
 
 	echosession stats redis://localhost:6379
 	echosession stats -sample 0 -json redis://localhost:6379 | jq .subjects.top
@@ -37,9 +33,7 @@ Exit codes: 0, or 3 when it could not count all.
 `,
 	define: func(fs *flag.FlagSet) func(context.Context, *invocation) (int, error) {
 		var s stats
-		s.target.define(fs)
-		fs.StringVar(&s.keysFile, "encryption-keys", "", "`file` of Config.EncryptionKeys: one in base64 on each line")
-		fs.DurationVar(&s.maxAge, "max-age", 24*time.Hour, "Config.MaxAge of the program")
+		s.site.define(fs)
 		fs.IntVar(&s.sample, "sample", 200_000, "read about this many `sessions` if there are more; 0: all of them")
 		fs.IntVar(&s.top, "top", 10, "how many `subjects` with the most sessions to list")
 		fs.BoolVar(&s.json, "json", false, "write JSON, for programs")
@@ -49,26 +43,24 @@ Exit codes: 0, or 3 when it could not count all.
 
 // stats are the flags of "echosession stats".
 type stats struct {
-	target   target
-	keysFile string
-	maxAge   time.Duration
-	sample   int
-	top      int
-	json     bool
+	site   siteFlags
+	sample int
+	top    int
+	json   bool
 }
 
 func (s *stats) run(ctx context.Context, inv *invocation) (int, error) {
 	if s.sample < 0 || s.top < 0 {
 		return exitUnknown, errUsage("-sample and -top count: they are 0 or more")
 	}
-	w, err := openWalker(ctx, inv, &s.target, s.keysFile, s.maxAge)
+	if err := inv.noArguments(); err != nil {
+		return exitUnknown, err
+	}
+	w, err := openWalker(ctx, inv, &s.site)
 	if err != nil {
 		return exitUnknown, err
 	}
 	defer w.client.Close()
-	if len(inv.args) > 0 {
-		return exitUnknown, errUsage("stats takes no argument but a URL: " + strings.Join(inv.args, " "))
-	}
 	began := time.Now()
 	t := newTally()
 	// Who interrupts it waits for no reply: a server may be silent.
@@ -88,7 +80,7 @@ func (s *stats) run(ctx context.Context, inv *invocation) (int, error) {
 	defer cancel()
 	t.name(naming, w)
 	if s.json {
-		err = writeJSON(inv, t)
+		_, err = fmt.Fprintln(inv.stdout, toBlock(t))
 	} else {
 		err = t.print(inv.stdout)
 	}
@@ -100,33 +92,6 @@ func (s *stats) run(ctx context.Context, inv *invocation) (int, error) {
 
 // nameFor is how long it may take to find the names of the subjects with most sessions.
 const nameFor = 300 * time.Millisecond
-
-func writeJSON(inv *invocation, value any) error {
-	e := json.NewEncoder(inv.stdout)
-	e.SetIndent("", "  ")
-	e.SetEscapeHTML(false)
-	return e.Encode(value)
-}
-
-// openWalker connects, and makes ready to read records.
-func openWalker(ctx context.Context, inv *invocation, t *target, keysFile string, maxAge time.Duration) (*walker, error) {
-	var encryptionKeys [][]byte
-	var err error
-	if keysFile != "" {
-		if encryptionKeys, err = readEncryptionKeys(keysFile); err != nil {
-			return nil, err
-		}
-	}
-	reader, err := newReader(t.keyspace, encryptionKeys, maxAge)
-	if err != nil {
-		return nil, errUsage(err.Error())
-	}
-	client, err := t.connect(ctx, inv)
-	if err != nil {
-		return nil, err
-	}
-	return &walker{client: client, keyspace: t.keyspace, reader: reader, unseal: encryptionKeys != nil}, nil
-}
 
 // A step is what the walk found since the one before.
 type step struct {
@@ -178,7 +143,7 @@ func (s *stats) walk(ctx context.Context, w *walker, steps chan<- step) {
 }
 
 func (s *stats) walkAll(ctx context.Context, w *walker, send func(step) bool) error {
-	nodes, err := primariesOf(ctx, w.client)
+	nodes, err := w.nodes(ctx)
 	if err != nil {
 		return err
 	}
@@ -219,7 +184,7 @@ func (s *stats) walkAll(ctx context.Context, w *walker, send func(step) bool) er
 
 // shareOf returns which share of the sessions to read. The database may have many keys that
 // are none: the first pages of each server tell. SCAN visits keys in a random order.
-func (s *stats) shareOf(ctx context.Context, w *walker, nodes []*redis.Client, total int) (float64, error) {
+func (s *stats) shareOf(ctx context.Context, w *walker, nodes []redis.Cmdable, total int) (float64, error) {
 	const pages = 20
 	sessions, scanned := 0, 0
 	for _, node := range nodes {

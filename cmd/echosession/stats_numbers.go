@@ -41,9 +41,7 @@ func newDistribution(kind valueKind) *distribution {
 			bounds = append(bounds, d.Milliseconds())
 		}
 	case byteCount:
-		for size := int64(128); size <= 1<<20; size *= 2 {
-			bounds = append(bounds, size)
-		}
+		bounds = []int64{100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000, 100_000, 1_000_000}
 	case plainCount:
 		bounds = []int64{2, 3, 6, 11, 51, 101, 1001}
 	}
@@ -99,22 +97,10 @@ func (k valueKind) show(value int64) string {
 	case milliseconds:
 		return roundedDuration(time.Duration(value) * time.Millisecond)
 	case byteCount:
-		return byteSize(value)
+		return bytesOf(int(value))
 	default:
 		return grouped(int(value))
 	}
-}
-
-// byteSize writes a number of bytes: "312 B", "4 KiB", "1.5 MiB".
-func byteSize(n int64) string {
-	if n < 1<<10 {
-		return fmt.Sprintf("%d B", n)
-	}
-	size, unit := float64(n)/(1<<10), "KiB"
-	if size >= 1<<10 {
-		size, unit = size/(1<<10), "MiB"
-	}
-	return strings.TrimSuffix(fmt.Sprintf("%.1f", size), ".0") + " " + unit
 }
 
 // label names a bucket.

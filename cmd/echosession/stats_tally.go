@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 )
 
@@ -24,19 +22,19 @@ type tally struct {
 	Share float64 `json:"share"`
 	Read  int     `json:"read"`
 
-	WithSubject    int `json:"withSubject"`
-	WithoutSubject int `json:"withoutSubject"`
-	SubjectSealed  int `json:"subjectSealed"`
+	WithSubject    int `json:"with_subject"`
+	WithoutSubject int `json:"without_subject"`
+	SubjectSealed  int `json:"subject_encrypted"`
 	Guests         int `json:"guests"`
 	Remembered     int `json:"remembered"`
-	Sealed         int `json:"sealed"`
-	OtherCodec     int `json:"otherCodec"`
+	Sealed         int `json:"encrypted"`
+	OtherCodec     int `json:"other_codec"`
 	Unreadable     int `json:"unreadable"`
-	EndInAnHour    int `json:"endInAnHour"`
-	EndInADay      int `json:"endInADay"`
+	EndInAnHour    int `json:"end_in_an_hour"`
+	EndInADay      int `json:"end_in_a_day"`
 
 	Idle        *distribution `json:"idle"`
-	IdleUnknown int           `json:"idleUnknown"`
+	IdleUnknown int           `json:"idle_unknown"`
 	Age         *distribution `json:"age"`
 	Size        *distribution `json:"size"`
 
@@ -54,7 +52,7 @@ type subjectTally struct {
 	// Sample says that the numbers here are those of the sessions that were read.
 	Sample bool `json:"sample"`
 
-	PerSubject *distribution `json:"perSubject"`
+	PerSubject *distribution `json:"per_subject"`
 	Top        []topSubject  `json:"top"`
 }
 
@@ -213,11 +211,11 @@ func (t *tally) print(w io.Writer) error {
 	row("with a subject", t.WithSubject)
 	row("without", t.WithoutSubject)
 	if t.SubjectSealed > 0 {
-		row("subject sealed", t.SubjectSealed)
+		row("subject encrypted", t.SubjectSealed)
 	}
 	row("guests (nobody logged in)", t.Guests)
 	row("remembered", t.Remembered)
-	row("sealed", t.Sealed)
+	row("encrypted", t.Sealed)
 	row("data by another Codec", t.OtherCodec)
 	row("cannot be read", t.Unreadable)
 	row("end within an hour if unused", t.EndInAnHour)
@@ -248,18 +246,8 @@ func (t *tally) printSubjects(out *bytes.Buffer) {
 	for _, top := range s.Top {
 		name := printable(top.Subject)
 		if top.Subject == "" {
-			name = "{" + top.Hash + "} (sealed, or ended meanwhile)"
+			name = "{" + top.Hash + "} (encrypted, or ended meanwhile)"
 		}
 		fmt.Fprintf(out, "  %11s  %s\n", grouped(top.Sessions), name)
 	}
-}
-
-// printable returns a text as it is, or quoted where it could be taken for something else or
-// move the cursor of a terminal.
-func printable(text string) string {
-	quoted := strconv.Quote(text)
-	if text == "" || strings.ContainsAny(text, " ,=") || quoted != `"`+text+`"` {
-		return quoted
-	}
-	return text
 }

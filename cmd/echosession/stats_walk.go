@@ -6,7 +6,6 @@ import (
 	"encoding/base64"
 	"errors"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -68,30 +67,9 @@ func parseSessionKey(key, keyspace string) (k sessionKey, ok bool) {
 	return k, err == nil && id.String() == text
 }
 
-// primariesOf returns the servers that have keys.
-func primariesOf(ctx context.Context, client redis.UniversalClient) ([]*redis.Client, error) {
-	cluster, ok := client.(*redis.ClusterClient)
-	if !ok {
-		return []*redis.Client{client.(*redis.Client)}, nil
-	}
-	var (
-		mu    sync.Mutex
-		nodes []*redis.Client
-	)
-	err := cluster.ForEachMaster(ctx, func(_ context.Context, node *redis.Client) error {
-		mu.Lock()
-		defer mu.Unlock()
-		nodes = append(nodes, node)
-		return nil
-	})
-	return nodes, err
-}
-
 // A walker visits the sessions of a keyspace in small steps.
 type walker struct {
-	client   redis.UniversalClient
-	keyspace string
-	reader   *reader
+	*site
 
 	// unseal says that there are encryption keys. Then a sealed record is read in whole: its
 	// subject is in the sealed part.
@@ -101,10 +79,19 @@ type walker struct {
 	whole atomic.Bool
 }
 
+// openWalker connects, and makes ready to read records. The caller closes the client.
+func openWalker(ctx context.Context, inv *invocation, f *siteFlags) (*walker, error) {
+	s, err := f.open(ctx, inv)
+	if err != nil {
+		return nil, err
+	}
+	return &walker{site: s, unseal: f.keyFile != ""}, nil
+}
+
 // keys asks a server for one page of keys. It returns those of sessions, and the cursor of
 // the next page, which is 0 after the last one.
-func (w *walker) keys(ctx context.Context, node *redis.Client, cursor uint64) (page []sessionKey, next uint64, err error) {
-	names, next, err := node.Scan(ctx, cursor, escapeGlob.Replace(w.keyspace)+"*", pageKeys).Result()
+func (w *walker) keys(ctx context.Context, node redis.Cmdable, cursor uint64) (page []sessionKey, next uint64, err error) {
+	names, next, err := node.Scan(ctx, cursor, globEscape(w.keyspace)+"*", pageKeys).Result()
 	for _, name := range names {
 		if k, ok := parseSessionKey(name, w.keyspace); ok {
 			page = append(page, k)
@@ -112,9 +99,6 @@ func (w *walker) keys(ctx context.Context, node *redis.Client, cursor uint64) (p
 	}
 	return page, next, err
 }
-
-// escapeGlob escapes what a pattern of SCAN would not take as it is.
-var escapeGlob = strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`, `]`, `\]`)
 
 // A visit is a session that was read.
 type visit struct {

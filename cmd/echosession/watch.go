@@ -2,19 +2,15 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/echosession/echosession"
 )
-
-func init() { commands = append(commands, watchCommand) }
 
 var watchCommand = command{
 	name:    "watch",
@@ -45,8 +41,8 @@ Exit codes: 0 when it was interrupted, 3 when it could not begin.
 `,
 	define: func(fs *flag.FlagSet) func(context.Context, *invocation) (int, error) {
 		var w watching
-		w.target.define(fs)
-		fs.StringVar(&w.keysFile, "encryption-keys", "", "`file` of Config.EncryptionKeys: one in base64 on each line")
+		w.site.target.define(fs)
+		fs.StringVar(&w.site.keyFile, "encryption-key-file", "", "`file` with the keys that open encrypted sessions, one in base64 on each line: Config.EncryptionKeys")
 		fs.DurationVar(&w.interval, "interval", time.Second, "pause between two looks at all keys")
 		fs.StringVar(&w.subject, "subject", "", "show the sessions of this `subject` only")
 		fs.IntVar(&w.most, "most", 1_000_000, "watch no more `sessions` than these")
@@ -57,8 +53,7 @@ Exit codes: 0 when it was interrupted, 3 when it could not begin.
 
 // watching are the flags of "echosession watch".
 type watching struct {
-	target   target
-	keysFile string
+	site     siteFlags
 	interval time.Duration
 	subject  string
 	most     int
@@ -69,24 +64,20 @@ func (f *watching) run(ctx context.Context, inv *invocation) (int, error) {
 	if f.interval <= 0 || f.most <= 0 {
 		return exitUnknown, errUsage("-interval and -most are above zero")
 	}
-	w, err := openWalker(ctx, inv, &f.target, f.keysFile, 0)
+	if err := inv.noArguments(); err != nil {
+		return exitUnknown, err
+	}
+	w, err := openWalker(ctx, inv, &f.site)
 	if err != nil {
 		return exitUnknown, err
 	}
 	defer w.client.Close()
-	if len(inv.args) > 0 {
-		return exitUnknown, errUsage("watch takes no argument but a URL: " + strings.Join(inv.args, " "))
-	}
-	store, err := echosession.NewRedisStore(w.client, echosession.RedisOptions{Keyspace: f.target.keyspace})
-	if err != nil {
-		return exitUnknown, errUsage(err.Error())
-	}
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	out := &eventWriter{stdout: inv.stdout, stderr: inv.stderr, json: f.json, failed: stop}
-	o := newObserver(f, w, store, out)
+	o := newObserver(f, w, out)
 	var ended sync.WaitGroup
-	ended.Go(func() { o.hints.listen(ctx, store.(echosession.Watcher), out) })
+	ended.Go(func() { o.hints.listen(ctx, w.store.(echosession.Watcher), out) })
 	failed := make(chan error, 1)
 	ended.Go(func() { failed <- o.observe(ctx) })
 	select {
@@ -118,11 +109,11 @@ type event struct {
 	Time      time.Time  `json:"time"`
 	Event     string     `json:"event"`
 	ID        string     `json:"id"`
-	LogID     string     `json:"logId"`
+	LogID     string     `json:"log_id"`
 	Subject   string     `json:"subject,omitempty"`
-	CreatedAt *time.Time `json:"createdAt,omitempty"`
+	CreatedAt *time.Time `json:"created_at,omitempty"`
 	To        string     `json:"to,omitempty"`
-	ToLogID   string     `json:"toLogId,omitempty"`
+	ToLogID   string     `json:"to_log_id,omitempty"`
 }
 
 // An eventWriter writes events, and notices to people. It is safe for concurrent use.
@@ -153,8 +144,7 @@ func (w *eventWriter) write(e event) {
 	}
 	line := e.text()
 	if w.json {
-		encoded, _ := json.Marshal(e) // an event can be encoded
-		line = string(encoded)
+		line = toLine(e)
 	}
 	if _, w.err = fmt.Fprintln(w.stdout, line); w.err != nil {
 		w.failed()

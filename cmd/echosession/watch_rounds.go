@@ -16,7 +16,6 @@ import (
 type observer struct {
 	flags *watching
 	w     *walker
-	store echosession.Store
 	out   *eventWriter
 	hints *hints
 	hash  subjectHash // of flags.subject
@@ -50,9 +49,9 @@ const (
 	other                // of another subject than the one to be shown
 )
 
-func newObserver(f *watching, w *walker, store echosession.Store, out *eventWriter) *observer {
+func newObserver(f *watching, w *walker, out *eventWriter) *observer {
 	return &observer{
-		flags: f, w: w, store: store, out: out, hash: hashOf(f.subject),
+		flags: f, w: w, out: out, hash: hashOf(f.subject),
 		hints: &hints{news: make(chan struct{}, 1)}, known: make(map[[16]byte]known),
 	}
 }
@@ -98,7 +97,7 @@ func (o *observer) look(ctx context.Context) error {
 	first := o.before.IsZero()
 	o.round++
 	o.began, o.again = time.Now(), false
-	nodes, err := primariesOf(ctx, o.w.client)
+	nodes, err := o.w.nodes(ctx)
 	if err != nil {
 		return err
 	}
@@ -146,7 +145,7 @@ func shortTime(d time.Duration) string {
 const busyShare = 3
 
 // lookAt looks at the keys of one server.
-func (o *observer) lookAt(ctx context.Context, node *redis.Client, first bool) error {
+func (o *observer) lookAt(ctx context.Context, node redis.Cmdable, first bool) error {
 	var cursor uint64
 	for {
 		began := time.Now()
@@ -378,7 +377,7 @@ func (o *observer) check(ctx context.Context, id [16]byte, k known, heard bool) 
 	if k.indexed {
 		ref.Subject = k.subject
 	}
-	left, err := o.store.Check(ctx, ref)
+	left, err := o.w.store.Check(ctx, ref)
 	rotated, isRotated := errors.AsType[*echosession.RotatedError](err)
 	switch {
 	case err == nil:
