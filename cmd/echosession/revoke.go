@@ -85,7 +85,7 @@ func (r *revoker) run(ctx context.Context, inv *invocation) (int, error) {
 	case name != "":
 		return r.revokeOne(ctx, inv, s, name)
 	case r.codec != "":
-		return r.revokeScanned(ctx, inv, s, "sessions "+codecWords[r.codec], func(f found) (bool, bool) {
+		return r.revokeScanned(ctx, inv, s, codecWords[r.codec], func(f found) (bool, bool) {
 			known := f.rec.id != ""
 			return known && (r.codec == codecAll || f.rec.codec == (r.codec == codecOther)), !known
 		})
@@ -97,7 +97,7 @@ func (r *revoker) run(ctx context.Context, inv *invocation) (int, error) {
 	if indexed {
 		return r.revokeIndexed(ctx, inv, s)
 	}
-	return r.revokeScanned(ctx, inv, s, "sessions of "+printable(r.subject), func(f found) (match, hidden bool) {
+	return r.revokeScanned(ctx, inv, s, "of "+printable(r.subject), func(f found) (match, hidden bool) {
 		spared := slices.Contains(r.except, f.rec.id)
 		return f.err == nil && f.rec.subject == r.subject && !spared, f.err != nil && !spared
 	})
@@ -264,8 +264,8 @@ func (r *revoker) revokeIndexed(ctx context.Context, inv *invocation, s *site) (
 	return r.report(inv, revoked, 0, err)
 }
 
-// revokeScanned ends the sessions that match, of all that there are. hidden says of a
-// session that it may be meant.
+// revokeScanned ends the sessions that match, of all that there are. what describes them, and
+// hidden says of a session that it may be meant.
 func (r *revoker) revokeScanned(ctx context.Context, inv *invocation, s *site, what string, match func(found) (match, hidden bool)) (int, error) {
 	if !r.yes {
 		n := 0
@@ -277,10 +277,10 @@ func (r *revoker) revokeScanned(ctx context.Context, inv *invocation, s *site, w
 			n += toInt(matches)
 		}
 		if n == 0 {
-			fmt.Fprintln(inv.stderr, "there are no "+what)
+			fmt.Fprintln(inv.stderr, "there are no sessions "+what)
 			return r.report(inv, 0, 0, nil)
 		}
-		if ok, err := r.agreed(inv, fmt.Sprintf("%d %s", n, what)); !ok {
+		if ok, err := r.agreed(inv, count(n, "session")+" "+what); !ok {
 			return exitWarning, err
 		}
 	}
