@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
@@ -150,8 +151,8 @@ func (w *walker) read(ctx context.Context, keys []sessionKey) ([]visit, error) {
 		case redis.HasErrorPrefix(err, "WRONGTYPE"):
 			visits = append(visits, visit{key: keys[i], bad: true})
 			continue
-		case err != nil:
-			return nil, err
+		case cmp.Or(err, r.left.Err()) != nil:
+			return nil, cmp.Or(err, r.left.Err())
 		case len(value) == 0 || value[0] == notARecord || r.left.Val() <= 0:
 			continue
 		}
@@ -165,7 +166,7 @@ func (w *walker) read(ctx context.Context, keys []sessionKey) ([]visit, error) {
 		}
 		visits = append(visits, v)
 	}
-	return visits, err
+	return visits, nil
 }
 
 // notARecord begins the value of a key that holds no session: one that was renewed or
