@@ -52,7 +52,7 @@ func (o *observed) raise(tb testing.TB, events ...echosession.Event) {
 func series(name string, set attribute.Set) string {
 	var pairs []string
 	for _, kv := range set.ToSlice() {
-		pairs = append(pairs, string(kv.Key)+"="+kv.Value.Emit())
+		pairs = append(pairs, string(kv.Key)+"="+kv.Value.String())
 	}
 	if len(pairs) == 0 {
 		return name
