@@ -1,7 +1,6 @@
 package echosession
 
 import (
-	"context"
 	"crypto/sha256"
 	"encoding/base64"
 	"time"
@@ -95,7 +94,7 @@ const (
 	//   - "gone", "renewed", "corrupt": the token is good, and [ErrSessionGone],
 	//     [ErrRenewed] or [ErrCorrupt] says what became of its session;
 	//   - "cross_origin": [ErrCrossOrigin];
-	//   - "no_token", "no_session", "not_fresh", "not_authenticated": what [Require] demands;
+	//   - "no_token", "not_fresh", "not_authenticated": what [Require] demands;
 	//   - "too_many_sessions": [ErrTooManySessions].
 	//
 	// Subject and LogID are set where the token is good. Err is the sentinel.
@@ -124,9 +123,10 @@ const (
 const (
 	// EventStoreCall: the store was called. Reason is the method: "load", "create",
 	// "replace", "touch", "check", "rotate", "renew", "delete", "list", "count",
-	// "delete_subject", "scan_page", "put_ticket", "take_ticket" or "ping". Duration is set. Err is
-	// [ErrStoreUnavailable], [ErrIndeterminate], [ErrNotReplicated], [ErrConflict],
-	// [ErrNotFound], [ErrRenewed] or [ErrTooManySessions] where that came of it.
+	// "delete_subject", "put_ticket", "take_ticket" or "ping". A visit of all sessions is not
+	// told of. Duration is set. Err is [ErrStoreUnavailable], [ErrIndeterminate],
+	// [ErrNotReplicated], [ErrConflict], [ErrNotFound], [ErrRenewed], [ErrTooManySessions] or
+	// [ErrUnsupported] where that came of it, and [context.Canceled] where the client hung up.
 	EventStoreCall EventKind = "store_call"
 
 	// EventStoreDown: the first call failed after the store had worked. Reason names the
@@ -157,7 +157,7 @@ const (
 
 	// EventWatchResumed: it hears of them again, and has checked all watched sessions. Count
 	// is how many of them had ended unheard. Duration is the time since
-	// EventWatchInterrupted, or 0.
+	// EventWatchInterrupted.
 	EventWatchResumed EventKind = "watch_resumed"
 )
 
@@ -172,6 +172,3 @@ func LogID(id string) string {
 	base64.RawURLEncoding.Encode(encoded[:], sum[:9])
 	return string(encoded[:])
 }
-
-// observer is [Config.OnEvent], or nil.
-type observer func(ctx context.Context, e Event)
