@@ -34,7 +34,7 @@ var words = map[echosession.EventKind][]string{
 	echosession.EventRefused: {
 		"malformed", "type", "algorithm", "unknown_key", "signature", "claims", "issuer",
 		"audience", "expired", "not_yet_valid", "ticket", "ambiguous", "gone", "renewed", "corrupt",
-		"cross_origin", "no_token", "no_session", "not_fresh", "not_authenticated", "too_many_sessions",
+		"cross_origin", "no_token", "not_fresh", "not_authenticated", "too_many_sessions",
 	},
 	echosession.EventOldKey: {"signing", "encryption"},
 	echosession.EventUnreadable: {
@@ -42,7 +42,7 @@ var words = map[echosession.EventKind][]string{
 	},
 	echosession.EventStoreCall: {
 		"load", "create", "replace", "touch", "check", "rotate", "renew", "delete", "list", "count",
-		"delete_subject", "scan_page", "put_ticket", "take_ticket", "ping",
+		"delete_subject", "put_ticket", "take_ticket", "ping",
 	},
 	echosession.EventWatchEnded: {"gone", "renewed", "closed", "stopped"},
 }
