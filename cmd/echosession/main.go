@@ -49,7 +49,9 @@ type errUsage string
 
 func (e errUsage) Error() string { return string(e) }
 
-var commands []command
+var commands = []command{
+	doctorCommand,
+}
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
