@@ -252,7 +252,10 @@ func (f *doctorFlags) examine(ctx context.Context, inv *invocation) (*examinatio
 		return nil, errUsage("-sample and -wait-replicas are numbers from 0 on")
 	}
 	for use := range strings.SplitSeq(f.uses, ",") {
-		if use != "" && !slices.Contains(featureIDs(), use) {
+		if use == "" {
+			continue
+		}
+		if !slices.Contains(featureIDs(), use) {
 			return nil, errUsage(fmt.Sprintf("-uses: there is no feature %q; there are %s", use, strings.Join(featureIDs(), ", ")))
 		}
 		x.uses = append(x.uses, use)

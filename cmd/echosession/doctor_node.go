@@ -135,7 +135,7 @@ func (n *node) since() string {
 	if !ok {
 		return "since the server started"
 	}
-	return "in the " + spanOf(time.Duration(seconds)*time.Second) + " since the server started, or since its statistics were reset"
+	return "since the server started, " + spanOf(time.Duration(seconds)*time.Second) + " ago"
 }
 
 // needs reports whether INFO has a field. If it has not, the result says so.
