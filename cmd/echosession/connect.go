@@ -151,7 +151,7 @@ func (t *target) settings(inv *invocation) (*redis.UniversalOptions, error) {
 		Addrs: append([]string{o.Addr}, more...), DB: o.DB, Username: o.Username, Password: o.Password, TLSConfig: o.TLSConfig,
 		MasterName: t.sentinel, Dialer: dialerOf(o.Network, t.timeout),
 		DialTimeout: t.timeout, ReadTimeout: t.timeout, WriteTimeout: t.timeout, PoolTimeout: t.timeout,
-		ContextTimeoutEnabled: true, MaxRetries: 1, Protocol: o.Protocol, DisableIdentity: true,
+		ContextTimeoutEnabled: true, MaxRetries: 1, DialerRetries: 1, Protocol: o.Protocol, DisableIdentity: true,
 	}, nil
 }
 

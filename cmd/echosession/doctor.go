@@ -266,13 +266,13 @@ func (f *doctorFlags) examine(ctx context.Context, inv *invocation) (*examinatio
 			return nil, errUsage(err.Error())
 		}
 	}
+	if err := inv.noArguments(); err != nil {
+		return nil, err
+	}
 	args := *inv // connect takes the URL out of the arguments again
 	var err error
 	if x.options, err = f.settings(&args); err != nil {
 		return nil, errUsage(err.Error())
-	}
-	if len(args.args) > 0 {
-		return nil, errUsage(fmt.Sprintf("%q is no URL of a Redis", args.args[0]))
 	}
 	if x.client, err = f.connect(ctx, inv); err != nil {
 		return nil, err
@@ -284,22 +284,11 @@ func (f *doctorFlags) examine(ctx context.Context, inv *invocation) (*examinatio
 	return x, err
 }
 
-// notConnected is the result where there is nothing to look at.
+// notConnected is the result where there is nothing to look at. The error says itself what
+// to look at.
 func notConnected(err error) *result {
 	r := new(result)
-	text := reply(err)
-	advice := "Look at the address, the port and the firewall, and whether Redis runs."
-	switch {
-	case strings.Contains(text, "WRONGPASS"), strings.Contains(text, "NOAUTH"), strings.Contains(text, "invalid password"):
-		advice = "Set " + passwordVariable + " to the password, and name the user in the URL: redis://user@host."
-	case strings.Contains(text, "certificate"), strings.Contains(text, "tls:"):
-		advice = "For a certificate of your own authority use -cacert; rediss:// is for ports with TLS alone."
-	case strings.HasSuffix(text, "EOF"), strings.Contains(text, "reset by peer"):
-		advice = "If the port is one with TLS, write rediss:// in the URL."
-	case strings.Contains(text, "CLUSTERDOWN"):
-		advice = "The Cluster has lost slots. Ask a node: redis-cli cluster info."
-	}
-	r.unknown("no-connection", advice, "%s", text)
+	r.unknown("no-connection", "Look at the address, the port and the firewall, at the password and at TLS, and whether Redis runs.", "%s", reply(err))
 	return r
 }
 
@@ -415,10 +404,10 @@ func (p *report) print(id string, f finding) {
 	if f.Server != "" {
 		where = f.Server + ": "
 	}
-	fmt.Fprintf(p.w, "%-10s %s: %s%s\n", "["+f.Status.String()+"]", id, where, f.Text)
+	fmt.Fprintf(p.w, "%-10s %s: %s%s\n", "["+f.Status.String()+"]", id, where, printable(f.Text))
 	for _, more := range []string{f.Advice, f.Link} {
 		if more != "" {
-			fmt.Fprintf(p.w, "%-10s %s\n", "", more)
+			fmt.Fprintf(p.w, "%-10s %s\n", "", printable(more))
 		}
 	}
 }
@@ -472,7 +461,7 @@ func (p *report) summarize() {
 					if f.Server != "" {
 						where = f.Server + ": "
 					}
-					fmt.Fprintf(p.w, "%-10s %s: %s%s\n", "["+s.String()+"]", c.ID, where, f.Text)
+					fmt.Fprintf(p.w, "%-10s %s: %s%s\n", "["+s.String()+"]", c.ID, where, printable(f.Text))
 				}
 			}
 		}

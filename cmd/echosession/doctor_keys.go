@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/echosession/echosession"
 )
 
 // unfit reports that there is no survey to judge by. The check keyspace says why.
@@ -192,7 +194,7 @@ func checkSizes(ctx context.Context, x *examination, r *result) {
 		return
 	}
 	subjects := s.subjects()
-	text := "the largest sessions: " + strings.Join(x.sizesOf(ctx, s.largest), ", ")
+	text := "the largest sessions: " + strings.Join(x.sizesOf(ctx, s.largest), "; ")
 	if big := s.largest[0].size; big > 16<<10 {
 		r.warning("large-sessions", "Keep in the session what each request needs, and the rest elsewhere by its ID: each request reads the whole session.", "%s", text)
 	} else {
@@ -231,9 +233,9 @@ func (s *survey) subjects() map[string]string {
 // sizesOf says how much memory sessions take.
 func (x *examination) sizesOf(ctx context.Context, keys []foundKey) (texts []string) {
 	for _, k := range keys {
-		text := k.id + " " + sizeOf(k.size)
+		text := k.id + " (log ID " + echosession.LogID(k.id) + ") " + sizeOf(k.size)
 		if bytes, err := k.node.client.MemoryUsage(ctx, k.name, 1).Result(); err == nil {
-			text += " (" + sizeOf(bytes) + " of memory)"
+			text += ", " + sizeOf(bytes) + " of memory"
 		}
 		texts = append(texts, text)
 	}

@@ -119,8 +119,8 @@ func sentinelClient(x *examination, addr string) *redis.SentinelClient {
 	})
 }
 
-// A view is what one Sentinel says.
-type view struct {
+// A sentinelView is what one Sentinel says.
+type sentinelView struct {
 	addr    string
 	primary string
 	state   map[string]string // of SENTINEL MASTER
@@ -128,7 +128,7 @@ type view struct {
 	down    []string          // replicas that it finds down
 }
 
-func (v *view) number(name string) int64 {
+func (v *sentinelView) number(name string) int64 {
 	n, _ := numberOf(v.state[name])
 	return n
 }
@@ -136,7 +136,7 @@ func (v *view) number(name string) int64 {
 func (x *examination) checkSentinels(ctx context.Context, r *result) {
 	name := x.options.MasterName
 	addrs := slices.Clone(x.options.Addrs)
-	var views []*view
+	var views []*sentinelView
 	for i := 0; i < len(addrs); i++ { // it grows by those that the Sentinels name
 		v, others, err := x.ask(ctx, addrs[i])
 		if err != nil {
@@ -164,11 +164,11 @@ func (x *examination) checkSentinels(ctx context.Context, r *result) {
 }
 
 // ask asks a Sentinel about the primary, and about the other Sentinels.
-func (x *examination) ask(ctx context.Context, addr string) (v *view, others []string, err error) {
+func (x *examination) ask(ctx context.Context, addr string) (v *sentinelView, others []string, err error) {
 	s := sentinelClient(x, addr)
 	defer s.Close()
 	name := x.options.MasterName
-	v = &view{addr: addr}
+	v = &sentinelView{addr: addr}
 	if v.state, err = s.Master(ctx, name).Result(); err != nil {
 		return nil, nil, err
 	}
@@ -188,7 +188,7 @@ func (x *examination) ask(ctx context.Context, addr string) (v *view, others []s
 }
 
 // judgeSentinels adds what is wrong in what the Sentinels say.
-func judgeSentinels(views []*view, r *result) {
+func judgeSentinels(views []*sentinelView, r *result) {
 	v := views[0]
 	sentinels, quorum := v.number("num-other-sentinels")+1, v.number("quorum")
 	majority := sentinels/2 + 1

@@ -78,20 +78,6 @@ func classify(rest string) (kind keyKind, id, index string) {
 	return otherKey, "", ""
 }
 
-// isID reports whether text has the form of a session's ID.
-func isID(text string) bool {
-	if len(text) != 36 {
-		return false
-	}
-	for i, c := range []byte(text) {
-		dash := i == 8 || i == 13 || i == 18 || i == 23
-		if dash != (c == '-') || !dash && !strings.ContainsRune("0123456789abcdef", rune(c)) {
-			return false
-		}
-	}
-	return true
-}
-
 // A found key is one that the walk has seen.
 type foundKey struct {
 	node *node
@@ -200,9 +186,9 @@ func (v *reservoir) add(k foundKey) {
 
 // walk reads the names of a server's keys, and asks for the sizes.
 func (x *examination) walk(ctx context.Context, n *node, s *survey, sessions, indexes *reservoir) error {
-	size, err := n.client.DBSize(ctx).Result()
-	if !s.refuse("+dbsize", err) && err != nil {
-		return err
+	size, ok := numberIn(n.info["db"+strconv.Itoa(x.options.DB)], "keys")
+	if !ok && n.infoErr != nil {
+		size, _ = n.client.DBSize(ctx).Result()
 	}
 	s.database += size
 	// INFO counts the keys, and those that expire. Only a difference is worth a question for
@@ -212,7 +198,7 @@ func (x *examination) walk(ctx context.Context, n *node, s *survey, sessions, in
 	most := int64(x.sample * namesPerSample / len(x.nodes))
 	var cursor uint64
 	for walked := int64(0); ; {
-		names, next, err := n.client.Scan(ctx, cursor, globOf(x.target.keyspace)+"*", scanCount).Result()
+		names, next, err := n.client.Scan(ctx, cursor, globEscape(x.target.keyspace)+"*", scanCount).Result()
 		if err != nil {
 			return err
 		}
@@ -245,11 +231,6 @@ func (n *node) endless(db int) int64 {
 		return -1
 	}
 	return keys - expiring
-}
-
-// globOf makes a SCAN pattern that matches s alone.
-func globOf(s string) string {
-	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`, `]`, `\]`).Replace(s)
 }
 
 // measure notes a page of keys.
@@ -426,18 +407,9 @@ func (x *examination) readOne(reader *reader, k foundKey, value []byte, ttl time
 	case err != nil && rec.sealed && len(x.keys) == 0:
 		r.sealed = true
 	case err != nil:
-		r.damage = damageIn(err)
+		r.damage = reasonOf(err)
 	case rec.id != k.id:
 		r.damage = "it is the record of another session"
 	}
 	return r, true
-}
-
-// damageIn says in a few words why a record cannot be read.
-func damageIn(err error) string {
-	text := reply(err)
-	if _, why, ok := strings.Cut(text, echosession.ErrCorrupt.Error()+": "); ok {
-		text = why
-	}
-	return strings.TrimPrefix(text, "echosession: ")
 }

@@ -287,7 +287,7 @@ func TestDoctorUsage(t *testing.T) {
 		{[]string{"-skip", "cache", "redis://127.0.0.1:1"}, `no check "cache"`},
 		{[]string{"-uses", "cache", "redis://127.0.0.1:1"}, `no feature "cache"`},
 		{[]string{"-sample", "-1", "redis://127.0.0.1:1"}, "from 0 on"},
-		{[]string{"redis://127.0.0.1:1", "sess:"}, `"sess:" is no URL`},
+		{[]string{"redis://127.0.0.1:1", "sess:"}, "the only argument is a Redis"},
 		{[]string{"-encryption-key-file", "missing", "redis://127.0.0.1:1"}, "missing"},
 		{nil, "name a Redis"},
 	} {
@@ -301,17 +301,17 @@ func TestDoctorUsage(t *testing.T) {
 func TestDoctorWithoutAConnection(t *testing.T) {
 	server := redistest.Start(t, "--requirepass", "open")
 	for _, tt := range []struct {
-		name, url, password, advice string
+		name, url, password, text string
 	}{
-		{"nobody listens", "redis://127.0.0.1:1", "", "whether Redis runs"},
-		{"no password", urlOf(server), "", "Set REDISCLI_AUTH"},
-		{"the wrong password", urlOf(server), "shut", "Set REDISCLI_AUTH"},
-		{"TLS to a port without", strings.Replace(urlOf(server), "redis:", "rediss:", 1), "open", "rediss:// is for ports with TLS"},
+		{"nobody listens", "redis://127.0.0.1:1", "", "refused"},
+		{"no password", urlOf(server), "", "NOAUTH"},
+		{"the wrong password", urlOf(server), "shut", "WRONGPASS"},
+		{"TLS to a port without", strings.Replace(urlOf(server), "redis:", "rediss:", 1), "open", ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			report := diagnose(t, map[string]string{"REDISCLI_AUTH": tt.password}, "-timeout", "2s", tt.url)
 			found := report.of("connection")
-			if report.Exit != exitUnknown || len(found) != 1 || found[0].ID != "no-connection" || !strings.Contains(found[0].Advice, tt.advice) {
+			if report.Exit != exitUnknown || len(found) != 1 || found[0].ID != "no-connection" || !strings.Contains(found[0].Text, tt.text) {
 				t.Errorf("exit code %d: %+v", report.Exit, report)
 			}
 		})
@@ -343,7 +343,7 @@ var doctorWrites = []string{"SET", "DEL", "GETDEL", "EXPIRE", "PEXPIRE", "ZADD",
 
 // doctorReads are all other commands that doctor sends.
 var doctorReads = []string{
-	"PING", "INFO", "CONFIG", "GET", "GETRANGE", "STRLEN", "PTTL", "SCAN", "DBSIZE", "ZCARD", "ZRANGE", "ZSCORE", "EXISTS",
+	"PING", "INFO", "CONFIG", "GET", "GETRANGE", "STRLEN", "PTTL", "SCAN", "ZCARD", "ZRANGE", "ZSCORE", "EXISTS",
 	"TIME", "MEMORY", "ACL", "SLOWLOG",
 	"GETEX", // without a key that exists, by the library's Ping
 }
