@@ -25,7 +25,7 @@ func checkClients(_ context.Context, _ *examination, n *node, r *result) {
 	}
 	if rejected, _ := n.number("rejected_connections"); rejected > 0 {
 		r.warning("rejected-connections", "Raise maxclients, or lower PoolSize in your programs: each of their processes has a pool.",
-			"%s refused %s: the requests behind them had no session", countOf(rejected, "connection")+" "+wasWere(rejected), n.since())
+			"%s refused %s: the requests behind them had no session", countOf(rejected, "connection")+" "+verb(rejected, "was", "were"), n.since())
 	}
 	if most > 0 && connected*100/most >= 80 {
 		r.warning("rejected-connections", "Raise maxclients, or lower PoolSize in your programs: each of their processes has a pool.",
@@ -49,13 +49,6 @@ func checkClients(_ context.Context, _ *examination, n *node, r *result) {
 	r.ok("%s, none refused", countOf(connected, "connection"))
 }
 
-func wasWere(n int64) string {
-	if n == 1 {
-		return "was"
-	}
-	return "were"
-}
-
 // pubSubLimit reads the hard limit of subscribers in
 // "normal 0 0 0 slave 268435456 67108864 60 pubsub 33554432 8388608 60".
 func pubSubLimit(limits string) (int64, bool) {
@@ -72,14 +65,14 @@ const pings = 100
 func checkLatency(ctx context.Context, _ *examination, n *node, r *result) {
 	conn := n.client.Conn()
 	defer conn.Close()
-	if err := conn.Ping(ctx).Err(); err != nil { // it connects
+	if err := conn.Ping(ctx).Err(); err != nil && !redis.HasErrorPrefix(err, "MISCONF") { // it connects
 		r.denied("+ping", err)
 		return
 	}
 	took := make([]time.Duration, 0, pings)
 	for range pings {
 		began := time.Now()
-		if err := conn.Ping(ctx).Err(); err != nil {
+		if err := conn.Ping(ctx).Err(); err != nil && !isReply(err) {
 			r.critical("slow-answers", "Look at the network and at the load of the server.", "a PING failed: %s", reply(err))
 			return
 		}
@@ -136,7 +129,7 @@ func judgeSlow(entries []redis.SlowLog, now time.Time, r *result) {
 	}
 	var parts []string
 	for name, e := range slowest {
-		parts = append(parts, fmt.Sprintf("%s %d times, up to %s, %s ago", name, count[name], spanOf(e.Duration), spanOf(max(0, now.Sub(e.Time)))))
+		parts = append(parts, fmt.Sprintf("%s %s, up to %s, %s ago", name, countOf(count[name], "time"), spanOf(e.Duration), spanOf(max(0, now.Sub(e.Time)))))
 	}
 	slices.Sort(parts)
 	r.warning("blocking-commands", "Find out which program sends them (SLOWLOG GET names it); KEYS, and reads of large values, do not belong on this Redis.",

@@ -69,14 +69,14 @@ func judgeCluster(info map[string]string, r *result) bool {
 	const advice = "Bring the lost nodes back, or assign the slots to others: redis-cli --cluster fix."
 	switch {
 	case assigned < clusterSlots:
-		r.critical("a-broken-cluster", advice, "%s of %d have no server: the sessions there cannot be used (the Cluster's state is %s)",
-			countOf(clusterSlots-assigned, "slot"), clusterSlots, info["cluster_state"])
+		r.critical("a-broken-cluster", advice, "%s of %d %s no server: the sessions there cannot be used (the Cluster's state is %s)",
+			countOf(clusterSlots-assigned, "slot"), clusterSlots, verb(clusterSlots-assigned, "has", "have"), info["cluster_state"])
 	case failing > 0:
-		r.critical("a-broken-cluster", advice, "%s are on servers that are down (the Cluster's state is %s)", countOf(failing, "slot"), info["cluster_state"])
+		r.critical("a-broken-cluster", advice, "%s %s on servers that are down (the Cluster's state is %s)", countOf(failing, "slot"), verb(failing, "is", "are"), info["cluster_state"])
 	case info["cluster_state"] != "ok":
 		r.critical("a-broken-cluster", advice, "the Cluster's state is %s: it refuses all commands", info["cluster_state"])
 	case doubtful > 0:
-		r.warning("a-broken-cluster", advice, "%s are on servers that do not answer this one", countOf(doubtful, "slot"))
+		r.warning("a-broken-cluster", advice, "%s %s on servers that do not answer this one", countOf(doubtful, "slot"), verb(doubtful, "is", "are"))
 	default:
 		return true
 	}

@@ -198,7 +198,7 @@ func TestDoctorFindings(t *testing.T) {
 			prepare: func(t *testing.T, _ *redistest.Server, rdb *redis.Client) {
 				rdb.Do(t.Context(), "debug", "sleep", "0.12")
 			},
-			want: [][4]string{{"slow", "warning", "blocking-commands", "DEBUG 1 times, up to 12"}}, exit: exitWarning,
+			want: [][4]string{{"slow", "warning", "blocking-commands", "DEBUG 1 time, up to 12"}}, exit: exitWarning,
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -459,7 +459,7 @@ func TestDoctorOfACluster(t *testing.T) {
 		return strings.Contains(info, "cluster_state:fail")
 	})
 	report = diagnose(t, nil, urlOf(c.Servers[0]))
-	report.wants(t, "failover", "critical", "a-broken-cluster", "1 slot of 16384 have no server")
+	report.wants(t, "failover", "critical", "a-broken-cluster", "1 slot of 16384 has no server")
 	report.wants(t, "writes", "critical", "a-broken-cluster", "the Cluster is down")
 	if report.Exit != exitCritical {
 		t.Errorf("exit code %d", report.Exit)

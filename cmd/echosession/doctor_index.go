@@ -218,8 +218,8 @@ func (s *survey) mixedFindings(r *result) {
 	}
 	if with := s.sampled(indexedKey); with > 0 && without > 0 {
 		r.warning("with-and-without-index", "Set SubjectIndex alike in all programs with this keyspace. After it was changed, sessions of before are not found, and expire.",
-			"%s of those read have a subject and no index, and %s have one: a program with SubjectIndex does not find the former, one without does not find the latter",
-			countOf(without, "session"), grouped(int64(with)))
+			"%s of those read %s a subject and no index, and %s %s one: a program with SubjectIndex does not find the former, one without does not find the latter",
+			countOf(without, "session"), verb(without, "has", "have"), grouped(int64(with)), verb(with, "has", "have"))
 	}
 }
 

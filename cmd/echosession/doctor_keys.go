@@ -119,12 +119,12 @@ func checkLifetimes(ctx context.Context, x *examination, r *result) {
 	}
 	if len(s.foreign) > 0 {
 		r.warning("foreign-keys", "Give the other program a keyspace of its own.",
-			"%s the names of sessions or indexes and hold something else, as %s", countOf(len(s.foreign), "key")+" "+hasHave(len(s.foreign)), examples(s.foreign))
+			"%s the names of sessions or indexes and hold something else, as %s", countOf(len(s.foreign), "key")+" "+verb(len(s.foreign), "has", "have"), examples(s.foreign))
 	}
 	switch {
 	case len(s.endless) > 0:
 		r.warning("keys-without-a-lifetime", "Find out which program made them: this library never does (RESTORE, PERSIST and copies between servers do). A use restarts the lifetime of a session; delete the others.",
-			"%s never expire, as %s: the memory is never free again", countOf(len(s.endless), "key"), examples(s.endless))
+			"%s never %s, as %s: the memory is never free again", countOf(len(s.endless), "key"), verb(len(s.endless), "expires", "expire"), examples(s.endless))
 	case s.asked && s.missing(r, "+pttl"):
 	case len(s.foreign) > 0:
 	case s.asked:
@@ -132,13 +132,6 @@ func checkLifetimes(ctx context.Context, x *examination, r *result) {
 	default:
 		r.ok("each key of the database has a lifetime")
 	}
-}
-
-func hasHave(n int) string {
-	if n == 1 {
-		return "has"
-	}
-	return "have"
 }
 
 // examples shows the first few.

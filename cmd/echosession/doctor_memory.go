@@ -16,12 +16,12 @@ func checkEviction(_ context.Context, _ *examination, n *node, r *result) {
 	const advice = "Set maxmemory-policy noeviction, give this Redis the memory that its sessions need, and keep other data elsewhere."
 	switch {
 	case policy == "noeviction" && evicted > 0:
-		r.ok("noeviction: nothing is thrown away now; %s were, before the policy was set, %s", countOf(evicted, "key"), n.since())
+		r.ok("noeviction: nothing is thrown away now; %s %s, before the policy was set, %s", countOf(evicted, "key"), verb(evicted, "was", "were"), n.since())
 	case policy == "noeviction":
 		r.ok("noeviction: Redis throws no session away")
 	case evicted > 0:
 		r.critical("evicted-sessions", advice,
-			"Redis is full and throws sessions away (%s): users are logged out at random; %s were thrown away %s", policy, countOf(evicted, "key"), n.since())
+			"Redis is full and throws sessions away (%s): users are logged out at random; %s %s thrown away %s", policy, countOf(evicted, "key"), verb(evicted, "was", "were"), n.since())
 	case limit == 0:
 		r.warning("an-evicting-policy", advice,
 			"%s: as soon as somebody sets maxmemory, and it is reached, Redis throws sessions away", policy)

@@ -165,6 +165,14 @@ func countOf[N int | int64](n N, noun string) string {
 	return grouped(int64(n)) + " " + noun
 }
 
+// verb returns the form of a verb that goes with a number.
+func verb[N int | int64](n N, one, more string) string {
+	if n == 1 {
+		return one
+	}
+	return more
+}
+
 // grouped returns a number with commas between its thousands.
 func grouped(n int64) string {
 	text := strconv.FormatInt(n, 10)
