@@ -274,7 +274,12 @@ func (f *doctorFlags) examine(ctx context.Context, inv *invocation) (*examinatio
 	if x.options, err = f.settings(&args); err != nil {
 		return nil, errUsage(err.Error())
 	}
-	if x.client, err = f.connect(ctx, inv); err != nil {
+	x.client, err = f.connect(ctx, inv)
+	if redis.HasErrorPrefix(err, "NOPERM") {
+		// The check rights says what this user lacks.
+		x.client, err = redis.NewUniversalClient(x.options), nil
+	}
+	if err != nil {
 		return nil, err
 	}
 	x.nodes, err = findNodes(ctx, x)
