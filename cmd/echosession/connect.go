@@ -151,7 +151,7 @@ func (t *target) settings(inv *invocation) (*redis.UniversalOptions, error) {
 		Addrs: append([]string{o.Addr}, more...), DB: o.DB, Username: o.Username, Password: o.Password, TLSConfig: o.TLSConfig,
 		MasterName: t.sentinel, Dialer: dialerOf(o.Network, t.timeout),
 		DialTimeout: t.timeout, ReadTimeout: t.timeout, WriteTimeout: t.timeout, PoolTimeout: t.timeout,
-		ContextTimeoutEnabled: true, MaxRetries: 1, Protocol: o.Protocol, DisableIdentity: true,
+		ContextTimeoutEnabled: true, MaxRetries: 1, DialerRetries: 1, Protocol: o.Protocol, DisableIdentity: true,
 	}, nil
 }
 
@@ -234,8 +234,9 @@ func (t *target) connect(ctx context.Context, inv *invocation) (redis.UniversalC
 	o.IsClusterMode = len(o.Addrs) > 1 && t.sentinel == ""
 	client := redis.NewUniversalClient(o)
 	clustered := o.IsClusterMode
-	// A user may be allowed little: only what keeps sessions.
-	if err = client.Ping(ctx).Err(); err == nil || redis.HasErrorPrefix(err, "NOPERM") {
+	// A user may be allowed little: only what keeps sessions. And after a save that failed,
+	// Redis refuses even a PING.
+	if err = client.Ping(ctx).Err(); err == nil || redis.HasErrorPrefix(err, "NOPERM") || redis.HasErrorPrefix(err, "MISCONF") {
 		err = nil
 		if !clustered {
 			clustered, err = isCluster(ctx, client, t.keyspace)

@@ -53,6 +53,7 @@ type errUsage string
 func (e errUsage) Error() string { return string(e) }
 
 var commands = []command{
+	doctorCommand,
 	listCommand,
 	showCommand,
 	revokeCommand,
