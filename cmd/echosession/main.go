@@ -145,7 +145,10 @@ func (c *command) run(ctx context.Context, args []string, inv *invocation) int {
 			inv.args, args = append(inv.args, args[0]), args[1:]
 		}
 	}
-	exit, err := act(ctx, inv)
+	exit, err := exitUnknown, inv.checkPasswords()
+	if err == nil {
+		exit, err = act(ctx, inv)
+	}
 	if err == nil {
 		return exit
 	}

@@ -9,10 +9,13 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/echosession/echosession/internal/redistest"
 )
 
 func TestMain(m *testing.M) {
+	redis.SetLogger(silence{}) // as main does
 	redistest.Parallel(4)
 	redistest.Main(m)
 }
