@@ -157,7 +157,7 @@ func (t *tokenReader) read(inv *invocation) (string, error) {
 	if rest, ok := strings.CutPrefix(token, "Authorization:"); ok {
 		token = strings.TrimSpace(rest)
 	}
-	if scheme, rest, ok := strings.Cut(token, " "); ok && strings.EqualFold(scheme, "Bearer") {
+	if scheme, rest, _ := strings.Cut(token, " "); strings.EqualFold(scheme, "Bearer") {
 		token = strings.TrimSpace(rest)
 	}
 	if token == "" {
