@@ -56,6 +56,8 @@ var commands = []command{
 	listCommand,
 	showCommand,
 	revokeCommand,
+	statsCommand,
+	watchCommand,
 	tokenCommand,
 	keygenCommand,
 }
