@@ -350,3 +350,6 @@ func adviceFor(name string) string {
 	}
 	return ""
 }
+
+// corruptReason is a placeholder until the merge.
+func corruptReason(err error) string { return "" }

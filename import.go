@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"reflect"
 	"time"
 )
@@ -43,10 +42,9 @@ func (e *engine) importStored(ctx context.Context, l *live, stored []byte, touch
 		case wasRotated(loadErr), loadErr == nil && !bytes.Equal(again, stored):
 			return nil
 		case loadErr != nil:
-			return e.failed("import", loadErr)
+			return e.failed(ctx, "import", loadErr)
 		}
-		e.reports.report(slog.LevelWarn, failureKind{"session record cannot be read", "import", err.Error()})
-		return err
+		return e.unreadable(ctx, "import", l.ref.ID, err)
 	}
 	if !touched {
 		left, err := e.checkRef(ctx, l.ref)
@@ -54,7 +52,7 @@ func (e *engine) importStored(ctx context.Context, l *live, stored []byte, touch
 		case wasRotated(err):
 			return nil
 		case err != nil:
-			return e.failed("import", err)
+			return e.failed(ctx, "import", err)
 		}
 		if left >= time.Millisecond { // or the other library gave it no end
 			ttl = min(ttl, left)
@@ -67,8 +65,11 @@ func (e *engine) importStored(ctx context.Context, l *live, stored []byte, touch
 			return e.store.Replace(ctx, l.ref, stored, record, ttl)
 		})
 	})
-	if err != nil && !errors.Is(err, ErrConflict) {
-		return e.failed("import", err)
+	switch {
+	case err == nil:
+		e.happened(ctx, EventImported, "", l.header.subject, l.ref.ID)
+	case !errors.Is(err, ErrConflict):
+		return e.failed(ctx, "import", err)
 	}
 	return nil
 }

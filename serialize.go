@@ -384,6 +384,14 @@ func revisionOf(record []byte) []byte {
 	return record[:prefixLen:prefixLen]
 }
 
+// idOf returns the ID in a record, or "" where it does not begin as a record does.
+func idOf(record []byte) string {
+	if revisionOf(record) == nil {
+		return ""
+	}
+	return formatID(record[idStart:])
+}
+
 // opened is a record taken apart. tail is what sealing covers: subject, extras and data.
 type opened struct {
 	header recordHeader // without the ID

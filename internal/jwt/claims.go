@@ -218,6 +218,8 @@ type Token struct {
 	nbf     int64         // always when absent
 	iat     int64         // always when absent
 	payload string        // the JSON that was signed
+
+	OldKey bool // placeholder until the merge
 }
 
 // Claims decodes the payload anew at each call: the caller may change the result.
