@@ -369,8 +369,10 @@ func (e *engine) insert(ctx context.Context, v any, h recordHeader, claims jwt.C
 	}
 	l.expiresAt, l.usedAt = now.Add(ttl), now
 	e.listen()
+	var evicted []string
 	err = e.stale.creating(l, e.cfg.Limit).run(l, func() error {
-		err := e.store.Create(ctx, l.ref, l.record, ttl, e.cfg.Limit)
+		var err error
+		evicted, err = e.store.Create(ctx, l.ref, l.record, ttl, e.cfg.Limit)
 		if errors.Is(err, ErrIndeterminate) && !errors.Is(err, ErrNotReplicated) {
 			record, loadErr := e.store.Load(ctx, l.ref, 0)
 			if loadErr == nil && bytes.Equal(record, l.record) {
@@ -380,6 +382,7 @@ func (e *engine) insert(ctx context.Context, v any, h recordHeader, claims jwt.C
 		}
 		return err
 	})
+	e.evicted(ctx, h.subject, evicted) // after an error too
 	if err == nil {
 		return l, false, nil
 	}
@@ -666,7 +669,9 @@ func (e *engine) renew(ctx context.Context, l *live, p createParams, fresh func(
 		return nil, err
 	}
 	put := func(ctx context.Context, old, next *live, ttl time.Duration) error {
-		return e.store.Renew(ctx, old.ref, next.ref, revisionOf(old.record), next.record, ttl, e.cfg.Limit)
+		evicted, err := e.store.Renew(ctx, old.ref, next.ref, revisionOf(old.record), next.record, ttl, e.cfg.Limit)
+		e.evicted(ctx, next.header.subject, evicted) // after an error too
+		return err
 	}
 	var now time.Time
 	from, subject := "", ""

@@ -42,8 +42,8 @@ type EventKind string
 
 // The life of sessions. Count is 1 unless the comment says otherwise. Subject and LogID are set.
 const (
-	// EventCreated: a session was created. Reason is "login", or "guest" where nobody has
-	// authenticated.
+	// EventCreated: a session was created. Reason is "login", or "guest" for one of
+	// [Session.UpdateOrCreate], where nobody has authenticated.
 	EventCreated EventKind = "created"
 
 	// EventRenewed: a login, or a gain of rights, moved a session to a new token. Before is
@@ -151,8 +151,8 @@ const (
 	// the last for one that the program stopped itself. Subject and LogID are set.
 	EventWatchEnded EventKind = "watch_ended"
 
-	// EventWatchInterrupted: this process no longer hears of ends at once. Reason names the
-	// cause.
+	// EventWatchInterrupted: this process does not hear of ends at once, and asks the store
+	// again and again. Reason names the cause.
 	EventWatchInterrupted EventKind = "watch_interrupted"
 
 	// EventWatchResumed: it hears of them again, and has checked all watched sessions. Count

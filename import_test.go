@@ -36,7 +36,7 @@ func importing(cfg echosession.Config) echosession.Config {
 func oldSession(t testing.TB, cfg echosession.Config, stored, claims string) (id, token string) {
 	t.Helper()
 	id = newID()
-	if err := storeOf(t, cfg).Create(t.Context(), echosession.Ref{ID: id}, []byte(stored), time.Hour, echosession.Limit{}); err != nil {
+	if _, err := storeOf(t, cfg).Create(t.Context(), echosession.Ref{ID: id}, []byte(stored), time.Hour, echosession.Limit{}); err != nil {
 		t.Fatal(err)
 	}
 	return id, hs256(`{"alg":"HS256","typ":"JWT"}`, `{"jti":"`+id+`"`+claims+`}`, legacySecret)
@@ -308,7 +308,7 @@ func TestAnotherInstanceImportsAndRotates(t *testing.T) {
 			if err := store.Delete(t.Context(), echosession.Ref{ID: id}); err != nil {
 				t.Fatal(err)
 			}
-			if err := store.Create(t.Context(), echosession.Ref{ID: id}, []byte(`{"name":"Ada"}`), time.Hour, echosession.Limit{}); err != nil {
+			if _, err := store.Create(t.Context(), echosession.Ref{ID: id}, []byte(`{"name":"Ada"}`), time.Hour, echosession.Limit{}); err != nil {
 				t.Fatal(err)
 			}
 			rotated := ""
@@ -353,7 +353,7 @@ func TestNoImportAfterALogoutInBetween(t *testing.T) {
 	if err := cfg.Store.Delete(t.Context(), ref); err != nil {
 		t.Fatal(err)
 	}
-	if err := cfg.Store.Create(t.Context(), ref, []byte(`{"name":"Ada"}`), time.Hour, echosession.Limit{}); err != nil {
+	if _, err := cfg.Store.Create(t.Context(), ref, []byte(`{"name":"Ada"}`), time.Hour, echosession.Limit{}); err != nil {
 		t.Fatal(err)
 	}
 	if sess, err := m.Open(t.Context(), token); err != nil || !errors.Is(sess.Reason(), echosession.ErrSessionGone) {
@@ -402,7 +402,7 @@ func TestImportStartsFromWhatIsStored(t *testing.T) {
 		if err := store.Delete(ctx, ref); err != nil {
 			return err
 		}
-		return store.Create(ctx, ref, []byte(`{"count":2}`), time.Hour, echosession.Limit{})
+		return errOf(store.Create(ctx, ref, []byte(`{"count":2}`), time.Hour, echosession.Limit{}))
 	}
 	m := newManager[User](t, cfg)
 	sess := opened(t, m, token)
@@ -414,7 +414,7 @@ func TestImportStartsFromWhatIsStored(t *testing.T) {
 	if err := store.Delete(t.Context(), echosession.Ref{ID: id}); err != nil {
 		t.Fatal(err)
 	}
-	if err := store.Create(t.Context(), echosession.Ref{ID: id}, []byte(`{"count":7}`), time.Hour, echosession.Limit{}); err != nil {
+	if _, err := store.Create(t.Context(), echosession.Ref{ID: id}, []byte(`{"count":7}`), time.Hour, echosession.Limit{}); err != nil {
 		t.Fatal(err)
 	}
 	if err := sess.Update(t.Context(), func(u *User) error { u.Count++; return nil }); err != nil {
@@ -441,7 +441,7 @@ func TestImportKeepsTheLifetimeThatIsLeft(t *testing.T) {
 			if err := store.Delete(t.Context(), echosession.Ref{ID: id}); err != nil {
 				t.Fatal(err)
 			}
-			if err := store.Create(t.Context(), echosession.Ref{ID: id}, []byte(`{"count":2}`), tt.node, echosession.Limit{}); err != nil {
+			if _, err := store.Create(t.Context(), echosession.Ref{ID: id}, []byte(`{"count":2}`), tt.node, echosession.Limit{}); err != nil {
 				t.Fatal(err)
 			}
 			clock.Advance(time.Second)
@@ -710,7 +710,7 @@ func TestNoImportWithoutAToken(t *testing.T) {
 	if err := cfg.Store.Delete(t.Context(), ref); err != nil {
 		t.Fatal(err)
 	}
-	if err := cfg.Store.Create(t.Context(), ref, []byte(`{"name":"Eve"}`), time.Hour, echosession.Limit{}); err != nil {
+	if _, err := cfg.Store.Create(t.Context(), ref, []byte(`{"name":"Eve"}`), time.Hour, echosession.Limit{}); err != nil {
 		t.Fatal(err)
 	}
 	err = list[0].Update(t.Context(), func(u *User) error { u.Count++; return nil })

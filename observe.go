@@ -79,6 +79,13 @@ func (e *engine) turnedAway(ctx context.Context, l *live, err error) {
 	}
 }
 
+// evicted tells of sessions of a subject that gave way to a new one.
+func (e *engine) evicted(ctx context.Context, subject string, ids []string) {
+	for _, id := range ids {
+		e.happened(ctx, EventEvicted, "", subject, id)
+	}
+}
+
 // isFull tells that a subject has as many sessions as it can have, if err says so.
 func (e *engine) isFull(ctx context.Context, subject string, err error) {
 	if errors.Is(err, ErrTooManySessions) {
@@ -197,8 +204,8 @@ func (s *observedStore) Check(ctx context.Context, ref Ref) (time.Duration, erro
 	return observedCall(ctx, s, "check", func() (time.Duration, error) { return s.Store.Check(ctx, ref) })
 }
 
-func (s *observedStore) Create(ctx context.Context, ref Ref, record []byte, ttl time.Duration, limit Limit) error {
-	return s.do(ctx, "create", func() error { return s.Store.Create(ctx, ref, record, ttl, limit) })
+func (s *observedStore) Create(ctx context.Context, ref Ref, record []byte, ttl time.Duration, limit Limit) ([]string, error) {
+	return observedCall(ctx, s, "create", func() ([]string, error) { return s.Store.Create(ctx, ref, record, ttl, limit) })
 }
 
 func (s *observedStore) Replace(ctx context.Context, ref Ref, old, record []byte, ttl time.Duration) error {
@@ -217,8 +224,8 @@ func (s *observedStore) Rotate(ctx context.Context, from, to Ref, old, record []
 	return s.do(ctx, "rotate", func() error { return s.Store.Rotate(ctx, from, to, old, record, ttl, grace) })
 }
 
-func (s *observedStore) Renew(ctx context.Context, from, to Ref, old, record []byte, ttl time.Duration, limit Limit) error {
-	return s.do(ctx, "renew", func() error { return s.Store.Renew(ctx, from, to, old, record, ttl, limit) })
+func (s *observedStore) Renew(ctx context.Context, from, to Ref, old, record []byte, ttl time.Duration, limit Limit) ([]string, error) {
+	return observedCall(ctx, s, "renew", func() ([]string, error) { return s.Store.Renew(ctx, from, to, old, record, ttl, limit) })
 }
 
 func (s *observedStore) List(ctx context.Context, subject string) ([]Entry, error) {

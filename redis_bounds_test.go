@@ -160,7 +160,7 @@ func TestForgedRotationsEnd(t *testing.T) {
 				keyspace := newKeyspace()
 				m := newMeter(t, keyspace)
 				live := newRef(subject)
-				if err := m.store.Create(t.Context(), live, []byte("r"), time.Hour, echosession.Limit{}); err != nil {
+				if _, err := m.store.Create(t.Context(), live, []byte("r"), time.Hour, echosession.Limit{}); err != nil {
 					t.Fatal(err)
 				}
 				refs := make([]echosession.Ref, length)
@@ -205,7 +205,7 @@ func TestManyRotationsAreFollowed(t *testing.T) {
 	keyspace := newKeyspace()
 	m := newMeter(t, keyspace)
 	first := newRef("ada")
-	if err := m.store.Create(t.Context(), first, []byte("r"), time.Hour, echosession.Limit{}); err != nil {
+	if _, err := m.store.Create(t.Context(), first, []byte("r"), time.Hour, echosession.Limit{}); err != nil {
 		t.Fatal(err)
 	}
 	last := first
@@ -292,7 +292,7 @@ func TestCreateTidiesTheIndex(t *testing.T) {
 	}
 	live := []echosession.Ref{newRef("ada"), newRef("ada"), newRef("ada")}
 	for i, ref := range live {
-		if err := m.store.Create(t.Context(), ref, []byte("r"), time.Hour, echosession.Limit{}); err != nil {
+		if _, err := m.store.Create(t.Context(), ref, []byte("r"), time.Hour, echosession.Limit{}); err != nil {
 			t.Fatal(err)
 		}
 		// Of nine entries one may be left out, and it may be an expired one.
@@ -344,7 +344,7 @@ func TestListWhileSessionsChange(t *testing.T) {
 				refs[i], rotated[i] = next, next.ID
 			}
 			brief := newRef("ada")
-			if err := changing.Create(context.Background(), brief, []byte("a session that comes and goes anyhow"), time.Hour, echosession.Limit{}); err != nil {
+			if _, err := changing.Create(context.Background(), brief, []byte("a session that comes and goes anyhow"), time.Hour, echosession.Limit{}); err != nil {
 				t.Error(err)
 				return
 			}
@@ -439,7 +439,7 @@ func TestTheLastPageOfARevocationTakesAll(t *testing.T) {
 	last := refs[len(refs)-1] // in the second page
 	server := &between{meter: m, do: func() error {
 		return errors.Join(
-			meanwhile.Create(t.Context(), created, []byte("r"), time.Hour, echosession.Limit{}),
+			errOf(meanwhile.Create(t.Context(), created, []byte("r"), time.Hour, echosession.Limit{})),
 			meanwhile.Rotate(t.Context(), last, rotated, []byte(last.ID), []byte("r"), time.Hour, time.Hour),
 		)
 	}}
@@ -511,7 +511,7 @@ func TestMakingRoomIsBounded(t *testing.T) {
 		ref := newRef("ada")
 		created = append(created, ref)
 		m.reset()
-		if err := m.store.Create(t.Context(), ref, []byte("r"), time.Hour, echosession.Limit{Sessions: limit}); err != nil {
+		if _, err := m.store.Create(t.Context(), ref, []byte("r"), time.Hour, echosession.Limit{Sessions: limit}); err != nil {
 			t.Fatal(err)
 		}
 		if m.sent != 1 || m.steps > 3*1_000+20 || m.reply > 64<<10 {
@@ -562,9 +562,9 @@ func TestRefusingIsBounded(t *testing.T) {
 				var err error
 				scripts := tt.scripts
 				if op == "Create" {
-					err = m.store.Create(t.Context(), ref, []byte("r"), time.Hour, limit)
+					_, err = m.store.Create(t.Context(), ref, []byte("r"), time.Hour, limit)
 				} else {
-					err = m.store.Renew(t.Context(), guest, ref, []byte("guest"), []byte("r"), time.Hour, limit)
+					_, err = m.store.Renew(t.Context(), guest, ref, []byte("guest"), []byte("r"), time.Hour, limit)
 					scripts += 2
 					if tt.full {
 						scripts = tt.scripts + 1 // it looks at the guest again
@@ -639,7 +639,7 @@ func TestCheckAndRenewAreSmall(t *testing.T) {
 		scripts  int
 	}{{"ada", "ada", 1}, {"bob", "ada", 3}, {"ada", "", 3}, {"", "", 3}} {
 		from, to := newRef(tt.from), newRef(tt.to)
-		if err := m.store.Create(t.Context(), from, big, time.Hour, echosession.Limit{}); err != nil {
+		if _, err := m.store.Create(t.Context(), from, big, time.Hour, echosession.Limit{}); err != nil {
 			t.Fatal(err)
 		}
 		m.reset()
@@ -647,7 +647,7 @@ func TestCheckAndRenewAreSmall(t *testing.T) {
 			t.Errorf("%q: Check: %v, %v, %d commands, one of %d steps, a reply of %d bytes", tt.from, left, err, m.sent, m.steps, m.reply)
 		}
 		m.reset()
-		err := m.store.Renew(t.Context(), from, to, big[:16], big, time.Hour, echosession.Limit{})
+		_, err := m.store.Renew(t.Context(), from, to, big[:16], big, time.Hour, echosession.Limit{})
 		if err != nil || m.sent != tt.scripts || m.steps > 25 || m.reply > 200 {
 			t.Errorf("%q to %q: Renew: %v, %d commands, one of %d steps, replies of %d bytes", tt.from, tt.to, err, m.sent, m.steps, m.reply)
 		}
@@ -667,7 +667,7 @@ func TestMakingRoomForARenewIsBounded(t *testing.T) {
 	guest, ref := newRef(""), newRef("ada")
 	mustCreate(t, m.store, guest, "guest", time.Hour)
 	m.reset()
-	err := m.store.Renew(t.Context(), guest, ref, []byte("guest"), []byte("r"), time.Hour, echosession.Limit{Sessions: 3})
+	_, err := m.store.Renew(t.Context(), guest, ref, []byte("guest"), []byte("r"), time.Hour, echosession.Limit{Sessions: 3})
 	n, countErr := m.store.Count(t.Context(), "ada")
 	if err != nil || countErr != nil || n != 1_501 || m.steps > 3*1_000+25 || m.reply > 64<<10 {
 		t.Errorf("%v, %v, %d sessions are left, one of %d steps, replies of %d bytes", err, countErr, n, m.steps, m.reply)
@@ -701,7 +701,7 @@ func TestANewSessionIsTheNewest(t *testing.T) {
 			want := []string{old[0].ID, old[1].ID}
 			for i := range 2 * limit {
 				ref := newRef("ada")
-				if err := m.store.Create(t.Context(), ref, []byte(ref.ID), time.Hour, echosession.Limit{Sessions: limit}); err != nil {
+				if _, err := m.store.Create(t.Context(), ref, []byte(ref.ID), time.Hour, echosession.Limit{Sessions: limit}); err != nil {
 					t.Fatal(err)
 				}
 				want = append(want, ref.ID)
@@ -808,7 +808,7 @@ func TestAWriteIsRememberedForASecond(t *testing.T) {
 		store := newRedisStore(t, client, "test:")
 		write := func() echosession.Ref {
 			ref := newRef("")
-			if err := store.Create(context.Background(), ref, []byte("r"), time.Hour, echosession.Limit{}); err != nil {
+			if _, err := store.Create(context.Background(), ref, []byte("r"), time.Hour, echosession.Limit{}); err != nil {
 				t.Fatal(err)
 			}
 			return ref
@@ -912,7 +912,7 @@ func TestAMissIsNoFailure(t *testing.T) {
 	keyspace := newKeyspace()
 	store := newRedisStore(t, client, keyspace)
 	there, missing := newRef(""), newRef("")
-	if err := store.Create(t.Context(), there, []byte("r"), time.Hour, echosession.Limit{}); err != nil {
+	if _, err := store.Create(t.Context(), there, []byte("r"), time.Hour, echosession.Limit{}); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)

@@ -278,8 +278,8 @@ func useStore(ctx context.Context, cfg echosession.Config, subjects []string) er
 		for _, next := range subjects {
 			from, to := newRef(subject), newRef(next)
 			errs = append(errs,
-				store.Create(ctx, from, []byte("old"), time.Minute, echosession.Limit{}),
-				store.Renew(ctx, from, to, []byte("old"), []byte("new"), time.Minute, echosession.Limit{}))
+				errOf(store.Create(ctx, from, []byte("old"), time.Minute, echosession.Limit{})),
+				errOf(store.Renew(ctx, from, to, []byte("old"), []byte("new"), time.Minute, echosession.Limit{})))
 			_, err := store.Check(ctx, to)
 			errs = append(errs, err)
 		}

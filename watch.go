@@ -266,18 +266,9 @@ func (h *hub) tellNews() {
 	}
 }
 
-// interrupt notes that ends are not heard of at once, and tells it the first time.
-func (h *hub) interrupt(cause string) {
-	h.mu.Lock()
-	first := h.interrupted.IsZero()
-	if first {
-		h.interrupted, h.missed = time.Now(), 0
-	}
-	h.mu.Unlock()
-	h.report("session watch interrupted", cause)
-	if first {
-		h.engine.observe(context.Background(), Event{Kind: EventWatchInterrupted, Reason: cause})
-	}
+// tellInterrupted tells that ends are not heard of at once.
+func (h *hub) tellInterrupted(cause string) {
+	h.engine.observe(context.Background(), Event{Kind: EventWatchInterrupted, Reason: cause})
 }
 
 // lag notes that a target is to be checked before all ends are found, or is so no more.
@@ -439,7 +430,10 @@ func (h *hub) tell(ctx context.Context, hint Hint) {
 func (h *hub) listen(ctx context.Context) {
 	w, ok := h.engine.own.(Watcher)
 	if !ok {
-		h.reportPolling("the store tells of no ends")
+		const cause = "the store tells of no ends"
+		if h.reportPolling(cause) {
+			h.tellInterrupted(cause)
+		}
 		return
 	}
 	tell := func(hint Hint) {
@@ -449,22 +443,26 @@ func (h *hub) listen(ctx context.Context) {
 	for pause := time.Duration(0); ; {
 		began := time.Now()
 		err := recovered(func() error { return w.Watch(ctx, tell) })
-		if !h.stopListening(ctx) {
+		again, first := h.stopListening(ctx)
+		if !again {
 			return
 		}
 		if time.Since(began) > resubscribe {
 			pause = 0
 		}
 		pause = min(max(2*pause, 10*time.Millisecond), resubscribe)
-		wait := pause
-		switch {
-		case errors.Is(err, errors.ErrUnsupported):
-			h.reportPolling(causeOf(err))
+		wait, cause := pause, "no error"
+		if err != nil {
+			cause = causeOf(err)
+		}
+		if errors.Is(err, errors.ErrUnsupported) {
+			h.reportPolling(cause)
 			wait = resubscribeUnsupported
-		case err != nil:
-			h.interrupt(causeOf(err))
-		default:
-			h.interrupt("no error")
+		} else {
+			h.report("session watch interrupted", cause)
+		}
+		if first {
+			h.tellInterrupted(cause)
 		}
 		select {
 		case <-ctx.Done():
@@ -474,23 +472,31 @@ func (h *hub) listen(ctx context.Context) {
 	}
 }
 
-// stopListening notes that ends are heard of no more, and reports whether to listen again.
-func (h *hub) stopListening(ctx context.Context) bool {
+// stopListening notes that ends are heard of no more. It reports whether to listen again, and
+// whether they were heard of before.
+func (h *hub) stopListening(ctx context.Context) (again, first bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if ctx.Err() != nil {
-		return false // another listen may run by now
+		return false, false // another listen may run by now
 	}
 	if h.listening {
 		h.listening = false
 		h.nextSweep = time.Now()
 		h.poke()
 	}
-	return true
+	if first = h.interrupted.IsZero(); first {
+		h.interrupted, h.missed = time.Now(), 0
+		for e := h.order.Front(); e != nil; e = e.Next() {
+			h.lag(e.Value.(*target), true)
+		}
+	}
+	return true, first
 }
 
-// reportPolling logs once that ends are found by asking again and again.
-func (h *hub) reportPolling(cause string) {
+// reportPolling logs once that ends are found by asking again and again. It reports whether
+// that was now.
+func (h *hub) reportPolling(cause string) (now bool) {
 	h.mu.Lock()
 	said := h.polls
 	h.polls = true
@@ -498,6 +504,7 @@ func (h *hub) reportPolling(cause string) {
 	if !said {
 		h.report("session watch by polling", cause)
 	}
+	return !said
 }
 
 // report logs a failure.

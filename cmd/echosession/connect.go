@@ -3,13 +3,14 @@ package main
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"net"
-	"net/url"
 	"os"
 	"strings"
 	"time"
@@ -79,7 +80,7 @@ func (t *target) takeURL(inv *invocation) (string, error) {
 			return "", errUsage("name one Redis, not two")
 		default:
 			found = arg
-			if hasPassword(arg) {
+			if mayHavePassword(arg) {
 				return "", errUsage("the password stands on the command line, where every user of the machine can read it: " +
 					"put it into " + passwordVariable + ", the URL into " + urlVariable + ", or use -password-file; and change it if others were logged in")
 			}
@@ -98,14 +99,17 @@ func (t *target) takeURL(inv *invocation) (string, error) {
 	return found, nil
 }
 
-func hasPassword(text string) bool {
-	rest := text[strings.Index(text, "://")+3:]
-	host, _, _ := strings.Cut(rest, "/")
-	at := strings.LastIndex(host, "@")
-	return at >= 0 && strings.Contains(host[:at], ":")
+// mayHavePassword reports whether something stands before an @ that may be a password. One
+// that is not written as a URL demands may hold any character, "/" and "@" too.
+func mayHavePassword(text string) bool {
+	_, rest, _ := strings.Cut(text, "://")
+	at := strings.LastIndex(rest, "@")
+	_, password, _ := strings.Cut(rest[:max(0, at)], ":")
+	return password != ""
 }
 
-// settings reads the URL and the flags. No error quotes the URL: it may hold a password.
+// settings reads the URL and the flags. No error quotes the URL or says what in it is wrong:
+// that may be a password.
 func (t *target) settings(inv *invocation) (*redis.UniversalOptions, error) {
 	text, err := t.takeURL(inv)
 	if err != nil {
@@ -113,17 +117,22 @@ func (t *target) settings(inv *invocation) (*redis.UniversalOptions, error) {
 	}
 	var more []string // hosts behind the first one: net/url knows one alone
 	if scheme, rest, _ := strings.Cut(text, "://"); scheme != "unix" {
-		host, path, _ := strings.Cut(rest, "/")
-		hosts := strings.Split(host, ",")
-		more = hosts[1:]
-		text = scheme + "://" + hosts[0] + "/" + path
-	}
-	o, err := redis.ParseURL(strings.TrimSuffix(text, "/"))
-	if err != nil {
-		if u, ok := errors.AsType[*url.Error](err); ok {
-			err = u.Err
+		hosts, path, slash := strings.Cut(rest, "/")
+		host, others, several := strings.Cut(hosts, ",")
+		if several {
+			more = strings.Split(others, ",")
 		}
-		return nil, errUsage(fmt.Sprintf("the URL of Redis cannot be read: %v; write redis://host:port/database", err))
+		if t.sentinel != "" {
+			host = withPort(host, sentinelPort)
+		}
+		text = scheme + "://" + host
+		if slash && path != "" {
+			text += "/" + path
+		}
+	}
+	o, err := redis.ParseURL(text)
+	if err != nil {
+		return nil, errUsage("the URL of Redis cannot be read: write redis://host:port/database, and the special characters of a password as in %2F")
 	}
 	if err := t.checkPassword(inv, o); err != nil {
 		return nil, err
@@ -131,22 +140,32 @@ func (t *target) settings(inv *invocation) (*redis.UniversalOptions, error) {
 	if err := t.useTLS(o); err != nil {
 		return nil, err
 	}
+	port := redisPort
+	if t.sentinel != "" {
+		port = sentinelPort
+	}
+	for i := range more {
+		more[i] = withPort(more[i], port)
+	}
 	return &redis.UniversalOptions{
-		Addrs: append([]string{o.Addr}, withPorts(more)...), DB: o.DB, Username: o.Username, Password: o.Password, TLSConfig: o.TLSConfig,
-		MasterName: t.sentinel, ClientName: "echosession", Dialer: dialerOf(o.Network, t.timeout),
+		Addrs: append([]string{o.Addr}, more...), DB: o.DB, Username: o.Username, Password: o.Password, TLSConfig: o.TLSConfig,
+		MasterName: t.sentinel, Dialer: dialerOf(o.Network, t.timeout),
 		DialTimeout: t.timeout, ReadTimeout: t.timeout, WriteTimeout: t.timeout, PoolTimeout: t.timeout,
 		ContextTimeoutEnabled: true, MaxRetries: 1, Protocol: o.Protocol, DisableIdentity: true,
 	}, nil
 }
 
-func withPorts(hosts []string) (addrs []string) {
-	for _, host := range hosts {
-		if _, _, err := net.SplitHostPort(host); err != nil {
-			host = net.JoinHostPort(host, "26379")
-		}
-		addrs = append(addrs, host)
+const (
+	redisPort    = "6379"
+	sentinelPort = "26379"
+)
+
+// withPort adds a port to a host that has none.
+func withPort(host, port string) string {
+	if _, _, err := net.SplitHostPort(host[strings.LastIndex(host, "@")+1:]); err == nil {
+		return host
 	}
-	return addrs
+	return host + ":" + port
 }
 
 // dialerOf returns nil for the client's own dialer, which makes TCP connections.
@@ -176,6 +195,9 @@ func (t *target) checkPassword(inv *invocation, o *redis.Options) error {
 }
 
 func (t *target) useTLS(o *redis.Options) error {
+	if o.TLSConfig != nil {
+		o.TLSConfig.ServerName = "" // each server's own: a Cluster and Sentinels name others
+	}
 	if t.caFile == "" && t.certFile == "" && t.keyFile == "" {
 		return nil
 	}
@@ -211,8 +233,19 @@ func (t *target) connect(ctx context.Context, inv *invocation) (redis.UniversalC
 	}
 	o.IsClusterMode = len(o.Addrs) > 1 && t.sentinel == ""
 	client := redis.NewUniversalClient(o)
-	info, err := client.Info(ctx, "cluster").Result()
-	if err == nil && !o.IsClusterMode && strings.Contains(info, "cluster_enabled:1") {
+	clustered := o.IsClusterMode
+	// A user may be allowed little: only what keeps sessions.
+	if err = client.Ping(ctx).Err(); err == nil || redis.HasErrorPrefix(err, "NOPERM") {
+		err = nil
+		if !clustered {
+			clustered, err = isCluster(ctx, client, t.keyspace)
+		}
+	}
+	if err != nil {
+		_ = client.Close()
+		return nil, t.explain(err, o)
+	}
+	if clustered && !o.IsClusterMode {
 		_ = client.Close()
 		if o.DB != 0 {
 			return nil, errUsage("a Cluster has database 0 alone")
@@ -220,10 +253,57 @@ func (t *target) connect(ctx context.Context, inv *invocation) (redis.UniversalC
 		o.IsClusterMode = true
 		client = redis.NewUniversalClient(o)
 	}
-	// A user may be allowed little: only what keeps sessions.
-	if err := client.Ping(ctx).Err(); err != nil && !redis.HasErrorPrefix(err, "NOPERM") {
-		_ = client.Close()
-		return nil, fmt.Errorf("no connection to Redis: %w", err)
-	}
 	return client, nil
+}
+
+// isCluster asks a server whether it is a node of a Cluster. A user who may not see that asks
+// for some keys: a node has not all of them.
+func isCluster(ctx context.Context, client redis.UniversalClient, keyspace string) (bool, error) {
+	info, err := client.Info(ctx, "cluster").Result()
+	if !redis.HasErrorPrefix(err, "NOPERM") {
+		return strings.Contains(info, "cluster_enabled:1"), err
+	}
+	for range 20 {
+		err := client.Get(ctx, keyspace+rand.Text()).Err()
+		if _, moved := redis.IsMovedError(err); moved {
+			return true, nil
+		}
+		if err != nil && !errors.Is(err, redis.Nil) {
+			return false, err
+		}
+	}
+	return false, nil
+}
+
+// silence keeps go-redis from writing to the error output beside the errors that it returns.
+type silence struct{}
+
+func (silence) Printf(context.Context, string, ...any) {}
+
+// explain adds to an error of the connection what to look at.
+func (t *target) explain(err error, o *redis.UniversalOptions) error {
+	text := err.Error()
+	hint := ""
+	switch {
+	case redis.HasErrorPrefix(err, "NOAUTH"), redis.HasErrorPrefix(err, "WRONGPASS"):
+		hint = "is the password in " + passwordVariable + " or in -password-file that of this user?"
+	case redis.HasErrorPrefix(err, "NOPERM"):
+		hint = "the user may not do this: its rights are too few"
+	case redis.HasErrorPrefix(err, "DENIED"):
+		hint = "the server is in protected mode: connect from its own machine, or give it a password"
+	case t.sentinel != "":
+		hint = "does the URL list Sentinels, and do they know the primary " + t.sentinel + "?"
+	case strings.Contains(text, "first record does not look like a TLS handshake"):
+		hint = "the server does not speak TLS on this port: write redis://"
+	case strings.Contains(text, "certificate"), strings.Contains(text, "x509"):
+		hint = "does -cacert name the authority that has signed the server's certificate?"
+	case o.TLSConfig == nil && (errors.Is(err, io.EOF) || strings.Contains(text, "connection reset")):
+		hint = "does the server speak TLS on this port? Then write rediss://"
+	case strings.Contains(text, "refused"):
+		hint = "is Redis running there?"
+	}
+	if hint != "" {
+		return fmt.Errorf("no connection to Redis: %w; %s", err, hint)
+	}
+	return fmt.Errorf("no connection to Redis: %w", err)
 }

@@ -14,7 +14,10 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"regexp"
 	"syscall"
+
+	"github.com/redis/go-redis/v9"
 )
 
 // The exit codes: those of monitoring plugins.
@@ -49,9 +52,46 @@ type errUsage string
 
 func (e errUsage) Error() string { return string(e) }
 
-var commands []command
+var commands = []command{
+	listCommand,
+	showCommand,
+	revokeCommand,
+	statsCommand,
+	watchCommand,
+	tokenCommand,
+	keygenCommand,
+}
+
+// others returns the arguments that name no Redis.
+func (inv *invocation) others() (args []string) {
+	for _, arg := range inv.args {
+		if !isURL(arg) {
+			args = append(args, arg)
+		}
+	}
+	return args
+}
+
+// noArguments is for commands that take a Redis alone. The error does not repeat what may be
+// a secret.
+func (inv *invocation) noArguments() error {
+	if len(inv.others()) > 0 {
+		return errUsage("the only argument is a Redis, as in redis://localhost:6379")
+	}
+	return nil
+}
+
+// oneName is for commands that take one session, by its ID or its log ID.
+func (inv *invocation) oneName() (string, error) {
+	args := inv.others()
+	if len(args) != 1 {
+		return "", errUsage("name one session, by its ID or its log ID")
+	}
+	return checkName(args[0])
+}
 
 func main() {
+	redis.SetLogger(silence{})
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	code := run(ctx, os.Args[1:], &invocation{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, getenv: os.Getenv})
 	stop()
@@ -77,7 +117,10 @@ func run(ctx context.Context, args []string, inv *invocation) int {
 			return c.run(ctx, args, inv)
 		}
 	}
-	fmt.Fprintf(inv.stderr, "echosession: there is no command %q; \"echosession help\" lists them\n", name)
+	if !regexp.MustCompile(`^[a-z-]{1,20}$`).MatchString(name) {
+		name = "of this name" // it may be a URL with a password, or a token
+	}
+	fmt.Fprintf(inv.stderr, "echosession: there is no command %s; \"echosession help\" lists them\n", name)
 	return exitUnknown
 }
 
@@ -94,6 +137,11 @@ func (c *command) run(ctx context.Context, args []string, inv *invocation) int {
 		} else if err != nil {
 			fmt.Fprintf(inv.stderr, "echosession %s: %v; \"echosession help %s\" lists the flags\n", c.name, err, c.name)
 			return exitUnknown
+		}
+		read := len(args) - fs.NArg()
+		if read > 0 && args[read-1] == "--" { // what follows are arguments, whatever they look like
+			inv.args = append(inv.args, args[read:]...)
+			break
 		}
 		if args = fs.Args(); len(args) > 0 {
 			inv.args, args = append(inv.args, args[0]), args[1:]
@@ -120,11 +168,34 @@ func overview(w io.Writer) {
 		fmt.Fprintf(w, "\t%-8s %s\n", c.name, c.summary)
 	}
 	fmt.Fprint(w, "\n\"echosession help <command>\" has the flags and examples of each.\n\n", connectionHelp)
+	fmt.Fprint(w, "\nExit codes: 0 all is well, 1 a warning, 2 critical, 3 it could not be found out: wrong\nusage, no connection. The help of a command says what they mean there.\n")
 }
 
+// explain writes the help of a command. The flags of the connection are the same for every
+// command, so they come last.
 func (c *command) explain(w io.Writer, fs *flag.FlagSet) {
-	fmt.Fprintf(w, "echosession %s: %s\n\nUsage:\n\n\techosession %s %s\n\n%s\nFlags:\n\n", c.name, c.summary, c.name, c.usage, c.help)
-	fs.SetOutput(w)
-	fs.PrintDefaults()
-	fs.SetOutput(io.Discard)
+	fmt.Fprintf(w, "echosession %s: %s\n\nUsage:\n\n\techosession %s %s\n\n%s", c.name, c.summary, c.name, c.usage, c.help)
+	var connection target
+	where := flag.NewFlagSet("", flag.ContinueOnError)
+	connection.define(where)
+	own, shared := flag.NewFlagSet("", flag.ContinueOnError), flag.NewFlagSet("", flag.ContinueOnError)
+	fs.VisitAll(func(f *flag.Flag) {
+		part := own
+		if where.Lookup(f.Name) != nil {
+			part = shared
+		}
+		part.Var(f.Value, f.Name, f.Usage)
+	})
+	for _, part := range []struct {
+		title string
+		flags *flag.FlagSet
+	}{{"Flags:", own}, {connectionHelp + "\nFlags of the connection:", shared}} {
+		n := 0
+		part.flags.VisitAll(func(*flag.Flag) { n++ })
+		if n > 0 {
+			fmt.Fprintf(w, "\n%s\n\n", part.title)
+			part.flags.SetOutput(w)
+			part.flags.PrintDefaults()
+		}
+	}
 }

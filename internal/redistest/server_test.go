@@ -4,6 +4,8 @@ import (
 	"bufio"
 	"cmp"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"os"
@@ -174,6 +176,45 @@ func TestServerThatIsDisturbed(t *testing.T) {
 			t.Errorf("it is alive: %t, after %v", s.Alive(), d)
 		}
 	})
+}
+
+// A server with TLS takes those who trust its authority and, if it asks for certificates,
+// have one.
+func TestTLS(t *testing.T) {
+	t.Parallel()
+	for _, asks := range []bool{false, true} {
+		t.Run(fmt.Sprint("client certificates ", asks), func(t *testing.T) {
+			t.Parallel()
+			s := redistest.StartTLS(t, asks)
+			ca, err := os.ReadFile(s.CA)
+			if err != nil {
+				t.Fatal(err)
+			}
+			pair, err := tls.LoadX509KeyPair(s.Cert, s.Key)
+			if err != nil {
+				t.Fatal(err)
+			}
+			roots := x509.NewCertPool()
+			roots.AppendCertsFromPEM(ca)
+			ping := func(config *tls.Config) error {
+				c := redis.NewClient(&redis.Options{Addr: s.TLSAddr, TLSConfig: config, MaxRetries: -1, DialerRetries: 1})
+				defer c.Close()
+				return c.Ping(t.Context()).Err()
+			}
+			if err := ping(&tls.Config{RootCAs: roots, Certificates: []tls.Certificate{pair}}); err != nil {
+				t.Error(err)
+			}
+			if err := ping(&tls.Config{RootCAs: roots}); (err != nil) != asks {
+				t.Errorf("without a certificate: %v", err)
+			}
+			if ping(&tls.Config{Certificates: []tls.Certificate{pair}}) == nil || ping(nil) == nil {
+				t.Error("it answers whoever does not trust it, or does not speak TLS")
+			}
+			if err := s.Client(t).Ping(t.Context()).Err(); err != nil {
+				t.Errorf("without TLS, on the other port: %v", err)
+			}
+		})
+	}
 }
 
 func TestShared(t *testing.T) {

@@ -1,0 +1,362 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/echosession/echosession"
+)
+
+var revokeCommand = command{
+	name:    "revoke",
+	summary: "end one session, those of a subject, or those of a codec",
+	usage:   "[flags] [<id>] [redis://host:port]",
+	help: `It ends sessions at once, and tells the programs that watch them. It asks before that,
+unless there is -yes.
+
+	revoke <id>               this session, named by its ID or its log ID
+	revoke -subject <name>    all sessions of a subject; -except spares some
+	revoke -codec <codec>     all sessions whose data this codec wrote: after a release
+	                          that has changed Config.Codec. It is msgpack, other (any
+	                          Codec of your own) or all (every session there is)
+
+An encrypted session does not tell whose it is. Where sessions are indexed by subject, its
+key cannot be named without that: use -encryption-key-file, or -subject beside the ID.
+
+Exit codes: 0 the sessions have ended, 1 there was none, or you said no, or some are left, 3
+it could not be done.
+
+Examples:
+
+	echosession revoke 0b6f3a8e-6d0c-4c1e-9a53-0d7c6a1b2c3d
+	echosession revoke -subject ada -except 0b6f3a8e-6d0c-4c1e-9a53-0d7c6a1b2c3d
+	echosession revoke -codec msgpack -yes redis://localhost:6379
+`,
+	define: func(fs *flag.FlagSet) func(ctx context.Context, inv *invocation) (int, error) {
+		var r revoker
+		r.site.define(fs)
+		fs.StringVar(&r.subject, "subject", "", "end the sessions of this `subject`; beside an ID: whose session it is")
+		fs.Var((*list)(&r.except), "except", "spare the session with this `id`, with -subject; may be repeated")
+		fs.StringVar(&r.codec, "codec", "", "end the sessions that this `codec` wrote: msgpack, other or all")
+		fs.BoolVar(&r.yes, "yes", false, "do not ask")
+		fs.BoolVar(&r.json, "json", false, "write the result as JSON")
+		return r.run
+	},
+}
+
+// A list is a flag that may be repeated.
+type list []string
+
+func (l *list) String() string { return strings.Join(*l, ",") }
+
+func (l *list) Set(value string) error {
+	*l = append(*l, value)
+	return nil
+}
+
+type revoker struct {
+	site    siteFlags
+	subject string
+	except  []string
+	codec   string
+	yes     bool
+	json    bool
+}
+
+func (r *revoker) run(ctx context.Context, inv *invocation) (int, error) {
+	name, err := r.checkUsage(inv)
+	if err != nil {
+		return exitUnknown, err
+	}
+	s, err := r.site.open(ctx, inv)
+	if err != nil {
+		return exitUnknown, err
+	}
+	defer s.client.Close()
+	switch {
+	case name != "":
+		return r.revokeOne(ctx, inv, s, name)
+	case r.codec != "":
+		return r.revokeScanned(ctx, inv, s, codecWords[r.codec], func(f found) (bool, bool) {
+			known := f.rec.id != ""
+			return known && (r.codec == codecAll || f.rec.codec == (r.codec == codecOther)), !known
+		})
+	}
+	indexed, err := s.isIndexed(ctx, r.subject)
+	if err != nil {
+		return exitUnknown, err
+	}
+	if indexed {
+		return r.revokeIndexed(ctx, inv, s)
+	}
+	return r.revokeScanned(ctx, inv, s, "of "+printable(r.subject), func(f found) (match, hidden bool) {
+		spared := slices.Contains(r.except, f.rec.id)
+		return f.err == nil && f.rec.subject == r.subject && !spared, f.err != nil && !spared
+	})
+}
+
+var codecWords = map[string]string{
+	codecMsgpack: "whose data is MessagePack",
+	codecOther:   "whose data a Codec of your own wrote",
+	codecAll:     "of everybody",
+}
+
+// checkUsage returns the name of the one session to end, or "".
+func (r *revoker) checkUsage(inv *invocation) (name string, err error) {
+	args := inv.others()
+	switch {
+	case len(args) > 1:
+		return "", errUsage("name one session, not more")
+	case len(args) == 0 && r.subject == "" && r.codec == "":
+		return "", errUsage("name a session by its ID, or use -subject or -codec")
+	case r.codec != "" && (len(args) > 0 || r.subject != ""):
+		return "", errUsage("-codec goes with neither a session nor -subject")
+	case len(r.except) > 0 && (len(args) > 0 || r.subject == ""):
+		return "", errUsage("-except goes with -subject alone")
+	case r.codec != "" && codecWords[r.codec] == "":
+		return "", errUsage("-codec is msgpack, other or all")
+	}
+	for i, id := range r.except {
+		if r.except[i] = strings.ToLower(id); !isID(r.except[i]) {
+			return "", errUsage("-except takes a session ID, which has 36 characters")
+		}
+	}
+	if len(args) > 0 {
+		return checkName(args[0])
+	}
+	return "", nil
+}
+
+// agreed asks, unless -yes has answered.
+func (r *revoker) agreed(inv *invocation, what string) (bool, error) {
+	if r.yes {
+		return true, nil
+	}
+	if !isTerminal(inv.stdin) {
+		return false, errUsage("there is no terminal to ask: use -yes to revoke " + what)
+	}
+	fmt.Fprintf(inv.stderr, "Revoke %s? [y/N] ", what)
+	line, err := bufio.NewReader(inv.stdin).ReadString('\n')
+	if err != nil && !errors.Is(err, io.EOF) {
+		return false, err
+	}
+	answer := strings.ToLower(strings.TrimSpace(line))
+	if answer == "y" || answer == "yes" {
+		return true, nil
+	}
+	fmt.Fprintln(inv.stderr, "Nothing was revoked.")
+	return false, nil
+}
+
+// isTerminal reports whether somebody can answer. A test may bring a terminal of its own.
+func isTerminal(stdin io.Reader) bool {
+	if t, ok := stdin.(interface{ isTerminal() bool }); ok {
+		return t.isTerminal()
+	}
+	file, ok := stdin.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := file.Stat()
+	if err != nil || info.Mode()&os.ModeCharDevice == 0 {
+		return false
+	}
+	null, err := os.Stat(os.DevNull)
+	return err != nil || !os.SameFile(info, null)
+}
+
+// report says how many sessions have ended, and how many could not be ended.
+func (r *revoker) report(inv *invocation, revoked, left int, err error) (int, error) {
+	if r.json {
+		fmt.Fprintln(inv.stdout, toLine(struct {
+			Revoked int `json:"revoked"`
+			Left    int `json:"left"`
+		}{revoked, left}))
+	} else if err == nil || revoked > 0 {
+		fmt.Fprintf(inv.stdout, "Revoked %s.\n", count(revoked, "session"))
+	}
+	switch {
+	case err != nil:
+		return exitUnknown, err
+	case left > 0:
+		fmt.Fprintf(inv.stderr, "%s cannot be read, and may be meant too: -encryption-key-file opens the encrypted ones\n", count(left, "more session"))
+		return exitWarning, nil
+	case revoked == 0:
+		return exitWarning, nil
+	}
+	return exitOK, nil
+}
+
+// revokeOne ends one session. The record says whose it is: in an index its key is named by
+// that.
+func (r *revoker) revokeOne(ctx context.Context, inv *invocation, s *site, name string) (int, error) {
+	p, err := s.find(ctx, name, r.subject)
+	if err != nil {
+		return exitUnknown, err
+	}
+	ended := p == nil
+	var last *place // the session itself, at the end of a chain of rotations
+	for at, hops := p, 0; at != nil && hops < 32; hops++ {
+		last = at
+		next := at.leadsTo()
+		if next == nil {
+			break
+		}
+		if ended = next.state != rotated; ended {
+			fmt.Fprintf(inv.stderr, "what has this name was %s: it leads to no session\n", next.state)
+			break
+		}
+		if at, err = s.get(ctx, strings.TrimSuffix(at.key, at.id)+next.to); err != nil {
+			return exitUnknown, err
+		}
+		ended = at == nil
+	}
+	if ended {
+		fmt.Fprintf(inv.stderr, "there is no session %s with keys that begin with %q\n", name, s.keyspace)
+		return r.report(inv, 0, 0, nil)
+	}
+
+	rec, unreadable := s.reader.read(echosession.Entry{Record: last.value, TTL: last.ttl})
+	ref := echosession.Ref{ID: p.id}
+	what := "the session " + p.id
+	if rec.subject != "" {
+		what += " of " + printable(rec.subject)
+	}
+	if last.index != "" {
+		if ref.Subject = rec.subject; unreadable != nil {
+			ref.Subject = r.subject
+		}
+		if s.index(ref.Subject) != last.index {
+			return exitUnknown, fmt.Errorf("the session %s is in an index of sessions, and %w", p.id, errHiddenSubject)
+		}
+	}
+	if ok, err := r.agreed(inv, what); !ok {
+		return exitWarning, err
+	}
+	if err := s.store.Delete(ctx, ref); err != nil {
+		return exitUnknown, err
+	}
+	return r.report(inv, 1, 0, nil)
+}
+
+// revokeIndexed ends the sessions of a subject by its index, in one step.
+func (r *revoker) revokeIndexed(ctx context.Context, inv *invocation, s *site) (int, error) {
+	n, err := s.store.Count(ctx, r.subject)
+	if err != nil {
+		return exitUnknown, err
+	}
+	what := count(n, "session") + " of " + printable(r.subject)
+	if len(r.except) > 0 {
+		what += ", except " + strings.Join(r.except, ", ")
+	}
+	if ok, err := r.agreed(inv, what); !ok {
+		return exitWarning, err
+	}
+	revoked, err := s.store.DeleteSubject(ctx, r.subject, r.except)
+	return r.report(inv, revoked, 0, err)
+}
+
+// revokeScanned ends the sessions that match, of all that there are. what describes them, and
+// hidden says of a session that it may be meant.
+func (r *revoker) revokeScanned(ctx context.Context, inv *invocation, s *site, what string, match func(found) (match, hidden bool)) (int, error) {
+	if !r.yes {
+		n := 0
+		for f, err := range s.sessions(ctx, "", io.Discard) {
+			if err != nil {
+				return exitUnknown, err
+			}
+			matches, _ := match(f)
+			n += toInt(matches)
+		}
+		if n == 0 {
+			fmt.Fprintln(inv.stderr, "there are no sessions "+what)
+			return r.report(inv, 0, 0, nil)
+		}
+		if ok, err := r.agreed(inv, count(n, "session")+" "+what); !ok {
+			return exitWarning, err
+		}
+	}
+	d := s.deleter(ctx)
+	left := 0
+	var failed error
+	for f, err := range s.sessions(ctx, "", io.Discard) {
+		if failed = err; err != nil {
+			break
+		}
+		matches, hidden := match(f)
+		left += toInt(hidden)
+		if matches && !d.add(f.rec) {
+			break
+		}
+	}
+	revoked, hidden, err := d.wait()
+	return r.report(inv, revoked, left+hidden, errors.Join(failed, err))
+}
+
+// A deleter deletes sessions, some at a time: each takes a round trip.
+type deleter struct {
+	site    *site
+	ctx     context.Context
+	records chan record
+	workers sync.WaitGroup
+
+	mu      sync.Mutex
+	deleted int
+	hidden  int // without a subject that could name the key
+	err     error
+}
+
+const deleters = 16
+
+func (s *site) deleter(ctx context.Context) *deleter {
+	d := &deleter{site: s, ctx: ctx, records: make(chan record)}
+	for range deleters {
+		d.workers.Go(d.work)
+	}
+	return d
+}
+
+// add hands a session to a worker. It reports false when the work has failed.
+func (d *deleter) add(rec record) bool {
+	d.mu.Lock()
+	failed := d.err != nil
+	d.mu.Unlock()
+	if !failed {
+		d.records <- rec
+	}
+	return !failed
+}
+
+func (d *deleter) work() {
+	for rec := range d.records {
+		ref, there, err := d.site.ref(d.ctx, rec)
+		if there {
+			err = d.site.store.Delete(d.ctx, ref)
+		}
+		d.mu.Lock()
+		switch {
+		case errors.Is(err, errHiddenSubject):
+			d.hidden++
+		case errors.Is(err, echosession.ErrRenewed): // it has ended meanwhile
+		case err != nil && d.err == nil:
+			d.err = err
+		case err == nil:
+			d.deleted += toInt(there)
+		}
+		d.mu.Unlock()
+	}
+}
+
+func (d *deleter) wait() (deleted, hidden int, err error) {
+	close(d.records)
+	d.workers.Wait()
+	return d.deleted, d.hidden, d.err
+}

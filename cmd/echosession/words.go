@@ -1,0 +1,179 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+)
+
+// A view is a record as it is shown, and one object of JSON.
+type view struct {
+	ID              string          `json:"id,omitempty"`
+	LogID           string          `json:"log_id,omitempty"`
+	Subject         string          `json:"subject,omitempty"`
+	Device          string          `json:"device,omitempty"`
+	Actor           string          `json:"actor,omitempty"`
+	CreatedAt       time.Time       `json:"created_at,omitzero"`
+	AuthenticatedAt time.Time       `json:"authenticated_at,omitzero"`
+	LastUsedAt      time.Time       `json:"last_used_at,omitzero"`
+	ExpiresAt       time.Time       `json:"expires_at,omitzero"`
+	Deadline        time.Time       `json:"deadline,omitzero"`
+	IdleTimeout     string          `json:"idle_timeout,omitempty"` // of its own, or "none"
+	Remembered      bool            `json:"remembered,omitempty"`
+	Codec           string          `json:"codec,omitempty"`
+	Sealed          bool            `json:"encrypted,omitempty"`
+	Size            int             `json:"size"`
+	Key             string          `json:"key,omitempty"`
+	Unindexed       bool            `json:"not_in_index,omitempty"`
+	Unreadable      string          `json:"unreadable,omitempty"`
+	Data            json.RawMessage `json:"data,omitempty"`
+}
+
+// newView shows a record, and why it cannot be read.
+func newView(rec record, err error) view {
+	v := view{
+		ID: rec.id, Subject: rec.subject, Device: rec.device, Actor: rec.actor,
+		CreatedAt: rec.createdAt, AuthenticatedAt: rec.authenticatedAt, LastUsedAt: rec.lastUsed,
+		ExpiresAt: rec.expiresAt.Truncate(time.Second), Deadline: rec.deadline,
+		Remembered: rec.remembered, Sealed: rec.sealed, Size: rec.size,
+	}
+	if rec.id != "" {
+		v.LogID, v.Codec = rec.logID(), codecMsgpack
+		if rec.codec {
+			v.Codec = codecOther
+		}
+	}
+	switch {
+	case rec.idle == noIdle:
+		v.IdleTimeout = "none"
+	case rec.idle > 0:
+		v.IdleTimeout = rec.idle.String()
+	}
+	if err != nil {
+		v.Unreadable = reasonOf(err)
+	}
+	return v
+}
+
+// The codecs, as they are called in flags and in JSON.
+const (
+	codecMsgpack = "msgpack"
+	codecOther   = "other"
+	codecAll     = "all"
+)
+
+// reasonOf returns an error of the library without the names that stand in front of it.
+func reasonOf(err error) string {
+	text := strings.TrimPrefix(err.Error(), "echosession: ")
+	for _, prefix := range []string{"the session record cannot be read: ", "invalid token: "} {
+		text = strings.TrimPrefix(text, prefix)
+	}
+	return text
+}
+
+// toLine encodes v as JSON on one line. No byte of it moves the cursor of a terminal.
+func toLine(v any) string {
+	var text strings.Builder
+	enc := json.NewEncoder(&text)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		return `{"error":"it cannot be shown as JSON"}`
+	}
+	return escapeControls(strings.TrimSuffix(text.String(), "\n"))
+}
+
+// toBlock is toLine for people.
+func toBlock(v any) string {
+	var text strings.Builder
+	enc := json.NewEncoder(&text)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "  ")
+	if err := enc.Encode(v); err != nil {
+		return `{"error":"it cannot be shown as JSON"}`
+	}
+	return escapeControls(strings.TrimSuffix(text.String(), "\n"))
+}
+
+// escapeControls escapes in JSON what encoding/json leaves: the control characters of eight
+// bits, and what turns the direction of writing.
+func escapeControls(text string) string {
+	return escape(text, func(r rune) bool { return r >= 0x7f && !unicode.IsPrint(r) })
+}
+
+// printable is text that clients can make up, with what is no letter, sign or space escaped.
+func printable(text string) string {
+	return escape(text, func(r rune) bool { return !unicode.IsPrint(r) })
+}
+
+func escape(text string, bad func(rune) bool) string {
+	if strings.IndexFunc(text, bad) < 0 && utf8.ValidString(text) {
+		return text
+	}
+	var b strings.Builder
+	for _, r := range text {
+		switch {
+		case !bad(r):
+			b.WriteRune(r)
+		case r < 0x10000:
+			fmt.Fprintf(&b, `\u%04x`, r)
+		default:
+			high, low := (r-0x10000)>>10+0xd800, (r-0x10000)&0x3ff+0xdc00
+			fmt.Fprintf(&b, `\u%04x\u%04x`, high, low)
+		}
+	}
+	return b.String()
+}
+
+// column fits text into a column: longer text ends in three dots.
+func column(text string, width int) string {
+	runes := []rune(printable(text))
+	if len(runes) > width {
+		return string(runes[:width-3]) + "..."
+	}
+	return string(runes) + strings.Repeat(" ", width-len(runes))
+}
+
+// count writes a number of things: "1 session", "2 sessions".
+func count(n int, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
+}
+
+// lasting writes a length of time in one unit: "3 minutes".
+func lasting(d time.Duration) string {
+	switch d = d.Abs(); {
+	case d < 2*time.Minute:
+		return count(int(d/time.Second), "second")
+	case d < 2*time.Hour:
+		return count(int(d/time.Minute), "minute")
+	case d < 48*time.Hour:
+		return count(int(d/time.Hour), "hour")
+	default:
+		return count(int(d/(24*time.Hour)), "day")
+	}
+}
+
+// when says how far a time is from now: "3 minutes ago", "in 2 hours".
+func when(at, now time.Time) string {
+	if at.After(now) {
+		return "in " + lasting(at.Sub(now))
+	}
+	return lasting(now.Sub(at)) + " ago"
+}
+
+// bytesOf writes a size: "812 B", "1.2 KB".
+func bytesOf(n int) string {
+	switch {
+	case n < 1000:
+		return fmt.Sprintf("%d B", n)
+	case n < 1000*1000:
+		return fmt.Sprintf("%.1f KB", float64(n)/1000)
+	default:
+		return fmt.Sprintf("%.1f MB", float64(n)/1e6)
+	}
+}
