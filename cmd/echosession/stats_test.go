@@ -171,7 +171,8 @@ func TestStatsCountsEveryKindOfSession(t *testing.T) {
 }
 
 func testStats(t *testing.T, client redis.UniversalClient, url string) {
-	const keyspace = "stats[1]*:"
+	n := keyspaces.Add(1)
+	keyspace := fmt.Sprintf("stats[%d]*:", n)
 	ctx := t.Context()
 	indexed := echosession.Config{Keyspace: keyspace, SubjectIndex: true, MaxAge: 48 * time.Hour}
 	plain := echosession.Config{Keyspace: keyspace, MaxAge: 48 * time.Hour}
@@ -206,7 +207,7 @@ func testStats(t *testing.T, client redis.UniversalClient, url string) {
 	for _, key := range []string{"ticket:" + strings.Repeat("t", 43), "admin:" + id(), strings.ToUpper(id()), "{short}:" + id(), "other"} {
 		must(t, client.Set(ctx, keyspace+key, "x", time.Hour).Err())
 	}
-	must(t, client.Set(ctx, "stats1x:"+id(), "x", time.Hour).Err()) // the keyspace is no pattern
+	must(t, client.Set(ctx, fmt.Sprint("stats", n%10, "x:", id()), "x", time.Hour).Err()) // the keyspace is no pattern
 	must(t, client.Set(ctx, keyspace+id(), "\xc1"+id()+id()+"!1", time.Hour).Err())
 
 	flags := []string{"-keyspace", keyspace, "-max-age", "48h", url}

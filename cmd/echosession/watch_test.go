@@ -103,7 +103,7 @@ func (w *watchRun) events() (list []eventLine) {
 // event waits for an event of a session.
 func (w *watchRun) event(kind, id string) eventLine {
 	w.t.Helper()
-	for range 1000 {
+	for range 2000 {
 		for _, e := range w.events() {
 			if e.Event == kind && e.ID == id {
 				if e.LogID != echosession.LogID(id) {
@@ -245,7 +245,7 @@ func testWatch(t *testing.T, p *program, more ...string) {
 	if e := w.event("ended", nobody.ID()); e.Subject != "" { // it had time left as far as is known
 		t.Errorf("%+v", e)
 	}
-	short := p.login(t, "ada", echosession.WithMaxAge(200*time.Millisecond))
+	short := p.login(t, "ada", echosession.WithMaxAge(3*time.Second))
 	w.event("created", short.ID())
 	if e := w.event("expired", short.ID()); e.Subject != "ada" {
 		t.Errorf("%+v", e)
