@@ -9,6 +9,7 @@ import (
 	"go/parser"
 	"go/token"
 	"net/http"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -515,4 +516,25 @@ func eventKinds(t testing.TB) (kinds []echosession.EventKind) {
 		t.Fatalf("only %d kinds were found", len(kinds))
 	}
 	return kinds
+}
+
+// The guide for operators says of every kind what it means, and of every reason of a refusal
+// and every other word that stands in quotes in event.go the documentation knows the same.
+func TestOperateKnowsEveryEvent(t *testing.T) {
+	guide := readFile(t, "docs/operate.md")
+	_, table, _ := strings.Cut(guide, "## What each event means")
+	for _, kind := range eventKinds(t) {
+		if !strings.Contains(table, "`"+string(kind)+"`") {
+			t.Errorf("docs/operate.md does not say what %q means", kind)
+		}
+	}
+	known := readFile(t, "event.go")
+	for _, row := range regexp.MustCompile("(?m)^\\| `.*$").FindAllString(table, -1) {
+		for _, name := range regexp.MustCompile("`([a-z_]+)`").FindAllStringSubmatch(row, -1) {
+			word := name[1]
+			if !strings.Contains(known, `"`+word+`"`) && !slices.Contains([]string{"before", "count", "duration", "verified"}, word) {
+				t.Errorf("docs/operate.md speaks of %q, which event.go does not have", word)
+			}
+		}
+	}
 }

@@ -123,7 +123,7 @@ func firstFit(columns int, lines ...string) string {
 }
 
 // grouped writes a number with a comma after each three digits.
-func grouped(n int) string {
+func grouped[N int | int64](n N) string {
 	text := fmt.Sprint(n)
 	sign := ""
 	if n < 0 {
