@@ -367,6 +367,22 @@ func TestStatsReadsFewBytes(t *testing.T) {
 	}
 }
 
+// The subject of an encrypted record is in the part that is read in whole.
+func TestStatsOpensLongRecords(t *testing.T) {
+	t.Parallel()
+	p := onShared(t, echosession.Config{MaxRecordSize: 1 << 20, EncryptionKeys: [][]byte{testSeal}})
+	if _, err := p.Create(t.Context(), user{Name: strings.Repeat("n", 300_000)}, echosession.WithSubject("ada")); err != nil {
+		t.Fatal(err)
+	}
+	r := statsOf(t, "-keyspace", p.keyspace, "-encryption-key-file", fileOf(t, base64.StdEncoding.EncodeToString(testSeal)), p.url)
+	if r.Read != 1 || r.WithSubject != 1 || r.Size.Max < 300_000 || len(r.Subjects.Top) != 1 || r.Subjects.Top[0].Subject != "ada" {
+		t.Errorf("%+v", r)
+	}
+	if r = statsOf(t, "-keyspace", p.keyspace, p.url); r.SubjectEncrypted != 1 || r.Age.Count != 1 {
+		t.Errorf("%+v", r)
+	}
+}
+
 // A user may have the rights of Manager.All alone.
 func TestStatsWithFewRights(t *testing.T) {
 	t.Parallel()

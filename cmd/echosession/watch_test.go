@@ -447,6 +447,60 @@ func TestWatchWithFewRights(t *testing.T) {
 	}
 }
 
+// With the right to subscribe alone, the key of a session tells what became of it.
+func TestWatchWithoutScripts(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	p := newProgram(t, "redis://"+server.Addr(), server.Client(t), echosession.Config{SubjectIndex: true})
+	must(t, p.client.Do(t.Context(), "acl", "setuser", "operator", "reset", "on", ">secret", "~"+p.keyspace[:4]+"*", "&*",
+		"+get", "+getrange", "+strlen", "+pttl", "+scan", "+subscribe", "+publish").Err())
+	first, sess := p.login(t, "ada"), p.login(t, "ada")
+	w := startWatch(t, "-keyspace", p.keyspace, "-password-file", fileOf(t, "secret"), "redis://operator@"+server.Addr())
+	w.event("ended", logout(t, first))
+	from := sess.ID()
+	rotate(t, sess)
+	w.event("ended", from) // its key leads on for two minutes
+	w.event("created", sess.ID())
+	if list := w.stderr.list(); len(list) != 1 {
+		t.Errorf("it says %q", list)
+	}
+	w.end()
+}
+
+// A rotation that was heard of comes before the look that finds the successor.
+func TestASuccessorIsNoNewSession(t *testing.T) {
+	t.Parallel()
+	for _, indexed := range []bool{true, false} {
+		p := onShared(t, echosession.Config{SubjectIndex: indexed})
+		var stdout, stderr strings.Builder
+		out := &eventWriter{stdout: &stdout, stderr: &stderr}
+		inv := &invocation{args: []string{p.url}, stderr: &stderr, getenv: func(string) string { return "" }}
+		f := &watching{site: siteFlags{target: target{keyspace: p.keyspace, timeout: time.Second}}, most: 10, interval: time.Hour}
+		w, err := openWalker(t.Context(), inv, &f.site)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer w.client.Close()
+		o := newObserver(f, w, out)
+		sess := p.login(t, "ada")
+		must(t, o.look(t.Context()))
+		from := sess.ID()
+		rotate(t, sess)
+		o.hints.tell(echosession.Hint{IDs: []string{from}})
+		must(t, o.look(t.Context()))
+		if text := stdout.String(); strings.Count(text, "\n") != 1 || !strings.Contains(text, "rotated    "+from) {
+			t.Errorf("it writes %s", text)
+		}
+		// Where any session may have ended, the pause is over.
+		o.hints.tell(echosession.Hint{All: true})
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		if o.attend(ctx, time.Hour, true); ctx.Err() != nil || !o.again {
+			t.Error("it goes on waiting")
+		}
+	}
+}
+
 func TestWatchBoundsItsMemory(t *testing.T) {
 	t.Parallel()
 	p := onShared(t, echosession.Config{})
