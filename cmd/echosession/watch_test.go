@@ -44,13 +44,18 @@ func (l *lines) list() []string {
 	return list[:len(list)-1]
 }
 
-// startWatch starts the command, and waits until it says what it watches.
+// startWatch starts the command for a program, and waits until it says what it watches.
 func startWatch(t *testing.T, args ...string) *watchRun {
+	t.Helper()
+	return startWatchForPeople(t, append([]string{"-json", "-interval", "50ms"}, args...)...)
+}
+
+func startWatchForPeople(t *testing.T, args ...string) *watchRun {
 	t.Helper()
 	ctx, stop := context.WithCancel(t.Context())
 	w := &watchRun{t: t, stop: stop, ended: make(chan int, 1)}
 	go func() {
-		w.ended <- run(ctx, append([]string{"watch", "-json", "-interval", "50ms"}, args...), &invocation{
+		w.ended <- run(ctx, append([]string{"watch"}, args...), &invocation{
 			stdin: strings.NewReader(""), stdout: &w.stdout, stderr: &w.stderr, getenv: func(string) string { return "" },
 		})
 	}()
@@ -451,7 +456,7 @@ func TestWatchWithFewRights(t *testing.T) {
 func TestWatchWithoutScripts(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
-	p := newProgram(t, "redis://"+server.Addr(), server.Client(t), echosession.Config{SubjectIndex: true})
+	p := newProgram(t, "redis://"+server.Addr(), server.Client(t), echosession.Config{SubjectIndex: true, RotateGrace: 10 * time.Minute})
 	must(t, p.client.Do(t.Context(), "acl", "setuser", "operator", "reset", "on", ">secret", "~"+p.keyspace[:4]+"*", "&*",
 		"+get", "+getrange", "+strlen", "+pttl", "+scan", "+subscribe", "+publish").Err())
 	first, sess := p.login(t, "ada"), p.login(t, "ada")
@@ -459,7 +464,7 @@ func TestWatchWithoutScripts(t *testing.T) {
 	w.event("ended", logout(t, first))
 	from := sess.ID()
 	rotate(t, sess)
-	w.event("ended", from) // its key leads on for two minutes
+	w.event("ended", from) // its key leads on for ten minutes
 	w.event("created", sess.ID())
 	if list := w.stderr.list(); len(list) != 1 {
 		t.Errorf("it says %q", list)
