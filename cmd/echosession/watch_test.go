@@ -3,9 +3,11 @@ package main
 import (
 	"context"
 	"encoding/base64"
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"io"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -518,6 +520,27 @@ func TestWatchBoundsItsMemory(t *testing.T) {
 	}
 	w.notice("there are more than 3 keys of sessions")
 	w.end()
+}
+
+// The help says how much memory a session takes.
+func TestWatchKeepsLittle(t *testing.T) {
+	const n = 200_000
+	o := newObserver(&watching{}, nil, nil)
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	for i := range n {
+		v := visit{rec: record{subject: fmt.Sprint("user-", 1_000_000+i)}}
+		binary.BigEndian.PutUint64(v.key.id[:], uint64(i))
+		o.enter(v, true)
+	}
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	each := (int64(after.HeapAlloc) - int64(before.HeapAlloc)) / n
+	if each < 60 || each > 150 || len(o.known) != n {
+		t.Errorf("%d sessions take %d bytes each", len(o.known), each)
+	}
+	t.Logf("%d bytes each", each)
 }
 
 func TestWatchSaysWhyItCannotBegin(t *testing.T) {
