@@ -423,7 +423,16 @@ func TestDoctorOfACluster(t *testing.T) {
 	if n := len(report.of("persistence")); n != 1 || report.Exit != exitWarning {
 		t.Errorf("%d findings of persistence, exit code %d: %+v", n, report.Exit, report)
 	}
-	// Each primary is checked, and named.
+	// Each primary is checked, and named. Each has users of its own.
+	second := c.Servers[1].Client(t)
+	setUser(t, second, "shop", granted(sessionCommands, "pttl")...)
+	setUser(t, c.Servers[0].Client(t), "shop", granted(sessionCommands+" cluster|slots asking")...)
+	setUser(t, c.Servers[2].Client(t), "shop", granted(sessionCommands+" cluster|slots asking")...)
+	for _, f := range diagnose(t, nil, "-skip", "keyspace,lifetimes,records,index,sizes", "-user", "shop", urlOf(c.Servers[0])).of("rights") {
+		if f.Status == "critical" && (f.Server != c.Servers[1].Addr() || !strings.Contains(f.Advice, "+pttl") && !strings.Contains(f.Advice, "+asking")) {
+			t.Errorf("of the second primary: %+v", f)
+		}
+	}
 	slots := make(map[string]bool)
 	for _, f := range report.of("memory") {
 		slots[f.Server] = true
@@ -463,6 +472,13 @@ func TestDoctorOfACluster(t *testing.T) {
 	report.wants(t, "writes", "critical", "a-broken-cluster", "the Cluster is down")
 	if report.Exit != exitCritical {
 		t.Errorf("exit code %d", report.Exit)
+	}
+
+	c.Servers[2].Kill() // no replica can take its place
+	report = diagnose(t, nil, urlOf(c.Servers[0]))
+	report.wants(t, "server", "critical", "a-lost-primary", c.Servers[2].Addr()+" does not answer")
+	if found := report.of("memory"); len(found) == 0 || strings.Contains(found[0].Server, c.Servers[2].Addr()) {
+		t.Errorf("%+v", found)
 	}
 }
 

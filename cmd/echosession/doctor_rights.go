@@ -80,8 +80,9 @@ type denial struct {
 // rights tells what a user may not do.
 type rights func(ctx context.Context, command string) (*denial, error)
 
-func checkRights(ctx context.Context, x *examination, r *result) {
-	n := x.nodes[0]
+// checkRights looks at the rights on one server: each server of a Cluster has users of its own.
+func checkRights(ctx context.Context, x *examination, n *node, r *result) {
+	before := len(r.findings)
 	user, may, err := x.chooseWay(ctx, n)
 	if err != nil {
 		r.denied("+acl|dryrun", err)
@@ -101,10 +102,10 @@ func checkRights(ctx context.Context, x *examination, r *result) {
 		}
 		x.judgeRights(f, user, grants, why, r)
 	}
-	if slices.ContainsFunc(r.findings, func(f finding) bool { return f.Status > statusSkipped }) {
+	if slices.ContainsFunc(r.findings[before:], func(f finding) bool { return f.Status > statusSkipped }) {
 		return
 	}
-	if x.user == "" {
+	if x.user == "" && n == x.nodes[0] {
 		if err := x.ping(ctx); err != nil {
 			r.critical("the-library-fails", "Do what the message says.", "what the library itself tries fails: %s", reply(err))
 			return

@@ -94,7 +94,7 @@ func missingRights(t *testing.T, server *redistest.Server, rdb *redis.Client, f 
 	defer x.client.Close()
 	x.nodes = []*node{{addr: server.Addr(), client: x.client.(*redis.Client)}}
 	r := new(result)
-	checkRights(t.Context(), x, r)
+	checkRights(t.Context(), x, x.nodes[0], r)
 	var grants []string
 	for _, found := range r.findings {
 		if found.ID == "missing-rights" && found.Status == statusCritical {
