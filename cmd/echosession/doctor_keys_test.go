@@ -323,3 +323,40 @@ func TestKeepLargest(t *testing.T) {
 		t.Errorf("kept %v", sizes)
 	}
 }
+
+// While doctor reads, sessions end and go on under other IDs. Such a session is not missing.
+func TestDoctorPassesOverSessionsThatHaveJustEnded(t *testing.T) {
+	server := redistest.Start(t)
+	rdb := server.Client(t)
+	shop := newShop(t, rdb, echosession.Config{SubjectIndex: true})
+	x := &examination{target: &target{keyspace: "sess:"}}
+	n := &node{client: rdb}
+	index := (&site{keyspace: "sess:"}).index("alice")
+	var readings []*reading
+	var sessions []*echosession.Session[shopper]
+	for range 3 {
+		sess, err := shop.Create(t.Context(), shopper{}, echosession.WithSubject("alice"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		sessions = append(sessions, sess)
+		readings = append(readings, &reading{key: foundKey{node: n, kind: indexedKey, id: sess.ID(), name: index + ":" + sess.ID()}})
+	}
+	if err := sessions[0].Destroy(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := sessions[1].Rotate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := rdb.ZRem(t.Context(), index, sessions[2].ID()).Err(); err != nil { // as nobody should
+		t.Fatal(err)
+	}
+	if err := x.lookUp(t.Context(), &survey{denied: make(map[string]error)}, readings); err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []bool{false, false, true} {
+		if readings[i].unindexed != want {
+			t.Errorf("session %d is missing in its index: %v, not %v", i, readings[i].unindexed, want)
+		}
+	}
+}
