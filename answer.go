@@ -56,7 +56,7 @@ func (h *handle) fromHere() error {
 	if h.verified {
 		return nil
 	}
-	return h.engine.origins.refuse(h.exchange.Request())
+	return h.engine.refuseForeign(h.exchange.Request())
 }
 
 // adoptNew puts a session with a new token behind the handle and its cookie into

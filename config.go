@@ -67,6 +67,7 @@ func (cfg Config) compile(t reflect.Type) (Config, *engine, error) {
 	c := &compiler{cfg: cfg.withDefaults(), engine: new(engine)}
 	c.engine.reports = newReporter(c.cfg.Logger, c.cfg.Now)
 	c.useStore()
+	c.engine.own = c.engine.store
 	c.useKeys()
 	c.checkLifetimes()
 	c.checkStale()
@@ -87,7 +88,10 @@ func (cfg Config) compile(t reflect.Type) (Config, *engine, error) {
 		TouchInterval: c.cfg.TouchInterval, RotateGrace: c.cfg.RotateGrace,
 		RequestKey: c.cfg.RequestKey, Cookie: c.cfg.Cookie,
 		SubjectIndex: c.cfg.SubjectIndex, Limit: Limit{c.cfg.MaxSessions, c.cfg.WhenFull},
-		Now: c.cfg.Now,
+		Now: c.cfg.Now, OnEvent: c.cfg.OnEvent,
+	}
+	if c.cfg.OnEvent != nil {
+		c.engine.observeStore()
 	}
 	return c.cfg, c.engine, errors.Join(c.errs...)
 }

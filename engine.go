@@ -19,7 +19,8 @@ import (
 // pointers. It is immutable.
 type engine struct {
 	cfg        settings
-	store      Store
+	store      Store       // each call is told of, where somebody observes
+	own        Store       // the store itself, for what else it can do
 	tickets    TicketStore // nil: the store keeps none
 	tokens     *jwt.Keyring
 	verified   *jwt.Cache
@@ -44,6 +45,7 @@ type settings struct {
 	SubjectIndex               bool
 	Limit                      Limit // of a subject's sessions
 	Now                        func() time.Time
+	OnEvent                    func(context.Context, Event) // nil: nobody is told
 }
 
 const (
@@ -95,8 +97,9 @@ func (e *engine) ref(id, subject string) Ref {
 // open finds the session of a token and decodes its data into v.
 func (e *engine) open(ctx context.Context, token string, v any) (*live, error) {
 	now := e.cfg.Now()
-	tok, err := e.verify(token, now)
+	tok, known, err := e.verify(ctx, token, now)
 	if err != nil {
+		e.turnedAway(ctx, nil, err)
 		return nil, err
 	}
 	via := e.ref(tok.ID, tok.Subject)
@@ -109,25 +112,31 @@ func (e *engine) open(ctx context.Context, token string, v any) (*live, error) {
 		if hasEnded(err) {
 			e.verified.Remove(token)
 		}
+		e.turnedAway(ctx, l, err)
 		return nil, err
 	}
 	if touch {
 		tok.LastTouch.Store(now.UnixNano())
 	}
+	e.opened(ctx, known, l)
 	return l, nil
 }
 
-// verify checks a token, and the times in it.
-func (e *engine) verify(token string, now time.Time) (*jwt.Cached, error) {
-	tok := e.verified.Get(token)
-	if tok == nil {
+// verify checks a token, and the times in it. known is the Reason of [EventOpened].
+func (e *engine) verify(ctx context.Context, token string, now time.Time) (tok *jwt.Cached, known string, err error) {
+	known = "cached"
+	if tok = e.verified.Get(token); tok == nil {
+		known = "verified"
 		good, err := e.tokens.Verify(token)
 		if err != nil {
-			return nil, err
+			return nil, "", err
+		}
+		if good.OldKey {
+			e.happened(ctx, EventOldKey, "signing", good.Subject, good.ID)
 		}
 		tok = e.verified.Add(token, good)
 	}
-	return tok, e.tokens.CheckTime(tok.Token, now)
+	return tok, known, e.tokens.CheckTime(tok.Token, now)
 }
 
 // touchInterval is how long a use is not worth telling the store.
@@ -200,7 +209,7 @@ func (e *engine) read(ctx context.Context, l *live, touch bool, v any) error {
 			if isEnd(err) {
 				e.stale.ended(l.ref.ID)
 			}
-			return e.failed("load", err)
+			return e.failed(ctx, "load", err)
 		}
 		if e.imports(l, record) {
 			if err := e.importStored(ctx, l, record, touch, ttl); err != nil {
@@ -212,7 +221,7 @@ func (e *engine) read(ctx context.Context, l *live, touch bool, v any) error {
 		header, err := e.serializer.decode(l.ref.ID, record, v)
 		if err == nil && header.subject != l.header.subject {
 			// Nothing authenticates that a rotation led here.
-			err = corrupt("it is of another subject")
+			err = corrupt(whyHead, "it is of another subject")
 		}
 		if errors.Is(err, ErrCorrupt) {
 			// A connection that is out of step hands out replies to other commands:
@@ -222,7 +231,10 @@ func (e *engine) read(ctx context.Context, l *live, touch bool, v any) error {
 			}
 		}
 		if err != nil {
-			return e.unreadable("load", err)
+			return e.unreadable(ctx, "load", l.ref.ID, err)
+		}
+		if header.oldKey {
+			e.happened(ctx, EventOldKey, "encryption", header.subject, l.ref.ID)
 		}
 		l.record, l.header, l.touched, l.usedAt = record, header, touch, now
 		if !touch {
@@ -232,7 +244,7 @@ func (e *engine) read(ctx context.Context, l *live, touch bool, v any) error {
 		e.stale.keep(l, began, now)
 		return nil
 	}
-	return e.failed("load", unavailable(errTooManyRotations))
+	return e.failed(ctx, "load", unavailable(errTooManyRotations))
 }
 
 // used notes that the session's idle timeout was just restarted, and that the
@@ -262,7 +274,7 @@ func (e *engine) write(ctx context.Context, do func(context.Context) error) erro
 
 // failed gives the error of a store its form, and reports what is not the client's
 // doing. What a store says of its own reaches errors.As alone.
-func (e *engine) failed(op string, err error) error {
+func (e *engine) failed(ctx context.Context, op string, err error) error {
 	switch {
 	case errors.Is(err, ErrStoreUnavailable):
 	case errors.Is(err, ErrNotFound):
@@ -279,15 +291,25 @@ func (e *engine) failed(op string, err error) error {
 	if !errors.Is(err, context.Canceled) { // the client hung up
 		e.reports.report(slog.LevelError, failureKind{"session store unavailable", op, causeOf(err)})
 	}
+	if kind := storeSentinel(err); kind == ErrIndeterminate || kind == ErrNotReplicated {
+		e.observe(ctx, Event{Kind: EventIndeterminate, Reason: causeOf(err), Err: kind})
+	}
 	return concealed(err)
 }
 
 // unreadable reports a record that the serializer refused.
-func (e *engine) unreadable(op string, err error) error {
+func (e *engine) unreadable(ctx context.Context, op, id string, err error) error {
 	if errors.Is(err, ErrStoreUnavailable) {
-		return e.failed(op, unavailable(errForeignRecord))
+		return e.failed(ctx, op, unavailable(errForeignRecord))
 	}
 	e.reports.report(slog.LevelWarn, failureKind{"session record cannot be read", op, err.Error()})
+	if e.cfg.OnEvent != nil {
+		ev := Event{Kind: EventUnreadable, Reason: corruptReason(err), Count: 1, Err: ErrCorrupt}
+		if id != "" {
+			ev.LogID = LogID(id)
+		}
+		e.observe(ctx, ev)
+	}
 	return err
 }
 
@@ -319,9 +341,15 @@ func (e *engine) create(ctx context.Context, v any, p createParams) (*live, erro
 		l, again, err := e.insert(ctx, v, header, claims, now)
 		if err == nil {
 			e.used(l, now)
+			reason := "login"
+			if header.authenticatedAt.IsZero() {
+				reason = "guest"
+			}
+			e.happened(ctx, EventCreated, reason, header.subject, l.ref.ID)
 			return l, nil
 		}
 		if !again || attempt == maxCreates {
+			e.isFull(ctx, header.subject, err)
 			return nil, err
 		}
 	}
@@ -344,8 +372,10 @@ func (e *engine) insert(ctx context.Context, v any, h recordHeader, claims jwt.C
 	}
 	l.expiresAt, l.usedAt = now.Add(ttl), now
 	e.listen()
+	var evicted []string
 	err = e.stale.creating(l, e.cfg.Limit).run(l, func() error {
-		err := e.store.Create(ctx, l.ref, l.record, ttl, e.cfg.Limit)
+		var err error
+		evicted, err = e.store.Create(ctx, l.ref, l.record, ttl, e.cfg.Limit)
 		if errors.Is(err, ErrIndeterminate) && !errors.Is(err, ErrNotReplicated) {
 			record, loadErr := e.store.Load(ctx, l.ref, 0)
 			if loadErr == nil && bytes.Equal(record, l.record) {
@@ -355,11 +385,12 @@ func (e *engine) insert(ctx context.Context, v any, h recordHeader, claims jwt.C
 		}
 		return err
 	})
+	e.evicted(ctx, h.subject, evicted) // after an error too
 	if err == nil {
 		return l, false, nil
 	}
 	e.verified.Remove(l.token) // nobody gets it
-	return nil, again, e.failed("create", err)
+	return nil, again, e.failed(ctx, "create", err)
 }
 
 // issue makes a new session ID, and the token of a session with this header.
@@ -402,7 +433,7 @@ func (e *engine) update(ctx context.Context, l *live, decoded any, fresh func() 
 		if v == nil {
 			v = fresh()
 			if _, err := e.serializer.decode(old.ref.ID, old.record, v); err != nil {
-				return nil, e.unreadable("update", err)
+				return nil, e.unreadable(ctx, "update", old.ref.ID, err)
 			}
 		}
 		decoded = nil
@@ -469,7 +500,7 @@ func (e *engine) replace(ctx context.Context, op string, l *live, put putFunc, p
 			e.verified.Remove(next.token) // nobody gets it
 		}
 		if !errors.Is(err, ErrConflict) {
-			return nil, e.failed(op, err)
+			return nil, e.failed(ctx, op, err)
 		}
 		time.Sleep(backoff(attempt))
 		if old, err = e.again(ctx, old); err != nil {
@@ -519,17 +550,17 @@ func (e *engine) touch(ctx context.Context, l *live) (*live, error) {
 			return &next, nil
 		}
 		if !errors.Is(err, ErrNotFound) {
-			return nil, e.failed("touch", err)
+			return nil, e.failed(ctx, "touch", err)
 		}
 		// Gone, or rotated by another request.
 		_, err = e.load(ctx, next.ref, 0)
 		rotated, ok := errors.AsType[*RotatedError](err)
 		if !ok {
-			return nil, e.failed("touch", cmp.Or(err, ErrNotFound))
+			return nil, e.failed(ctx, "touch", cmp.Or(err, ErrNotFound))
 		}
 		next.ref.ID = rotated.To
 	}
-	return nil, e.failed("touch", unavailable(errTooManyRotations))
+	return nil, e.failed(ctx, "touch", unavailable(errTooManyRotations))
 }
 
 // check asks the store whether the session is still live, and restarts nothing.
@@ -537,7 +568,7 @@ func (e *engine) check(ctx context.Context, l *live) (*live, error) {
 	next, now := *l, e.cfg.Now()
 	ref, left, err := e.checkChain(ctx, l.via)
 	if err != nil {
-		return nil, e.failed("check", err)
+		return nil, e.failed(ctx, "check", err)
 	}
 	next.ref, next.expiresAt = ref, now.Add(left)
 	if used := e.lastUse(next.header, left, now); used.After(next.usedAt) {
@@ -601,7 +632,9 @@ func (e *engine) rotate(ctx context.Context, l *live) (*live, error) {
 		return e.store.Rotate(ctx, old.ref, next.ref, revisionOf(old.record), next.record, ttl, e.grace(ttl))
 	}
 	var now time.Time
+	from := ""
 	next, err := e.replace(ctx, "rotate", l, put, func(old *live) (*live, error) {
+		from = old.ref.ID
 		if old.ref != old.via {
 			// The successor's token is on its way to the client. Rotating again would
 			// make that token invalid, and would let a stolen old token earn a new one.
@@ -617,12 +650,13 @@ func (e *engine) rotate(ctx context.Context, l *live) (*live, error) {
 		}
 		next.header.deadline = old.header.deadline // as the record says it
 		if next.record, err = e.serializer.rewrite(old.record, next.ref.ID); err != nil {
-			return nil, e.unreadable("rotate", err)
+			return nil, e.unreadable(ctx, "rotate", old.ref.ID, err)
 		}
 		return next, nil
 	})
 	if err == nil {
 		e.used(next, now)
+		e.moved(ctx, EventRotated, from, next)
 	}
 	return next, err
 }
@@ -638,10 +672,14 @@ func (e *engine) renew(ctx context.Context, l *live, p createParams, fresh func(
 		return nil, err
 	}
 	put := func(ctx context.Context, old, next *live, ttl time.Duration) error {
-		return e.store.Renew(ctx, old.ref, next.ref, revisionOf(old.record), next.record, ttl, e.cfg.Limit)
+		evicted, err := e.store.Renew(ctx, old.ref, next.ref, revisionOf(old.record), next.record, ttl, e.cfg.Limit)
+		e.evicted(ctx, next.header.subject, evicted) // after an error too
+		return err
 	}
 	var now time.Time
+	from, subject := "", ""
 	next, err := e.replace(ctx, "renew", l, put, func(old *live) (*live, error) {
+		from = old.ref.ID
 		now = e.cfg.Now()
 		if _, err := e.lifetime(old.header, now); err != nil {
 			return nil, err
@@ -650,11 +688,12 @@ func (e *engine) renew(ctx context.Context, l *live, p createParams, fresh func(
 		if err != nil {
 			return nil, err
 		}
+		subject = header.subject
 		v, prev := fresh(), []byte(nil)
 		if carries(old.header, header.subject) {
 			prev = old.record
 			if _, err := e.serializer.decode(old.ref.ID, prev, v); err != nil {
-				return nil, e.unreadable("renew", err)
+				return nil, e.unreadable(ctx, "renew", old.ref.ID, err)
 			}
 		}
 		if err := fn(v); err != nil {
@@ -670,26 +709,30 @@ func (e *engine) renew(ctx context.Context, l *live, p createParams, fresh func(
 		return next, nil
 	})
 	if err != nil {
+		e.isFull(ctx, subject, err)
 		return nil, err
 	}
 	e.used(next, now)
+	e.moved(ctx, EventRenewed, from, next)
 	return next, nil
 }
 
-// destroy ends the session, by whichever of its IDs the token names.
-func (e *engine) destroy(ctx context.Context, l *live) error {
-	return e.end(ctx, l, e.stale.ending(&l.header, l.via.ID, l.ref.ID))
+// destroy ends the session, by whichever of its IDs the token names. reason is that of
+// [EventDestroyed].
+func (e *engine) destroy(ctx context.Context, l *live, reason string) error {
+	return e.end(ctx, l, reason, e.stale.ending(&l.header, l.via.ID, l.ref.ID))
 }
 
 // end is destroy when the copies know of it.
-func (e *engine) end(ctx context.Context, l *live, w *staleWrite) error {
+func (e *engine) end(ctx context.Context, l *live, reason string, w *staleWrite) error {
 	err := w.run(nil, func() error {
 		return e.write(ctx, func(ctx context.Context) error { return e.store.Delete(ctx, l.via) })
 	})
 	if err != nil {
-		return e.failed("destroy", err)
+		return e.failed(ctx, "destroy", err)
 	}
 	e.verified.Remove(l.token)
+	e.happened(ctx, EventDestroyed, reason, l.header.subject, l.ref.ID)
 	return nil
 }
 
@@ -698,7 +741,7 @@ func (e *engine) end(ctx context.Context, l *live, w *staleWrite) error {
 func (e *engine) discard(ctx context.Context, l *live) {
 	// Nobody else can have read it, so its login is of no concern: it may be that of another
 	// session, which was created in the same millisecond.
-	_ = e.end(ctx, l, e.stale.ending(nil, l.via.ID))
+	_ = e.end(ctx, l, "discarded", e.stale.ending(nil, l.via.ID))
 }
 
 // indexed reports whether sessions can be found by this subject.
@@ -717,7 +760,7 @@ func (e *engine) list(ctx context.Context, subject string) ([]Entry, error) {
 	defer cancel()
 	entries, err := e.store.List(ctx, subject)
 	if err != nil {
-		return nil, e.failed("list", err)
+		return nil, e.failed(ctx, "list", err)
 	}
 	return entries, nil
 }
@@ -730,8 +773,9 @@ func (e *engine) revoke(ctx context.Context, subject string, except []string) (n
 		})
 	})
 	if err != nil {
-		return 0, e.failed("revoke", err)
+		return 0, e.failed(ctx, "revoke", err)
 	}
+	e.observe(ctx, Event{Kind: EventRevoked, Reason: "subject", Subject: subject, Count: n})
 	return n, nil
 }
 
@@ -740,7 +784,7 @@ func (e *engine) count(ctx context.Context, subject string) (int, error) {
 	defer cancel()
 	n, err := e.store.Count(ctx, subject)
 	if err != nil {
-		return 0, e.failed("count", err)
+		return 0, e.failed(ctx, "count", err)
 	}
 	return n, nil
 }
@@ -760,11 +804,12 @@ func (e *engine) revokeOne(ctx context.Context, subject, id string) (bool, error
 	}
 	switch {
 	case err == nil:
+		e.happened(ctx, EventRevoked, "one", subject, at.ID)
 		return true, nil
 	case isEnd(err):
 		return false, nil
 	}
-	return false, e.failed("revoke", err)
+	return false, e.failed(ctx, "revoke", err)
 }
 
 // headerAt returns the header of the record at ref, if there are copies that concern its
@@ -789,10 +834,10 @@ func (e *engine) headerAt(ctx context.Context, ref Ref) *recordHeader {
 func (e *engine) ping(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, e.cfg.StoreTimeout)
 	defer cancel()
-	if p, ok := e.store.(Pinger); ok {
-		err := p.Ping(ctx)
+	if p, ok := e.own.(Pinger); ok {
+		err := e.told(ctx, "ping", func() error { return p.Ping(ctx) })
 		if err != nil {
-			_ = e.failed("ping", unavailable(err)) // err itself names the cause
+			_ = e.failed(ctx, "ping", unavailable(err)) // err itself names the cause
 			if !errors.Is(err, ErrStoreUnavailable) {
 				err = fmt.Errorf("%w: %w", ErrStoreUnavailable, err)
 			}
@@ -803,17 +848,17 @@ func (e *engine) ping(ctx context.Context) error {
 	if err == nil || errors.Is(err, ErrNotFound) {
 		return nil
 	}
-	return fmt.Errorf("%w: %s", e.failed("ping", unavailable(err)), causeOf(err))
+	return fmt.Errorf("%w: %s", e.failed(ctx, "ping", unavailable(err)), causeOf(err))
 }
 
 // adopt makes a live session of a stored record, and decodes its data into v.
-func (e *engine) adopt(entry Entry, v any) (*live, error) {
+func (e *engine) adopt(ctx context.Context, entry Entry, v any) (*live, error) {
 	header, err := e.serializer.header(entry.Record)
 	if err == nil {
 		header, err = e.serializer.decode(header.id, entry.Record, v)
 	}
 	if err != nil {
-		return nil, e.unreadable("list", err)
+		return nil, e.unreadable(ctx, "list", idOf(entry.Record), err)
 	}
 	now := e.cfg.Now()
 	ref := e.ref(header.id, header.subject)

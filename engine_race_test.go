@@ -455,14 +455,14 @@ type interferingStore struct {
 	first string
 }
 
-func (s *interferingStore) Create(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) error {
-	err := s.Store.Create(ctx, ref, record, ttl, limit)
+func (s *interferingStore) Create(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) ([]string, error) {
+	evicted, err := s.Store.Create(ctx, ref, record, ttl, limit)
 	if s.first == "" && err == nil {
 		s.first = ref.ID
 		s.then(ref)
-		return echosession.ErrIndeterminate
+		return nil, echosession.ErrIndeterminate
 	}
-	return err
+	return evicted, err
 }
 
 func TestCreateWithALostReply(t *testing.T) {

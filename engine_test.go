@@ -190,8 +190,8 @@ type failing struct {
 	err error
 }
 
-func (f *failing) Create(context.Context, echosession.Ref, []byte, time.Duration, echosession.Limit) error {
-	return f.err
+func (f *failing) Create(context.Context, echosession.Ref, []byte, time.Duration, echosession.Limit) ([]string, error) {
+	return nil, f.err
 }
 
 // Whatever sentinel a store's error matches, its words stay within errors.As, and a

@@ -277,7 +277,7 @@ func overwrite(t testing.TB, store echosession.Store, id string, record []byte) 
 	if err := store.Delete(t.Context(), ref); err != nil {
 		t.Fatal(err)
 	}
-	if err := store.Create(t.Context(), ref, record, time.Hour, echosession.Limit{}); err != nil {
+	if _, err := store.Create(t.Context(), ref, record, time.Hour, echosession.Limit{}); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -335,8 +335,8 @@ func (talkative) Load(context.Context, echosession.Ref, time.Duration) ([]byte, 
 	return nil, fmt.Errorf("%w: %s", echosession.ErrStoreUnavailable, backendWords)
 }
 
-func (talkative) Create(context.Context, echosession.Ref, []byte, time.Duration, echosession.Limit) error {
-	return fmt.Errorf("%w: %s", echosession.ErrIndeterminate, backendWords)
+func (talkative) Create(context.Context, echosession.Ref, []byte, time.Duration, echosession.Limit) ([]string, error) {
+	return nil, fmt.Errorf("%w: %s", echosession.ErrIndeterminate, backendWords)
 }
 
 func (talkative) Delete(context.Context, echosession.Ref) error { return errors.New(backendWords) }

@@ -1,7 +1,6 @@
 package echosession
 
 import (
-	"context"
 	"crypto/sha256"
 	"encoding/base64"
 	"time"
@@ -43,8 +42,8 @@ type EventKind string
 
 // The life of sessions. Count is 1 unless the comment says otherwise. Subject and LogID are set.
 const (
-	// EventCreated: a session was created. Reason is "login", or "guest" where nobody has
-	// authenticated.
+	// EventCreated: a session was created. Reason is "login", or "guest" for one of
+	// [Session.UpdateOrCreate], where nobody has authenticated.
 	EventCreated EventKind = "created"
 
 	// EventRenewed: a login, or a gain of rights, moved a session to a new token. Before is
@@ -95,7 +94,7 @@ const (
 	//   - "gone", "renewed", "corrupt": the token is good, and [ErrSessionGone],
 	//     [ErrRenewed] or [ErrCorrupt] says what became of its session;
 	//   - "cross_origin": [ErrCrossOrigin];
-	//   - "no_token", "no_session", "not_fresh", "not_authenticated": what [Require] demands;
+	//   - "no_token", "not_fresh", "not_authenticated": what [Require] demands;
 	//   - "too_many_sessions": [ErrTooManySessions].
 	//
 	// Subject and LogID are set where the token is good. Err is the sentinel.
@@ -124,9 +123,10 @@ const (
 const (
 	// EventStoreCall: the store was called. Reason is the method: "load", "create",
 	// "replace", "touch", "check", "rotate", "renew", "delete", "list", "count",
-	// "delete_subject", "scan_page", "put_ticket", "take_ticket" or "ping". Duration is set. Err is
-	// [ErrStoreUnavailable], [ErrIndeterminate], [ErrNotReplicated], [ErrConflict],
-	// [ErrNotFound], [ErrRenewed] or [ErrTooManySessions] where that came of it.
+	// "delete_subject", "put_ticket", "take_ticket" or "ping". A visit of all sessions is not
+	// told of. Duration is set. Err is [ErrStoreUnavailable], [ErrIndeterminate],
+	// [ErrNotReplicated], [ErrConflict], [ErrNotFound], [ErrRenewed], [ErrTooManySessions] or
+	// [ErrUnsupported] where that came of it, and [context.Canceled] where the client hung up.
 	EventStoreCall EventKind = "store_call"
 
 	// EventStoreDown: the first call failed after the store had worked. Reason names the
@@ -151,13 +151,13 @@ const (
 	// the last for one that the program stopped itself. Subject and LogID are set.
 	EventWatchEnded EventKind = "watch_ended"
 
-	// EventWatchInterrupted: this process no longer hears of ends at once. Reason names the
-	// cause.
+	// EventWatchInterrupted: this process does not hear of ends at once, and asks the store
+	// again and again. Reason names the cause.
 	EventWatchInterrupted EventKind = "watch_interrupted"
 
 	// EventWatchResumed: it hears of them again, and has checked all watched sessions. Count
 	// is how many of them had ended unheard. Duration is the time since
-	// EventWatchInterrupted, or 0.
+	// EventWatchInterrupted.
 	EventWatchResumed EventKind = "watch_resumed"
 )
 
@@ -172,6 +172,3 @@ func LogID(id string) string {
 	base64.RawURLEncoding.Encode(encoded[:], sum[:9])
 	return string(encoded[:])
 }
-
-// observer is [Config.OnEvent], or nil.
-type observer func(ctx context.Context, e Event)

@@ -44,7 +44,7 @@ func ExampleConfig_import() {
 // token.
 func nodeSession(store echosession.Store) (token string) {
 	const id = "0f8fad5b-d9cb-469f-a165-70867728950e"
-	err := store.Create(context.Background(), echosession.Ref{ID: id}, []byte(`{"name":"Ada","cart":["tea"]}`), 24*time.Hour, echosession.Limit{})
+	_, err := store.Create(context.Background(), echosession.Ref{ID: id}, []byte(`{"name":"Ada","cart":["tea"]}`), 24*time.Hour, echosession.Limit{})
 	if err != nil {
 		log.Fatal(err)
 	}

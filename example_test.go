@@ -599,7 +599,7 @@ func ExampleNewMemoryStore() {
 
 	ctx := context.Background()
 	ref := echosession.Ref{ID: "3f1e0f0e-6c4e-4a57-9d0a-0f3c5d2b8a11", Subject: "ada"}
-	if err := store.Create(ctx, ref, []byte("record"), time.Hour, echosession.Limit{}); err != nil {
+	if _, err := store.Create(ctx, ref, []byte("record"), time.Hour, echosession.Limit{}); err != nil {
 		fmt.Println(err)
 		return
 	}

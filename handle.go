@@ -48,20 +48,31 @@ func (h *handle) find() (token found, ok bool) {
 	if token.url || token.asked {
 		keepURLPrivate(x.Header())
 	}
-	if err == nil && token.cookie && !token.other {
-		if err = h.engine.origins.refuse(r); err != nil {
+	switch {
+	case err == nil && token.cookie && !token.other:
+		if err = h.engine.refuseForeign(r); err != nil {
 			h.refused = token.token
 		}
+	case !errors.Is(err, ErrNoToken):
+		h.engine.turnedAway(r.Context(), nil, err)
 	}
 	h.reason = err
 	return token, err == nil
+}
+
+// context is that of the request, where there is one. h.mu is held.
+func (h *handle) context() context.Context {
+	if h.exchange == nil {
+		return context.Background()
+	}
+	return h.exchange.Request().Context()
 }
 
 // openFound opens the session of the request's token or ticket. fresh makes a *T. An error
 // is a store's failure. With stale a copy of a token's session will do where the store is
 // down. h.mu is held.
 func (h *handle) openFound(token found, fresh func() any, stale bool) error {
-	ctx := h.exchange.Request().Context()
+	ctx := h.context()
 	if h.ticketed {
 		value := fresh()
 		l, err := h.engine.redeem(ctx, token.ticket, h.exchange.Request(), value)
@@ -102,7 +113,8 @@ func (h *handle) mayBeStale() bool {
 // openStale puts the copy of a session behind h, if there is one that may be served. failed
 // says that this request has found the store down. h.mu is held.
 func (h *handle) openStale(token found, fresh func() any, failed bool) bool {
-	l, value := h.engine.openStale(token.token, fresh, failed)
+	ctx := h.context()
+	l, value := h.engine.openStale(ctx, token.token, fresh, failed)
 	if l == nil {
 		return false
 	}
@@ -110,6 +122,7 @@ func (h *handle) openStale(token found, fresh func() any, failed bool) bool {
 	h.live, h.value, h.reason, h.had = l, value, nil, true
 	h.unstored = true
 	h.tellCaches(0)
+	h.engine.happened(ctx, EventStaleServed, "", l.header.subject, l.ref.ID)
 	return true
 }
 
@@ -213,7 +226,7 @@ func (h *handle) create(ctx context.Context, value any, p createParams) (token s
 	}
 	if old != nil {
 		// One that was renewed meanwhile has ended too: see mayCreate.
-		if err := h.engine.destroy(ctx, old); err != nil && !(errors.Is(err, ErrRenewed) && p.namesSubject()) {
+		if err := h.engine.destroy(ctx, old, "replaced"); err != nil && !(errors.Is(err, ErrRenewed) && p.namesSubject()) {
 			h.engine.discard(ctx, l)
 			h.foundOut(old, err)
 			return "", err
@@ -390,6 +403,7 @@ func (h *handle) watch(parent context.Context) (context.Context, context.CancelF
 	}
 	w := &watch{ctx: ctx, cancel: cancel, ref: h.live.via}
 	h.watches = append(h.watches, w)
+	h.engine.hub.tellBegin(w, h.live.header.subject)
 	if h.rotating == 0 {
 		h.engine.hub.add(w)
 	}
@@ -399,6 +413,7 @@ func (h *handle) watch(parent context.Context) (context.Context, context.CancelF
 		defer h.mu.Unlock()
 		h.engine.hub.remove(w)
 		h.watches = slices.DeleteFunc(h.watches, func(other *watch) bool { return other == w })
+		h.engine.hub.tellEnd(w)
 	}
 }
 
@@ -510,7 +525,7 @@ func (h *handle) destroy(ctx context.Context) error {
 		return err
 	}
 	if l != nil {
-		if err := h.engine.destroy(ctx, l); err != nil {
+		if err := h.engine.destroy(ctx, l, "logout"); err != nil {
 			h.foundOut(l, err)
 			return err
 		}

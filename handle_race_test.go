@@ -48,7 +48,7 @@ func (s *meddler) Delete(ctx context.Context, ref echosession.Ref) error {
 	return s.Store.Delete(ctx, ref)
 }
 
-func (s *meddler) Renew(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl time.Duration, limit echosession.Limit) error {
+func (s *meddler) Renew(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl time.Duration, limit echosession.Limit) ([]string, error) {
 	defer s.meddle("Renew")()
 	return s.Store.Renew(ctx, from, to, old, record, ttl, limit)
 }

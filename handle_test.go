@@ -146,7 +146,7 @@ type blocking struct {
 	begun, goOn chan struct{}
 }
 
-func (b blocking) Create(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) error {
+func (b blocking) Create(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) ([]string, error) {
 	b.begun <- struct{}{}
 	<-b.goOn
 	return b.Store.Create(ctx, ref, record, ttl, limit)

@@ -43,7 +43,7 @@ var house = []struct {
 const module = "github.com/echosession/echosession"
 
 // standardOnly are files that need nothing but the standard library.
-var standardOnly = []string{"lookup.go", "body.go", "origin.go", "watch.go", "stale.go", "outage.go", "answer.go", "report.go", "cookie.go", "exchange.go", "handle.go", "typed.go", "manager.go", "store.go", "memory.go"}
+var standardOnly = []string{"lookup.go", "body.go", "origin.go", "watch.go", "stale.go", "outage.go", "answer.go", "report.go", "cookie.go", "exchange.go", "handle.go", "typed.go", "manager.go", "store.go", "memory.go", "event.go", "slog.go"}
 
 // insiders are the tests of the root that need what its users do not see. CONTRIBUTING.md
 // names them.

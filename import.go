@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"reflect"
 	"time"
 )
@@ -43,10 +42,9 @@ func (e *engine) importStored(ctx context.Context, l *live, stored []byte, touch
 		case wasRotated(loadErr), loadErr == nil && !bytes.Equal(again, stored):
 			return nil
 		case loadErr != nil:
-			return e.failed("import", loadErr)
+			return e.failed(ctx, "import", loadErr)
 		}
-		e.reports.report(slog.LevelWarn, failureKind{"session record cannot be read", "import", err.Error()})
-		return err
+		return e.unreadable(ctx, "import", l.ref.ID, err)
 	}
 	if !touched {
 		left, err := e.checkRef(ctx, l.ref)
@@ -54,7 +52,7 @@ func (e *engine) importStored(ctx context.Context, l *live, stored []byte, touch
 		case wasRotated(err):
 			return nil
 		case err != nil:
-			return e.failed("import", err)
+			return e.failed(ctx, "import", err)
 		}
 		if left >= time.Millisecond { // or the other library gave it no end
 			ttl = min(ttl, left)
@@ -67,8 +65,11 @@ func (e *engine) importStored(ctx context.Context, l *live, stored []byte, touch
 			return e.store.Replace(ctx, l.ref, stored, record, ttl)
 		})
 	})
-	if err != nil && !errors.Is(err, ErrConflict) {
-		return e.failed("import", err)
+	switch {
+	case err == nil:
+		e.happened(ctx, EventImported, "", l.header.subject, l.ref.ID)
+	case !errors.Is(err, ErrConflict):
+		return e.failed(ctx, "import", err)
 	}
 	return nil
 }
@@ -96,7 +97,7 @@ func (e *engine) imported(l *live, stored []byte) ([]byte, error) {
 	h.authenticatedAt = h.createdAt
 	record, err := e.serializer.encode(h, v, nil)
 	if err != nil {
-		return nil, &corruptError{"what Import made of it cannot be stored", err}
+		return nil, &corruptError{whyImport, "what Import made of it cannot be stored", err}
 	}
 	return record, nil
 }
@@ -104,7 +105,7 @@ func (e *engine) imported(l *live, stored []byte) ([]byte, error) {
 // run returns what Import makes of stored bytes: a *T.
 func (i *importer) run(stored []byte) (v any, err error) {
 	if len(stored) > i.maxSize {
-		return nil, corrupt(fmt.Sprintf("it has %d bytes, and %d are allowed (MaxRecordSize)", len(stored), i.maxSize))
+		return nil, corrupt(whyTooLarge, fmt.Sprintf("it has %d bytes, and %d are allowed (MaxRecordSize)", len(stored), i.maxSize))
 	}
 	defer func() {
 		if r := recover(); r != nil {
@@ -112,12 +113,12 @@ func (i *importer) run(stored []byte) (v any, err error) {
 			if !ok {
 				cause = fmt.Errorf("panic: %v", r)
 			}
-			v, err = nil, &corruptError{"Import panicked", cause}
+			v, err = nil, &corruptError{whyImport, "Import panicked", cause}
 		}
 	}()
 	v = reflect.New(i.t).Interface()
 	if err := i.decode(withoutMembers(stored, droppedMembers), v); err != nil {
-		return nil, &corruptError{"Import refused it", err}
+		return nil, &corruptError{whyImport, "Import refused it", err}
 	}
 	return v, nil
 }

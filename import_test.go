@@ -36,7 +36,7 @@ func importing(cfg echosession.Config) echosession.Config {
 func oldSession(t testing.TB, cfg echosession.Config, stored, claims string) (id, token string) {
 	t.Helper()
 	id = newID()
-	if err := storeOf(t, cfg).Create(t.Context(), echosession.Ref{ID: id}, []byte(stored), time.Hour, echosession.Limit{}); err != nil {
+	if _, err := storeOf(t, cfg).Create(t.Context(), echosession.Ref{ID: id}, []byte(stored), time.Hour, echosession.Limit{}); err != nil {
 		t.Fatal(err)
 	}
 	return id, hs256(`{"alg":"HS256","typ":"JWT"}`, `{"jti":"`+id+`"`+claims+`}`, legacySecret)
@@ -308,7 +308,7 @@ func TestAnotherInstanceImportsAndRotates(t *testing.T) {
 			if err := store.Delete(t.Context(), echosession.Ref{ID: id}); err != nil {
 				t.Fatal(err)
 			}
-			if err := store.Create(t.Context(), echosession.Ref{ID: id}, []byte(`{"name":"Ada"}`), time.Hour, echosession.Limit{}); err != nil {
+			if _, err := store.Create(t.Context(), echosession.Ref{ID: id}, []byte(`{"name":"Ada"}`), time.Hour, echosession.Limit{}); err != nil {
 				t.Fatal(err)
 			}
 			rotated := ""
@@ -353,7 +353,7 @@ func TestNoImportAfterALogoutInBetween(t *testing.T) {
 	if err := cfg.Store.Delete(t.Context(), ref); err != nil {
 		t.Fatal(err)
 	}
-	if err := cfg.Store.Create(t.Context(), ref, []byte(`{"name":"Ada"}`), time.Hour, echosession.Limit{}); err != nil {
+	if _, err := cfg.Store.Create(t.Context(), ref, []byte(`{"name":"Ada"}`), time.Hour, echosession.Limit{}); err != nil {
 		t.Fatal(err)
 	}
 	if sess, err := m.Open(t.Context(), token); err != nil || !errors.Is(sess.Reason(), echosession.ErrSessionGone) {
@@ -402,7 +402,7 @@ func TestImportStartsFromWhatIsStored(t *testing.T) {
 		if err := store.Delete(ctx, ref); err != nil {
 			return err
 		}
-		return store.Create(ctx, ref, []byte(`{"count":2}`), time.Hour, echosession.Limit{})
+		return errOf(store.Create(ctx, ref, []byte(`{"count":2}`), time.Hour, echosession.Limit{}))
 	}
 	m := newManager[User](t, cfg)
 	sess := opened(t, m, token)
@@ -414,7 +414,7 @@ func TestImportStartsFromWhatIsStored(t *testing.T) {
 	if err := store.Delete(t.Context(), echosession.Ref{ID: id}); err != nil {
 		t.Fatal(err)
 	}
-	if err := store.Create(t.Context(), echosession.Ref{ID: id}, []byte(`{"count":7}`), time.Hour, echosession.Limit{}); err != nil {
+	if _, err := store.Create(t.Context(), echosession.Ref{ID: id}, []byte(`{"count":7}`), time.Hour, echosession.Limit{}); err != nil {
 		t.Fatal(err)
 	}
 	if err := sess.Update(t.Context(), func(u *User) error { u.Count++; return nil }); err != nil {
@@ -441,7 +441,7 @@ func TestImportKeepsTheLifetimeThatIsLeft(t *testing.T) {
 			if err := store.Delete(t.Context(), echosession.Ref{ID: id}); err != nil {
 				t.Fatal(err)
 			}
-			if err := store.Create(t.Context(), echosession.Ref{ID: id}, []byte(`{"count":2}`), tt.node, echosession.Limit{}); err != nil {
+			if _, err := store.Create(t.Context(), echosession.Ref{ID: id}, []byte(`{"count":2}`), tt.node, echosession.Limit{}); err != nil {
 				t.Fatal(err)
 			}
 			clock.Advance(time.Second)
@@ -482,8 +482,9 @@ func TestImportFails(t *testing.T) {
 				const stored = `{"name":["password"]}`
 				id, token := oldSession(t, cfg, stored, "")
 				sess, err := m.Open(t.Context(), token)
-				if err != nil || sess.Exists() || !errors.Is(sess.Reason(), echosession.ErrCorrupt) || tt.cause != nil && !errors.Is(sess.Reason(), tt.cause) {
-					t.Errorf("%v, %v", sess.Reason(), err)
+				if err != nil || sess.Exists() || !errors.Is(sess.Reason(), echosession.ErrCorrupt) || tt.cause != nil && !errors.Is(sess.Reason(), tt.cause) ||
+					echosession.CorruptReason(sess.Reason()) != "import" {
+					t.Errorf("%v, %q, %v", sess.Reason(), echosession.CorruptReason(sess.Reason()), err)
 				}
 				if record := storedUnder(t, cfg, id); string(record) != stored {
 					t.Errorf("stored is %q", record)
@@ -680,13 +681,17 @@ func TestWithoutImport(t *testing.T) {
 		return nil
 	}})
 	large := `{"name":"` + strings.Repeat("a", 190) + `"}`
-	for stored, m := range map[string]*echosession.Manager[User]{
-		large:            newManager[User](t, cfg),
-		`{"name":"Ada"}`: newManager[User](t, func() echosession.Config { cfg := cfg; cfg.Import = nil; return cfg }()),
+	for stored, tt := range map[string]struct {
+		m      *echosession.Manager[User]
+		reason string
+	}{
+		large:            {newManager[User](t, cfg), "too_large"},
+		`{"name":"Ada"}`: {newManager[User](t, func() echosession.Config { cfg := cfg; cfg.Import = nil; return cfg }()), "head"},
 	} {
 		id, token := oldSession(t, cfg, stored, "")
-		if sess, err := m.Open(t.Context(), token); err != nil || !errors.Is(sess.Reason(), echosession.ErrCorrupt) {
-			t.Errorf("%.20s: %v, %v", stored, sess.Reason(), err)
+		sess, err := tt.m.Open(t.Context(), token)
+		if err != nil || !errors.Is(sess.Reason(), echosession.ErrCorrupt) || echosession.CorruptReason(sess.Reason()) != tt.reason {
+			t.Errorf("%.20s: %v, %q, %v", stored, sess.Reason(), echosession.CorruptReason(sess.Reason()), err)
 		}
 		if record := storedUnder(t, cfg, id); string(record) != stored {
 			t.Errorf("stored is %q", record)
@@ -710,7 +715,7 @@ func TestNoImportWithoutAToken(t *testing.T) {
 	if err := cfg.Store.Delete(t.Context(), ref); err != nil {
 		t.Fatal(err)
 	}
-	if err := cfg.Store.Create(t.Context(), ref, []byte(`{"name":"Eve"}`), time.Hour, echosession.Limit{}); err != nil {
+	if _, err := cfg.Store.Create(t.Context(), ref, []byte(`{"name":"Eve"}`), time.Hour, echosession.Limit{}); err != nil {
 		t.Fatal(err)
 	}
 	err = list[0].Update(t.Context(), func(u *User) error { u.Count++; return nil })

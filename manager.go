@@ -94,7 +94,7 @@ func (m *Manager[T]) List(ctx context.Context, subject string) ([]*Session[T], e
 	}
 	sessions := make([]*Session[T], 0, len(entries))
 	for _, entry := range entries {
-		s, err := m.listed(entry)
+		s, err := m.listed(ctx, entry)
 		// The record says whose it is, and may be sealed; the index is not.
 		if err == nil && s.Subject() == subject {
 			sessions = append(sessions, s)
@@ -167,7 +167,7 @@ func (m *Manager[T]) All(ctx context.Context) iter.Seq2[*Session[T], error] {
 		for entry, err := range m.engine.store.Scan(ctx) {
 			var s *Session[T]
 			if err == nil {
-				s, err = m.listed(entry)
+				s, err = m.listed(ctx, entry)
 			}
 			if !yield(s, err) || err != nil && !errors.Is(err, ErrCorrupt) {
 				return
@@ -177,9 +177,9 @@ func (m *Manager[T]) All(ctx context.Context) iter.Seq2[*Session[T], error] {
 }
 
 // listed makes a session of a record that was found without its token.
-func (m *Manager[T]) listed(entry Entry) (*Session[T], error) {
+func (m *Manager[T]) listed(ctx context.Context, entry Entry) (*Session[T], error) {
 	value := new(T)
-	l, err := m.engine.adopt(entry, value)
+	l, err := m.engine.adopt(ctx, entry, value)
 	if err != nil {
 		return nil, err
 	}

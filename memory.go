@@ -152,42 +152,43 @@ func (s *MemoryStore) Check(ctx context.Context, ref Ref) (time.Duration, error)
 }
 
 // Create implements [Store].
-func (s *MemoryStore) Create(ctx context.Context, ref Ref, record []byte, ttl time.Duration, limit Limit) error {
+func (s *MemoryStore) Create(ctx context.Context, ref Ref, record []byte, ttl time.Duration, limit Limit) (evicted []string, err error) {
 	if err := checkLifetime(ttl); err != nil {
-		return err
+		return nil, err
 	}
 	now, err := s.lock(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer s.mu.Unlock()
 
 	if e := s.find(ref, now); e != nil {
 		if e.isSession() && bytes.Equal(e.record, record) {
-			return nil
+			return nil, nil
 		}
-		return ErrConflict
+		return nil, ErrConflict
 	}
 	return s.insert(ref, record, now, ttl, limit)
 }
 
 // insert stores a new session under a ref that holds nothing.
-func (s *MemoryStore) insert(ref Ref, record []byte, now time.Time, ttl time.Duration, limit Limit) error {
+func (s *MemoryStore) insert(ref Ref, record []byte, now time.Time, ttl time.Duration, limit Limit) (evicted []string, err error) {
 	if limit.Sessions > 0 {
 		sessions := s.sessions(ref.Subject, now)
 		excess := max(0, len(sessions)+1-limit.Sessions)
 		if excess > 0 && limit.WhenFull == RefuseNew {
-			return ErrTooManySessions
+			return nil, ErrTooManySessions
 		}
-		evicted := sessions[:min(excess, len(sessions))]
-		for _, e := range evicted {
+		oldest := sessions[:min(excess, len(sessions))]
+		for _, e := range oldest {
 			s.remove(e)
+			evicted = append(evicted, e.ref.ID)
 		}
-		s.tellOf(ref.Subject, evicted, nil)
+		s.tellOf(ref.Subject, oldest, nil)
 	}
 	s.created++
 	s.add(&memoryEntry{ref: ref, record: bytes.Clone(record), order: s.created, expires: now.Add(ttl)})
-	return nil
+	return evicted, nil
 }
 
 // Replace implements [Store].
@@ -287,32 +288,32 @@ func (s *MemoryStore) Rotate(ctx context.Context, from, to Ref, old, record []by
 }
 
 // Renew implements [Store].
-func (s *MemoryStore) Renew(ctx context.Context, from, to Ref, old, record []byte, ttl time.Duration, limit Limit) error {
+func (s *MemoryStore) Renew(ctx context.Context, from, to Ref, old, record []byte, ttl time.Duration, limit Limit) (evicted []string, err error) {
 	if err := checkRenew(from, to, old, ttl); err != nil {
-		return err
+		return nil, err
 	}
 	now, err := s.lock(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer s.mu.Unlock()
 
 	e, err := s.match(from, old, now)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if s.find(to, now) != nil {
-		return ErrConflict
+		return nil, ErrConflict
 	}
 	if from.Subject == to.Subject {
 		s.add(&memoryEntry{ref: to, record: bytes.Clone(record), order: e.order, expires: now.Add(ttl)})
-	} else if err := s.insert(to, record, now, ttl, limit); err != nil {
-		return err
+	} else if evicted, err = s.insert(to, record, now, ttl, limit); err != nil {
+		return nil, err
 	}
 	s.unindex(e)
 	e.record, e.renewed, e.expires = nil, true, now.Add(renewedFor)
 	s.tell(from.ID)
-	return nil
+	return evicted, nil
 }
 
 // List implements [Store].

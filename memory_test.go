@@ -50,7 +50,7 @@ func newRef(subject string) echosession.Ref {
 
 func mustCreate(t testing.TB, s echosession.Store, ref echosession.Ref, record string, ttl time.Duration) {
 	t.Helper()
-	if err := s.Create(t.Context(), ref, []byte(record), ttl, echosession.Limit{}); err != nil {
+	if _, err := s.Create(t.Context(), ref, []byte(record), ttl, echosession.Limit{}); err != nil {
 		t.Fatalf("Create: %v", err)
 	}
 }
@@ -95,7 +95,7 @@ var storeCalls = []struct {
 		return err
 	}},
 	{"Create", func(ctx context.Context, s echosession.Store, ref echosession.Ref) error {
-		return s.Create(ctx, newRef(ref.Subject), []byte("r"), time.Hour, echosession.Limit{Sessions: 1})
+		return errOf(s.Create(ctx, newRef(ref.Subject), []byte("r"), time.Hour, echosession.Limit{Sessions: 1}))
 	}},
 	{"Replace", func(ctx context.Context, s echosession.Store, ref echosession.Ref) error {
 		return s.Replace(ctx, ref, []byte("r"), []byte("r2"), time.Hour)
@@ -303,17 +303,17 @@ func TestMemoryStoreTellsOfEnds(t *testing.T) {
 			return nil
 		}},
 		{"Create beyond the limit", func(t *testing.T, s *echosession.MemoryStore, a, b echosession.Ref) []string {
-			noError(t, s.Create(t.Context(), newRef("ada"), []byte("r"), time.Hour, echosession.Limit{Sessions: 1}))
+			noError(t, errOf(s.Create(t.Context(), newRef("ada"), []byte("r"), time.Hour, echosession.Limit{Sessions: 1})))
 			return []string{a.ID, b.ID}
 		}},
 		{"Create within the limit", func(t *testing.T, s *echosession.MemoryStore, _, _ echosession.Ref) []string {
-			noError(t, s.Create(t.Context(), newRef("ada"), []byte("r"), time.Hour, echosession.Limit{Sessions: 3}))
+			noError(t, errOf(s.Create(t.Context(), newRef("ada"), []byte("r"), time.Hour, echosession.Limit{Sessions: 3})))
 			return nil
 		}},
 		{"Create that is refused", func(t *testing.T, s *echosession.MemoryStore, a, _ echosession.Ref) []string {
 			full := echosession.Limit{Sessions: 2, WhenFull: echosession.RefuseNew}
-			err := s.Create(t.Context(), newRef("ada"), []byte("r"), time.Hour, full)
-			err = cmp.Or(err, s.Create(t.Context(), a, []byte("another"), time.Hour, echosession.Limit{}))
+			_, err := s.Create(t.Context(), newRef("ada"), []byte("r"), time.Hour, full)
+			err = cmp.Or(err, errOf(s.Create(t.Context(), a, []byte("another"), time.Hour, echosession.Limit{})))
 			if !errors.Is(err, echosession.ErrTooManySessions) {
 				t.Errorf("Create: %v", err)
 			}
@@ -334,18 +334,18 @@ func TestMemoryStoreTellsOfEnds(t *testing.T) {
 			return nil
 		}},
 		{"Renew", func(t *testing.T, s *echosession.MemoryStore, a, _ echosession.Ref) []string {
-			noError(t, s.Renew(t.Context(), a, newRef("ada"), []byte("r"), []byte("r2"), time.Hour, echosession.Limit{Sessions: 1}))
+			noError(t, errOf(s.Renew(t.Context(), a, newRef("ada"), []byte("r"), []byte("r2"), time.Hour, echosession.Limit{Sessions: 1})))
 			return []string{a.ID}
 		}},
 		{"Renew into a full subject", func(t *testing.T, s *echosession.MemoryStore, a, b echosession.Ref) []string {
 			guest := newRef("")
 			mustCreate(t, s, guest, "r", time.Hour)
 			full := echosession.Limit{Sessions: 2, WhenFull: echosession.RefuseNew}
-			if err := s.Renew(t.Context(), guest, newRef("ada"), []byte("r"), []byte("r2"), time.Hour, full); !errors.Is(err, echosession.ErrTooManySessions) {
+			if _, err := s.Renew(t.Context(), guest, newRef("ada"), []byte("r"), []byte("r2"), time.Hour, full); !errors.Is(err, echosession.ErrTooManySessions) {
 				t.Errorf("Renew: %v", err)
 			}
 			full.WhenFull = echosession.EvictOldest
-			noError(t, s.Renew(t.Context(), guest, newRef("ada"), []byte("r"), []byte("r2"), time.Hour, full))
+			noError(t, errOf(s.Renew(t.Context(), guest, newRef("ada"), []byte("r"), []byte("r2"), time.Hour, full)))
 			return []string{a.ID, guest.ID}
 		}},
 		{"no end", func(t *testing.T, s *echosession.MemoryStore, a, _ echosession.Ref) []string {
@@ -612,7 +612,7 @@ func BenchmarkMemoryStore(b *testing.B) {
 		{"LoadAndTouch", func() error { _, err := s.Load(ctx, ref(), time.Hour); return err }},
 		{"Replace", func() error { return s.Replace(ctx, ref(), record[:16], record, time.Hour) }},
 		{"CreateAndTrim", func() error {
-			return s.Create(ctx, newRef(ref().Subject), record, time.Hour, echosession.Limit{Sessions: 5})
+			return errOf(s.Create(ctx, newRef(ref().Subject), record, time.Hour, echosession.Limit{Sessions: 5}))
 		}},
 	} {
 		b.Run(bench.name, func(b *testing.B) {

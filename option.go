@@ -265,6 +265,16 @@ type requirement struct {
 func (h *handle) meets(r requirement) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	err := h.unmet(r)
+	// A token that leads to no session was told of when that was found.
+	if errors.Is(err, ErrNoToken) || errors.Is(err, ErrNotAuthenticated) || errors.Is(err, ErrNotFresh) {
+		h.engine.turnedAway(h.context(), h.live, err)
+	}
+	return err
+}
+
+// unmet returns which requirement the session does not meet, or nil. h.mu is held.
+func (h *handle) unmet(r requirement) error {
 	if h.live == nil {
 		return cmp.Or(h.reason, ErrNoSession) // never nil without a session
 	}

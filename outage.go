@@ -42,7 +42,7 @@ func (o *outages) begin(e *engine) {
 	o.engine, o.servers = e, make(map[string]*probing)
 	o.ctx, o.cancel = context.WithCancel(context.Background())
 	o.server = func(Ref) string { return "" }
-	if n, ok := e.store.(serverNamer); ok {
+	if n, ok := e.own.(serverNamer); ok {
 		o.server = n.serverOf
 	}
 }
@@ -101,9 +101,12 @@ func (o *outages) set(server string, down bool) {
 	}
 }
 
+// anyDown reports whether some server is known to be down.
+func (s *staleCopies) anyDown() bool { return s.outages.down.Load() > 0 }
+
 // isDown reports whether the server of ref is known to be down, and has it asked again.
 func (s *staleCopies) isDown(ref Ref) bool {
-	return s.outages.down.Load() > 0 && s.outages.probe(ref, true)
+	return s.anyDown() && s.outages.probe(ref, true)
 }
 
 // probe asks the server of ref whether it answers, unless somebody does that or has just

@@ -303,25 +303,26 @@ func under(ref Ref, value []byte) ([]byte, error) {
 	return nil, &RotatedError{To: string(value[1+refIDLen : headLen]), Left: time.Duration(ms) * time.Millisecond}
 }
 
-func (r *redisStore) Create(ctx context.Context, ref Ref, record []byte, ttl time.Duration, limit Limit) error {
+func (r *redisStore) Create(ctx context.Context, ref Ref, record []byte, ttl time.Duration, limit Limit) (evicted []string, err error) {
 	ms, err := milliseconds(ttl)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer r.recent.writing(r.key(ref))()
 	_, err = r.attempt(ctx, changing, func() error {
-		err := r.insert(ctx, ref, record, ms, limit)
+		var err error
+		evicted, err = r.insert(ctx, ref, record, ms, limit)
 		if err != nil && !decided(err) && maybeApplied(err) {
 			// A second attempt could bring back a session that was revoked meanwhile.
 			err = indeterminate(err)
 		}
 		return err
 	})
-	return err
+	return evicted, err
 }
 
 // insert stores a record under a key that does not exist or holds the same record.
-func (r *redisStore) insert(ctx context.Context, ref Ref, record []byte, ms int64, limit Limit) error {
+func (r *redisStore) insert(ctx context.Context, ref Ref, record []byte, ms int64, limit Limit) (evicted []string, err error) {
 	if ref.Subject != "" {
 		refuse := 0
 		if limit.Sessions > 0 && limit.WhenFull == RefuseNew {
@@ -332,38 +333,42 @@ func (r *redisStore) insert(ctx context.Context, ref Ref, record []byte, ms int6
 		for reply == again {
 			value, err := createScript.eval(ctx, r, r.keys(ref), args)
 			if err != nil {
-				return err
+				return nil, err
 			}
 			reply, _ = value.(string)
 		}
 		gone, ok := strings.CutPrefix(reply, "ok")
 		if !ok {
-			return verdictError(reply)
+			return nil, verdictError(reply)
 		}
-		r.evicted(ref.Subject, gone)
-		return nil
+		return r.evicted(ref.Subject, gone), nil
 	}
 	key := r.key(ref)
-	err := r.write(ctx, key, once{redis.NewCmd(ctx, "set", key, record, "px", ms, "nx")})
+	err = r.write(ctx, key, once{redis.NewCmd(ctx, "set", key, record, "px", ms, "nx")})
 	if !errors.Is(err, redis.Nil) {
-		return err
+		return nil, err
 	}
 	value, err := r.get(ctx, key)
 	if err == nil && !bytes.Equal(value, record) {
 		err = ErrConflict
 	}
-	return err
+	return nil, err
 }
 
 // again is what a script replies that has removed as many entries of expired sessions as
 // it may in one step, and has not come to an end.
 const again = "again"
 
-// evicted notes the sessions that gave way, whose IDs a script has replied.
-func (r *redisStore) evicted(subject, ids string) {
-	for id := range strings.FieldsSeq(ids) {
+// evicted notes and returns the sessions that gave way, whose IDs a script has replied.
+func (r *redisStore) evicted(subject, gone string) []string {
+	if gone == "" {
+		return nil
+	}
+	ids := strings.Fields(gone)
+	for _, id := range ids {
 		r.recent.add(r.key(Ref{ID: id, Subject: subject}))
 	}
+	return ids
 }
 
 func (r *redisStore) Replace(ctx context.Context, ref Ref, old, record []byte, ttl time.Duration) error {
@@ -433,7 +438,10 @@ func (r *redisStore) Rotate(ctx context.Context, from, to Ref, old, record []byt
 	}
 	// The two keys may live in different slots, so this takes two steps. The
 	// second one decides: no token names the new key before the old one leads to it.
-	if _, err := r.attempt(ctx, changing, func() error { return r.insert(ctx, to, record, ms, Limit{}) }); err != nil {
+	if _, err := r.attempt(ctx, changing, func() error {
+		_, err := r.insert(ctx, to, record, ms, Limit{})
+		return err
+	}); err != nil {
 		if errors.Is(err, ErrIndeterminate) {
 			// The successor may be stored or not: from is unchanged either way.
 			return unavailable(errors.New("the successor could not be stored"))

@@ -160,7 +160,7 @@ func TestForgedRotationsEnd(t *testing.T) {
 				keyspace := newKeyspace()
 				m := newMeter(t, keyspace)
 				live := newRef(subject)
-				if err := m.store.Create(t.Context(), live, []byte("r"), time.Hour, echosession.Limit{}); err != nil {
+				if _, err := m.store.Create(t.Context(), live, []byte("r"), time.Hour, echosession.Limit{}); err != nil {
 					t.Fatal(err)
 				}
 				refs := make([]echosession.Ref, length)
@@ -205,7 +205,7 @@ func TestManyRotationsAreFollowed(t *testing.T) {
 	keyspace := newKeyspace()
 	m := newMeter(t, keyspace)
 	first := newRef("ada")
-	if err := m.store.Create(t.Context(), first, []byte("r"), time.Hour, echosession.Limit{}); err != nil {
+	if _, err := m.store.Create(t.Context(), first, []byte("r"), time.Hour, echosession.Limit{}); err != nil {
 		t.Fatal(err)
 	}
 	last := first
@@ -292,7 +292,7 @@ func TestCreateTidiesTheIndex(t *testing.T) {
 	}
 	live := []echosession.Ref{newRef("ada"), newRef("ada"), newRef("ada")}
 	for i, ref := range live {
-		if err := m.store.Create(t.Context(), ref, []byte("r"), time.Hour, echosession.Limit{}); err != nil {
+		if _, err := m.store.Create(t.Context(), ref, []byte("r"), time.Hour, echosession.Limit{}); err != nil {
 			t.Fatal(err)
 		}
 		// Of nine entries one may be left out, and it may be an expired one.
@@ -344,7 +344,7 @@ func TestListWhileSessionsChange(t *testing.T) {
 				refs[i], rotated[i] = next, next.ID
 			}
 			brief := newRef("ada")
-			if err := changing.Create(context.Background(), brief, []byte("a session that comes and goes anyhow"), time.Hour, echosession.Limit{}); err != nil {
+			if _, err := changing.Create(context.Background(), brief, []byte("a session that comes and goes anyhow"), time.Hour, echosession.Limit{}); err != nil {
 				t.Error(err)
 				return
 			}
@@ -439,7 +439,7 @@ func TestTheLastPageOfARevocationTakesAll(t *testing.T) {
 	last := refs[len(refs)-1] // in the second page
 	server := &between{meter: m, do: func() error {
 		return errors.Join(
-			meanwhile.Create(t.Context(), created, []byte("r"), time.Hour, echosession.Limit{}),
+			errOf(meanwhile.Create(t.Context(), created, []byte("r"), time.Hour, echosession.Limit{})),
 			meanwhile.Rotate(t.Context(), last, rotated, []byte(last.ID), []byte("r"), time.Hour, time.Hour),
 		)
 	}}
@@ -507,13 +507,18 @@ func TestMakingRoomIsBounded(t *testing.T) {
 	refs := m.fill(t, keyspace, "ada", sessions, 10)
 	_, index := echosession.RedisKeys(keyspace, refs[0])
 	var created []echosession.Ref
+	all := refs // oldest first
 	for _, want := range []int64{1_501, 502, limit, limit} {
 		ref := newRef("ada")
 		created = append(created, ref)
 		m.reset()
-		if err := m.store.Create(t.Context(), ref, []byte("r"), time.Hour, echosession.Limit{Sessions: limit}); err != nil {
+		evicted, err := m.store.Create(t.Context(), ref, []byte("r"), time.Hour, echosession.Limit{Sessions: limit})
+		if err != nil {
 			t.Fatal(err)
 		}
+		gone := len(all) + 1 - int(want)
+		checkEvicted(t, evicted, all[:gone])
+		all = append(all[gone:], ref)
 		if m.sent != 1 || m.steps > 3*1_000+20 || m.reply > 64<<10 {
 			t.Errorf("%d commands, one of %d steps and %d bytes", m.sent, m.steps, m.reply)
 		}
@@ -562,9 +567,9 @@ func TestRefusingIsBounded(t *testing.T) {
 				var err error
 				scripts := tt.scripts
 				if op == "Create" {
-					err = m.store.Create(t.Context(), ref, []byte("r"), time.Hour, limit)
+					_, err = m.store.Create(t.Context(), ref, []byte("r"), time.Hour, limit)
 				} else {
-					err = m.store.Renew(t.Context(), guest, ref, []byte("guest"), []byte("r"), time.Hour, limit)
+					_, err = m.store.Renew(t.Context(), guest, ref, []byte("guest"), []byte("r"), time.Hour, limit)
 					scripts += 2
 					if tt.full {
 						scripts = tt.scripts + 1 // it looks at the guest again
@@ -639,7 +644,7 @@ func TestCheckAndRenewAreSmall(t *testing.T) {
 		scripts  int
 	}{{"ada", "ada", 1}, {"bob", "ada", 3}, {"ada", "", 3}, {"", "", 3}} {
 		from, to := newRef(tt.from), newRef(tt.to)
-		if err := m.store.Create(t.Context(), from, big, time.Hour, echosession.Limit{}); err != nil {
+		if _, err := m.store.Create(t.Context(), from, big, time.Hour, echosession.Limit{}); err != nil {
 			t.Fatal(err)
 		}
 		m.reset()
@@ -647,7 +652,7 @@ func TestCheckAndRenewAreSmall(t *testing.T) {
 			t.Errorf("%q: Check: %v, %v, %d commands, one of %d steps, a reply of %d bytes", tt.from, left, err, m.sent, m.steps, m.reply)
 		}
 		m.reset()
-		err := m.store.Renew(t.Context(), from, to, big[:16], big, time.Hour, echosession.Limit{})
+		_, err := m.store.Renew(t.Context(), from, to, big[:16], big, time.Hour, echosession.Limit{})
 		if err != nil || m.sent != tt.scripts || m.steps > 25 || m.reply > 200 {
 			t.Errorf("%q to %q: Renew: %v, %d commands, one of %d steps, replies of %d bytes", tt.from, tt.to, err, m.sent, m.steps, m.reply)
 		}
@@ -663,17 +668,31 @@ func TestMakingRoomForARenewIsBounded(t *testing.T) {
 	keyspace := newKeyspace()
 	m := newMeter(t, keyspace)
 	loadScripts(t, m.admin)
-	m.fill(t, keyspace, "ada", 2_500, 10)
+	refs := m.fill(t, keyspace, "ada", 2_500, 10)
 	guest, ref := newRef(""), newRef("ada")
 	mustCreate(t, m.store, guest, "guest", time.Hour)
 	m.reset()
-	err := m.store.Renew(t.Context(), guest, ref, []byte("guest"), []byte("r"), time.Hour, echosession.Limit{Sessions: 3})
+	evicted, err := m.store.Renew(t.Context(), guest, ref, []byte("guest"), []byte("r"), time.Hour, echosession.Limit{Sessions: 3})
 	n, countErr := m.store.Count(t.Context(), "ada")
 	if err != nil || countErr != nil || n != 1_501 || m.steps > 3*1_000+25 || m.reply > 64<<10 {
 		t.Errorf("%v, %v, %d sessions are left, one of %d steps, replies of %d bytes", err, countErr, n, m.steps, m.reply)
 	}
+	checkEvicted(t, evicted, refs[:1_000])
 	if _, err := m.store.Load(t.Context(), ref, 0); err != nil {
 		t.Errorf("the new session: %v", err)
+	}
+}
+
+// checkEvicted checks that a Create or a Renew returned the IDs of these refs, in any order.
+func checkEvicted(t *testing.T, evicted []string, refs []echosession.Ref) {
+	t.Helper()
+	want := make([]string, len(refs))
+	for i, ref := range refs {
+		want[i] = ref.ID
+	}
+	slices.Sort(want)
+	if got := slices.Sorted(slices.Values(evicted)); !slices.Equal(got, want) {
+		t.Errorf("%d IDs are returned, want those of the %d that gave way", len(got), len(want))
 	}
 }
 
@@ -701,7 +720,7 @@ func TestANewSessionIsTheNewest(t *testing.T) {
 			want := []string{old[0].ID, old[1].ID}
 			for i := range 2 * limit {
 				ref := newRef("ada")
-				if err := m.store.Create(t.Context(), ref, []byte(ref.ID), time.Hour, echosession.Limit{Sessions: limit}); err != nil {
+				if _, err := m.store.Create(t.Context(), ref, []byte(ref.ID), time.Hour, echosession.Limit{Sessions: limit}); err != nil {
 					t.Fatal(err)
 				}
 				want = append(want, ref.ID)
@@ -808,7 +827,7 @@ func TestAWriteIsRememberedForASecond(t *testing.T) {
 		store := newRedisStore(t, client, "test:")
 		write := func() echosession.Ref {
 			ref := newRef("")
-			if err := store.Create(context.Background(), ref, []byte("r"), time.Hour, echosession.Limit{}); err != nil {
+			if _, err := store.Create(context.Background(), ref, []byte("r"), time.Hour, echosession.Limit{}); err != nil {
 				t.Fatal(err)
 			}
 			return ref
@@ -912,7 +931,7 @@ func TestAMissIsNoFailure(t *testing.T) {
 	keyspace := newKeyspace()
 	store := newRedisStore(t, client, keyspace)
 	there, missing := newRef(""), newRef("")
-	if err := store.Create(t.Context(), there, []byte("r"), time.Hour, echosession.Limit{}); err != nil {
+	if _, err := store.Create(t.Context(), there, []byte("r"), time.Hour, echosession.Limit{}); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)

@@ -22,9 +22,9 @@ import (
 // steps break off after the second one, both sessions are gone. That is so too when the
 // second one gives [ErrNotReplicated]: a failover can then bring from back, and there is
 // never a second session beside it.
-func (r *redisStore) Renew(ctx context.Context, from, to Ref, old, record []byte, ttl time.Duration, limit Limit) error {
+func (r *redisStore) Renew(ctx context.Context, from, to Ref, old, record []byte, ttl time.Duration, limit Limit) (evicted []string, err error) {
 	if err := checkRenew(from, to, old, ttl); err != nil {
-		return err
+		return nil, err
 	}
 	defer r.recent.writing(r.key(to))()
 	args := []any{from.ID, old, markValue.start(from.ID, to.ID), renewedFor.Milliseconds(), r.channel}
@@ -33,28 +33,28 @@ func (r *redisStore) Renew(ctx context.Context, from, to Ref, old, record []byte
 		reply, lost, err := renewScript.verdict(ctx, r, append(r.keys(from), r.key(to)), args...)
 		switch {
 		case err != nil:
-			return err
+			return nil, err
 		case reply == "ok":
-			return nil
+			return nil, nil
 		case reply == "gone" && lost:
-			return indeterminate(errLostReply) // the mark may have gone too
+			return nil, indeterminate(errLostReply) // the mark may have gone too
 		}
-		return verdictError(reply)
+		return nil, verdictError(reply)
 	}
 
 	p := &pendingRenewal{r: r, to: to, pending: pendingValue.start(to.ID, from.ID)}
 	if err := p.prepare(ctx, from, limit); err != nil {
-		return err
+		return nil, err
 	}
 	reply, _, err := renewScript.verdict(ctx, r, r.keys(from), args...)
 	switch {
 	case errors.Is(err, ErrIndeterminate):
-		return err
+		return nil, err
 	case err != nil:
 		_, _ = p.withdraw(ctx) // best effort: nobody finds it, and it expires
-		return err
+		return nil, err
 	case reply != "ok":
-		return p.giveUp(ctx, verdictError(reply))
+		return nil, p.giveUp(ctx, verdictError(reply))
 	}
 	return p.complete(ctx, record, ttl, limit)
 }
@@ -98,25 +98,24 @@ func (p *pendingRenewal) prepare(ctx context.Context, from Ref, limit Limit) err
 }
 
 // complete is the third step.
-func (p *pendingRenewal) complete(ctx context.Context, record []byte, ttl time.Duration, limit Limit) error {
+func (p *pendingRenewal) complete(ctx context.Context, record []byte, ttl time.Duration, limit Limit) (evicted []string, err error) {
 	evict := 0
 	if limit.WhenFull == EvictOldest {
 		evict = limit.Sessions
 	}
 	reply, lost, err := completeScript.verdict(ctx, p.r, p.r.keys(p.to), ttl.Milliseconds(), p.to.ID, record, evict, p.r.bounds.makeRoom, p.r.channel)
 	if err != nil {
-		return indeterminate(err)
+		return nil, indeterminate(err)
 	}
 	gone, ok := strings.CutPrefix(reply, "ok")
 	if !ok {
-		return verdictError(reply)
+		return nil, verdictError(reply)
 	}
 	if lost {
 		// Nobody knows who gave way.
 		p.r.recent.add(everyKey)
 	}
-	p.r.evicted(p.to.Subject, gone)
-	return nil
+	return p.r.evicted(p.to.Subject, gone), nil
 }
 
 // giveUp ends a Renew that the second step has refused. Where to was revoked meanwhile,

@@ -61,7 +61,7 @@ func newRenewScene(t *testing.T, server *redistest.Server, subjects [2]string, a
 	client := server.Client(t)
 	client.AddHook(s)
 	s.store = newRedisStore(t, client, s.keyspace)
-	s.must(s.direct.Create(t.Context(), s.from, []byte("old"), time.Hour, echosession.Limit{}))
+	s.must(errOf(s.direct.Create(t.Context(), s.from, []byte("old"), time.Hour, echosession.Limit{})))
 	return s
 }
 
@@ -117,7 +117,7 @@ func (s *renewScene) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 }
 
 func (s *renewScene) renew(limit echosession.Limit) error {
-	return s.store.Renew(s.Context(), s.from, s.to, []byte("old"), []byte("new"), time.Hour, limit)
+	return errOf(s.store.Renew(s.Context(), s.from, s.to, []byte("old"), []byte("new"), time.Hour, limit))
 }
 
 // state says what can be found under the two refs.
@@ -146,14 +146,14 @@ var (
 		s.must(s.direct.Replace(s.Context(), s.from, []byte("old"), []byte("changed"), time.Hour))
 	}
 	renewFrom = func(s *renewScene) {
-		s.must(s.direct.Renew(s.Context(), s.from, newRef(s.to.Subject), []byte("old"), []byte("another"), time.Hour, echosession.Limit{}))
+		s.must(errOf(s.direct.Renew(s.Context(), s.from, newRef(s.to.Subject), []byte("old"), []byte("another"), time.Hour, echosession.Limit{})))
 	}
 	rotateFrom = func(s *renewScene) {
 		s.must(s.direct.Rotate(s.Context(), s.from, newRef(s.from.Subject), []byte("old"), []byte("rotated"), time.Hour, time.Hour))
 	}
 	deleteFrom = func(s *renewScene) { s.must(s.direct.Delete(s.Context(), s.from)) }
 	takeTo     = func(s *renewScene) {
-		s.must(s.direct.Create(s.Context(), s.to, []byte("taken"), time.Hour, echosession.Limit{}))
+		s.must(errOf(s.direct.Create(s.Context(), s.to, []byte("taken"), time.Hour, echosession.Limit{})))
 	}
 	deleteTo = func(s *renewScene) { s.must(s.direct.Delete(s.Context(), s.to)) }
 	changeTo = func(s *renewScene) {
@@ -306,6 +306,41 @@ func TestRenewStepByStep(t *testing.T) {
 	}
 }
 
+// Renew returns the IDs of the sessions that gave way, also when a step has to be sent again.
+// Where the reply that names them is lost, it does not know them.
+func TestRenewKnowsWhatGaveWay(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		at   map[string]accident
+		told bool
+	}{
+		{"nothing happens", nil, true},
+		{"the reply of the decision is lost", map[string]accident{"renew 0": {lose: true}}, true},
+		{"the completion is not sent once", map[string]accident{"complete 0": {drop: true}}, true},
+		{"the reply of the completion is lost", map[string]accident{"complete 0": {lose: true}}, false},
+	} {
+		for _, subjects := range intoSubject {
+			t.Run(fmt.Sprintf("%s, %q", tt.name, subjects), func(t *testing.T) {
+				t.Parallel()
+				s := newRenewScene(t, redistest.Shared(t), subjects, tt.at)
+				refs := []echosession.Ref{newRef("ada"), newRef("ada"), newRef("ada")}
+				for _, ref := range refs {
+					mustCreate(t, s.direct, ref, "r", time.Hour)
+				}
+				evicted, err := s.store.Renew(t.Context(), s.from, s.to, []byte("old"), []byte("new"), time.Hour, echosession.Limit{Sessions: 2})
+				if n, countErr := s.direct.Count(t.Context(), "ada"); err != nil || n != 2 || countErr != nil {
+					t.Errorf("%v; %d sessions are left, %v", err, n, countErr)
+				}
+				if tt.told {
+					checkEvicted(t, evicted, refs[:2])
+				} else if evicted != nil {
+					t.Errorf("%q are returned, and the reply was lost", evicted)
+				}
+			})
+		}
+	}
+}
+
 // When the process dies between two steps, nobody finds the new session, and nothing that
 // is left of the steps lives longer than a minute, whatever is tried with it.
 func TestRenewThatBreaksOff(t *testing.T) {
@@ -361,7 +396,7 @@ func TestACallerThatGoesAwayTakesNoPlace(t *testing.T) {
 					"prepare 0": {after: func(*renewScene) { cancel() }, lose: lost},
 				})
 				full := echosession.Limit{Sessions: 1, WhenFull: echosession.RefuseNew}
-				err := s.store.Renew(ctx, s.from, s.to, []byte("old"), []byte("new"), time.Hour, full)
+				_, err := s.store.Renew(ctx, s.from, s.to, []byte("old"), []byte("new"), time.Hour, full)
 				if !errors.Is(err, echosession.ErrStoreUnavailable) || errors.Is(err, echosession.ErrIndeterminate) {
 					t.Errorf("%v, want ErrStoreUnavailable", err)
 				}
@@ -372,7 +407,7 @@ func TestACallerThatGoesAwayTakesNoPlace(t *testing.T) {
 				if got := s.state(); got != "old, none" {
 					t.Errorf("from and to: %s", got)
 				}
-				s.must(s.direct.Create(t.Context(), newRef(subjects[1]), []byte("r"), time.Hour, full))
+				s.must(errOf(s.direct.Create(t.Context(), newRef(subjects[1]), []byte("r"), time.Hour, full)))
 			})
 		}
 	}
@@ -398,7 +433,7 @@ func TestAMinuteAfterARenewThatBrokeOff(t *testing.T) {
 					}
 					return nil
 				}, nil)
-				if err := store.Renew(t.Context(), from, to, []byte("old"), []byte("new"), time.Hour, echosession.Limit{}); !errors.Is(err, echosession.ErrStoreUnavailable) {
+				if _, err := store.Renew(t.Context(), from, to, []byte("old"), []byte("new"), time.Hour, echosession.Limit{}); !errors.Is(err, echosession.ErrStoreUnavailable) {
 					t.Errorf("%v", err)
 				}
 				fake.onCommand(nil, nil)
@@ -446,8 +481,8 @@ func TestNobodySeesAPendingSession(t *testing.T) {
 				wantNotFound(t, "Touch", s.direct.Touch(ctx, s.to, time.Hour))
 				wantNotFound(t, "Replace", s.direct.Replace(ctx, s.to, []byte("new"), []byte("x"), time.Hour))
 				wantNotFound(t, "Rotate", s.direct.Rotate(ctx, s.to, newRef(s.to.Subject), []byte("new"), []byte("x"), time.Hour, 0))
-				wantNotFound(t, "Renew", s.direct.Renew(ctx, s.to, newRef(s.to.Subject), []byte("new"), []byte("x"), time.Hour, echosession.Limit{}))
-				if err := s.direct.Create(ctx, s.to, []byte("x"), time.Hour, echosession.Limit{}); !errors.Is(err, echosession.ErrConflict) {
+				wantNotFound(t, "Renew", errOf(s.direct.Renew(ctx, s.to, newRef(s.to.Subject), []byte("new"), []byte("x"), time.Hour, echosession.Limit{})))
+				if _, err := s.direct.Create(ctx, s.to, []byte("x"), time.Hour, echosession.Limit{}); !errors.Is(err, echosession.ErrConflict) {
 					t.Errorf("Create: %v", err)
 				}
 				list, err := s.direct.List(ctx, s.to.Subject)
@@ -493,7 +528,7 @@ func wantNotFound(t *testing.T, what string, err error) {
 // session give way before it is complete.
 func TestThePlaceOfAPendingSession(t *testing.T) {
 	create := func(s *renewScene, limit echosession.Limit) error {
-		return s.direct.Create(t.Context(), newRef(s.to.Subject), []byte("another"), time.Hour, limit)
+		return errOf(s.direct.Create(t.Context(), newRef(s.to.Subject), []byte("another"), time.Hour, limit))
 	}
 	count := func(s *renewScene, want int) {
 		t.Helper()
@@ -603,7 +638,7 @@ func TestRenewWaitsForReplicas(t *testing.T) {
 			// Replicas that started together on a busy machine take their time.
 			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 			defer cancel()
-			err = store.Renew(ctx, s.from, s.to, []byte("old"), []byte("new"), time.Hour, echosession.Limit{})
+			_, err = store.Renew(ctx, s.from, s.to, []byte("old"), []byte("new"), time.Hour, echosession.Limit{})
 			replica.Resume(t)
 			if !errors.Is(err, tt.want) || errors.Is(err, echosession.ErrNotReplicated) != (tt.want == echosession.ErrNotReplicated) {
 				t.Errorf("%v, want %v", err, tt.want)

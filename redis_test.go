@@ -370,19 +370,19 @@ func TestOwnWritesAreReadOnThePrimary(t *testing.T) {
 					}
 				}
 			}
-			check("Create", writer.Create(t.Context(), ref, []byte("r1"), time.Hour, echosession.Limit{}), ref)
+			check("Create", errOf(writer.Create(t.Context(), ref, []byte("r1"), time.Hour, echosession.Limit{})), ref)
 			check("Replace", writer.Replace(t.Context(), ref, []byte("r1"), []byte("r2"), time.Hour), ref)
 			check("Rotate", writer.Rotate(t.Context(), ref, next, []byte("r2"), []byte("r3"), time.Hour, time.Hour), ref, next)
 			check("Delete", writer.Delete(t.Context(), ref), ref, next)
 			for _, subject := range []string{subject, "another"} {
 				from, to := newRef(ref.Subject), newRef(subject)
-				check("Create", writer.Create(t.Context(), from, []byte("r1"), time.Hour, echosession.Limit{}))
-				check("Renew", writer.Renew(t.Context(), from, to, []byte("r1"), []byte("r2"), time.Hour, echosession.Limit{}), from, to)
+				check("Create", errOf(writer.Create(t.Context(), from, []byte("r1"), time.Hour, echosession.Limit{})))
+				check("Renew", errOf(writer.Renew(t.Context(), from, to, []byte("r1"), []byte("r2"), time.Hour, echosession.Limit{})), from, to)
 			}
 			old, from := newRef("bob"), newRef("")
-			check("Create by another", reader.Create(t.Context(), old, []byte("r"), time.Hour, echosession.Limit{}))
-			check("Create by another", reader.Create(t.Context(), from, []byte("r"), time.Hour, echosession.Limit{}))
-			evicting := writer.Renew(t.Context(), from, newRef("bob"), []byte("r"), []byte("r2"), time.Hour, echosession.Limit{Sessions: 1})
+			check("Create by another", errOf(reader.Create(t.Context(), old, []byte("r"), time.Hour, echosession.Limit{})))
+			check("Create by another", errOf(reader.Create(t.Context(), from, []byte("r"), time.Hour, echosession.Limit{})))
+			_, evicting := writer.Renew(t.Context(), from, newRef("bob"), []byte("r"), []byte("r2"), time.Hour, echosession.Limit{Sessions: 1})
 			before := fake.count("getex")
 			if _, err := writer.Load(t.Context(), old, 0); evicting != nil || !errors.Is(err, echosession.ErrNotFound) || fake.count("getex") != before+1 {
 				t.Errorf("after a Renew that evicts: %v, %v, and no getex", evicting, err)
@@ -391,7 +391,7 @@ func TestOwnWritesAreReadOnThePrimary(t *testing.T) {
 				return
 			}
 			last := newRef(subject)
-			check("Create by another", reader.Create(t.Context(), last, []byte("r"), time.Hour, echosession.Limit{}))
+			check("Create by another", errOf(reader.Create(t.Context(), last, []byte("r"), time.Hour, echosession.Limit{})))
 			_, err := writer.DeleteSubject(t.Context(), subject, nil)
 			writerOnly := fake.count("getex")
 			check("DeleteSubject", err)

@@ -134,15 +134,15 @@ func testEndsAreHeard(t *testing.T, kind clientKind) {
 		must(store.Delete(ctx, refs[0]))
 		must(store.Rotate(ctx, refs[1], next[0], []byte("old"), []byte("new"), time.Minute, time.Second))
 		must(store.Rotate(ctx, refs[2], next[1], []byte("old"), []byte("new"), time.Minute, 0))
-		must(store.Renew(ctx, refs[3], next[2], []byte("old"), []byte("new"), time.Minute, echosession.Limit{}))
-		must(store.Renew(ctx, refs[4], next[3], []byte("old"), []byte("new"), time.Minute, echosession.Limit{}))
+		must(errOf(store.Renew(ctx, refs[3], next[2], []byte("old"), []byte("new"), time.Minute, echosession.Limit{})))
+		must(errOf(store.Renew(ctx, refs[4], next[3], []byte("old"), []byte("new"), time.Minute, echosession.Limit{})))
 		ended := refs[:5]
 		if subject != "" {
 			// The successors have the places of the oldest of what are six sessions now.
-			must(store.Create(ctx, newRef(subject), []byte("old"), time.Minute, echosession.Limit{Sessions: 6}))
+			must(errOf(store.Create(ctx, newRef(subject), []byte("old"), time.Minute, echosession.Limit{Sessions: 6})))
 			from := newRef("")
 			mustCreate(t, store, from, "old", time.Minute)
-			must(store.Renew(ctx, from, newRef(subject), []byte("old"), []byte("new"), time.Minute, echosession.Limit{Sessions: 5}))
+			must(errOf(store.Renew(ctx, from, newRef(subject), []byte("old"), []byte("new"), time.Minute, echosession.Limit{Sessions: 5})))
 			ended = append(append(slices.Clone(ended), next[:3]...), from)
 		}
 		last := newRef(subject)
@@ -214,7 +214,7 @@ func everyState(t *testing.T, store echosession.Store, subject string, n int) []
 		case 2:
 			err = store.Rotate(ctx, ref, newRef(subject), []byte("old"), []byte("new"), time.Minute, time.Minute)
 		case 3:
-			err = store.Renew(ctx, ref, newRef(subject), []byte("old"), []byte("new"), time.Minute, echosession.Limit{})
+			_, err = store.Renew(ctx, ref, newRef(subject), []byte("old"), []byte("new"), time.Minute, echosession.Limit{})
 		}
 		if err != nil {
 			t.Fatal(causes(err))
@@ -514,7 +514,7 @@ func hearsAgain(t *testing.T, store echosession.Store) {
 	took := time.Since(begin)
 	ref := newRef("ada")
 	create := func() error {
-		return store.Create(t.Context(), ref, []byte("old"), time.Minute, echosession.Limit{})
+		return errOf(store.Create(t.Context(), ref, []byte("old"), time.Minute, echosession.Limit{}))
 	}
 	for err := create(); err != nil; err = create() {
 		if time.Since(begin) > 20*time.Second {
@@ -766,8 +766,8 @@ func endsWithoutRights(t *testing.T, store echosession.Store) {
 	err := errors.Join(
 		store.Delete(ctx, refs[0]),
 		store.Rotate(ctx, refs[1], successor, []byte("old"), []byte("new"), time.Minute, 0),
-		store.Renew(ctx, refs[2], next, []byte("old"), []byte("new"), time.Minute, echosession.Limit{}),
-		store.Create(ctx, newRef("ada"), []byte("old"), time.Minute, echosession.Limit{Sessions: 3}),
+		errOf(store.Renew(ctx, refs[2], next, []byte("old"), []byte("new"), time.Minute, echosession.Limit{})),
+		errOf(store.Create(ctx, newRef("ada"), []byte("old"), time.Minute, echosession.Limit{Sessions: 3})),
 	)
 	if err != nil {
 		t.Error(causes(err))
@@ -890,15 +890,15 @@ func TestFakePublishesLikeRedis(t *testing.T) {
 		limit := echosession.Limit{}
 		for i := range 130 {
 			ref := newRef(subject)
-			each(func(s echosession.Store) error { return s.Create(ctx, ref, old, time.Minute, limit) })
+			each(func(s echosession.Store) error { return errOf(s.Create(ctx, ref, old, time.Minute, limit)) })
 			a, b, c := newRef(subject), newRef(subject), newRef("bob")
 			switch i {
 			case 0:
 				each(func(s echosession.Store) error { return s.Replace(ctx, ref, old, next, time.Minute) })
 				each(func(s echosession.Store) error { return s.Touch(ctx, ref, time.Minute) })
 				each(func(s echosession.Store) error { return s.Rotate(ctx, ref, a, old, next, time.Minute, time.Minute) })
-				each(func(s echosession.Store) error { return s.Renew(ctx, a, b, old, next, time.Minute, limit) })
-				each(func(s echosession.Store) error { return s.Renew(ctx, b, c, old, next, time.Minute, limit) })
+				each(func(s echosession.Store) error { return errOf(s.Renew(ctx, a, b, old, next, time.Minute, limit)) })
+				each(func(s echosession.Store) error { return errOf(s.Renew(ctx, b, c, old, next, time.Minute, limit)) })
 				each(func(s echosession.Store) error { return s.Delete(ctx, c) })
 				each(func(s echosession.Store) error { return s.Delete(ctx, c) })
 			case 10:
@@ -906,10 +906,10 @@ func TestFakePublishesLikeRedis(t *testing.T) {
 			case 11:
 				limit.Sessions = 0
 				each(func(s echosession.Store) error {
-					return s.Renew(ctx, ref, c, old, next, time.Minute, echosession.Limit{Sessions: 1})
+					return errOf(s.Renew(ctx, ref, c, old, next, time.Minute, echosession.Limit{Sessions: 1}))
 				})
 				each(func(s echosession.Store) error {
-					return s.Renew(ctx, c, a, old, next, time.Minute, echosession.Limit{Sessions: 2})
+					return errOf(s.Renew(ctx, c, a, old, next, time.Minute, echosession.Limit{Sessions: 2}))
 				})
 			case 129:
 				each(func(s echosession.Store) error { _, err := s.DeleteSubject(ctx, subject, []string{ref.ID}); return err })

@@ -235,12 +235,12 @@ func TestStoreCreatesOnce(t *testing.T) {
 			ref := echosession.Ref{ID: newID(), Subject: tt.subject}
 			writes := redistest.Named("SET", "EVALSHA", "EVAL")
 			// The script may have to be sent first.
-			if err := store.Create(t.Context(), echosession.Ref{ID: newID(), Subject: tt.subject}, []byte("other"), time.Minute, echosession.Limit{}); err != nil {
+			if _, err := store.Create(t.Context(), echosession.Ref{ID: newID(), Subject: tt.subject}, []byte("other"), time.Minute, echosession.Limit{}); err != nil {
 				t.Fatal(err)
 			}
 			proxy.Reset()
 			proxy.On(writes, 1, redistest.DropReply())
-			if err := store.Create(t.Context(), ref, []byte("record"), time.Minute, echosession.Limit{}); !errors.Is(err, echosession.ErrIndeterminate) {
+			if _, err := store.Create(t.Context(), ref, []byte("record"), time.Minute, echosession.Limit{}); !errors.Is(err, echosession.ErrIndeterminate) {
 				t.Errorf("got %v, want ErrIndeterminate", err)
 			}
 			if n := proxy.Count("SET", "EVALSHA", "EVAL"); n != 1 {

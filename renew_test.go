@@ -914,18 +914,18 @@ type refusing struct {
 	ids    []string
 }
 
-func (s *refusing) Create(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) error {
-	if len(s.ids) == 0 && s.Store.Create(ctx, ref, record, ttl, limit) == nil {
+func (s *refusing) Create(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) ([]string, error) {
+	if len(s.ids) == 0 && errOf(s.Store.Create(ctx, ref, record, ttl, limit)) == nil {
 		s.ids = append(s.ids, newID())
-		return nil
+		return nil, nil
 	}
 	s.ids = append(s.ids, ref.ID)
-	return s.refuse
+	return nil, s.refuse
 }
 
-func (s *refusing) Renew(_ context.Context, _, to echosession.Ref, _, _ []byte, _ time.Duration, _ echosession.Limit) error {
+func (s *refusing) Renew(_ context.Context, _, to echosession.Ref, _, _ []byte, _ time.Duration, _ echosession.Limit) ([]string, error) {
 	if s.ids = append(s.ids, to.ID); len(s.ids) > 5 {
-		return echosession.ErrTooManySessions
+		return nil, echosession.ErrTooManySessions
 	}
-	return s.refuse
+	return nil, s.refuse
 }

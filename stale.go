@@ -2,6 +2,7 @@ package echosession
 
 import (
 	"container/list"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -575,12 +576,12 @@ func (w *staleWrite) finish(next *live, err error) {
 
 // openStale makes a session of the copy of a token, and decodes its data into v. It does so
 // only where a read of this request has failed, or the store is known to be down.
-func (e *engine) openStale(token string, fresh func() any, failed bool) (l *live, v any) {
-	if e.stale == nil {
+func (e *engine) openStale(ctx context.Context, token string, fresh func() any, failed bool) (l *live, v any) {
+	if e.stale == nil || !failed && !e.stale.anyDown() {
 		return nil, nil
 	}
 	now := e.cfg.Now()
-	tok, err := e.verify(token, now)
+	tok, _, err := e.verify(ctx, token, now)
 	if err != nil || !failed && !e.stale.isDown(e.ref(tok.ID, tok.Subject)) {
 		return nil, nil
 	}

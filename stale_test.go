@@ -133,8 +133,12 @@ func (s *troubledStore) Load(ctx context.Context, ref echosession.Ref, ttl time.
 	return record, err
 }
 
-func (s *troubledStore) Create(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) error {
-	return s.do(ctx, "Create", func() error { return s.Store.Create(ctx, ref, record, ttl, limit) })
+func (s *troubledStore) Create(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) (evicted []string, err error) {
+	err = s.do(ctx, "Create", func() (err error) {
+		evicted, err = s.Store.Create(ctx, ref, record, ttl, limit)
+		return err
+	})
+	return evicted, err
 }
 
 func (s *troubledStore) Check(ctx context.Context, ref echosession.Ref) (left time.Duration, err error) {
@@ -158,8 +162,12 @@ func (s *troubledStore) Rotate(ctx context.Context, from, to echosession.Ref, ol
 	return s.do(ctx, "Rotate", func() error { return s.Store.Rotate(ctx, from, to, old, record, ttl, grace) })
 }
 
-func (s *troubledStore) Renew(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl time.Duration, limit echosession.Limit) error {
-	return s.do(ctx, "Renew", func() error { return s.Store.Renew(ctx, from, to, old, record, ttl, limit) })
+func (s *troubledStore) Renew(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl time.Duration, limit echosession.Limit) (evicted []string, err error) {
+	err = s.do(ctx, "Renew", func() (err error) {
+		evicted, err = s.Store.Renew(ctx, from, to, old, record, ttl, limit)
+		return err
+	})
+	return evicted, err
 }
 
 func (s *troubledStore) DeleteSubject(ctx context.Context, subject string, except []string) (n int, err error) {
@@ -484,7 +492,7 @@ func TestWhatIsServedStale(t *testing.T) {
 		})
 		sess := s.loginElsewhere("ada")
 		ref := echosession.Ref{ID: sess.ID()}
-		if err := errors.Join(s.store.Store.Delete(t.Context(), ref), s.store.Store.Create(t.Context(), ref, []byte("{}"), time.Hour, echosession.Limit{})); err != nil {
+		if err := errors.Join(s.store.Store.Delete(t.Context(), ref), errOf(s.store.Store.Create(t.Context(), ref, []byte("{}"), time.Hour, echosession.Limit{}))); err != nil {
 			t.Fatal(err)
 		}
 		s.expect(sess.Token(), "old 0")
@@ -542,7 +550,7 @@ func TestWhatMakesNoStaleSession(t *testing.T) {
 		s := newStaleSite(t)
 		sess := s.login("ada")
 		ref := echosession.Ref{ID: sess.ID(), Subject: "ada"}
-		if err := errors.Join(s.store.Store.Delete(t.Context(), ref), s.store.Store.Create(t.Context(), ref, []byte("no record"), time.Hour, echosession.Limit{})); err != nil {
+		if err := errors.Join(s.store.Store.Delete(t.Context(), ref), errOf(s.store.Store.Create(t.Context(), ref, []byte("no record"), time.Hour, echosession.Limit{}))); err != nil {
 			t.Fatal(err)
 		}
 		s.expect(sess.Token(), "401")
@@ -738,8 +746,8 @@ func (pretending) DeleteSubject(context.Context, string, []string) (int, error) 
 func (pretending) Rotate(_ context.Context, _, _ echosession.Ref, _, _ []byte, _, _ time.Duration) error {
 	return nil
 }
-func (pretending) Renew(_ context.Context, _, _ echosession.Ref, _, _ []byte, _ time.Duration, _ echosession.Limit) error {
-	return nil
+func (pretending) Renew(_ context.Context, _, _ echosession.Ref, _, _ []byte, _ time.Duration, _ echosession.Limit) ([]string, error) {
+	return nil, nil
 }
 func (pretending) Replace(context.Context, echosession.Ref, []byte, []byte, time.Duration) error {
 	return nil
@@ -1567,7 +1575,7 @@ type rememberingStore struct {
 	record []byte
 }
 
-func (s *rememberingStore) Create(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) error {
+func (s *rememberingStore) Create(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) ([]string, error) {
 	s.ref, s.record = ref, bytes.Clone(record)
 	return s.Store.Create(ctx, ref, record, ttl, limit)
 }

@@ -100,7 +100,12 @@ type Store interface {
 	// Without a subject, limit has no effect. It returns [ErrConflict] when ref holds
 	// another record. Once a Create may have been applied, the store does not try it
 	// again: that could bring back a session that was deleted meanwhile.
-	Create(ctx context.Context, ref Ref, record []byte, ttl time.Duration, limit Limit) error
+	//
+	// evicted has the IDs of the sessions that this call deleted for the limit, in no
+	// order, and is nil when it deleted none. A session whose lifetime had passed is not
+	// among them: nothing was left to delete. With an error, evicted has what the store
+	// knows, and that may be nothing.
+	Create(ctx context.Context, ref Ref, record []byte, ttl time.Duration, limit Limit) (evicted []string, err error)
 
 	// Check returns the lifetime that ref has left, and restarts nothing. It goes past
 	// caches and replicas, and to the index of ref.Subject. It returns [ErrNotFound],
@@ -146,7 +151,11 @@ type Store interface {
 	// nothing is found under to. When Renew breaks off, whatever is left of to cannot
 	// be found, and is gone after a minute. Once it may have been applied, Renew may
 	// return [ErrIndeterminate]: then to is there, or from is as it was, or both are gone.
-	Renew(ctx context.Context, from, to Ref, old, record []byte, ttl time.Duration, limit Limit) error
+	//
+	// evicted is as in Create, and from is not in it: from did not give way to the limit.
+	// When the reply to an attempt was lost and another attempt found the work done, evicted
+	// has what the store knows, and that may be nothing.
+	Renew(ctx context.Context, from, to Ref, old, record []byte, ttl time.Duration, limit Limit) (evicted []string, err error)
 
 	// List returns the live sessions of a subject, oldest first: of more than
 	// [MaxListed] sessions, the newest. A session that is live from the start of List

@@ -193,43 +193,55 @@ func (e *engine) makeTicket(ctx context.Context, l *live, path, origin string) (
 			return ticket, nil
 		}
 		if !errors.Is(err, ErrIndeterminate) || errors.Is(err, ErrNotReplicated) || attempt == maxCreates || ctx.Err() != nil {
-			return "", e.ticketFailed(err)
+			return "", e.ticketFailed(ctx, err)
 		}
 	}
 }
 
 // ticketFailed gives the error of a TicketStore its form. A store that wraps another may
 // find out late that the other keeps no tickets.
-func (e *engine) ticketFailed(err error) error {
+func (e *engine) ticketFailed(ctx context.Context, err error) error {
 	if errors.Is(err, ErrUnsupported) && !errors.Is(err, ErrStoreUnavailable) {
 		return e.refused("ticket", ErrUnsupported)
 	}
-	return e.failed("ticket", err)
+	return e.failed(ctx, "ticket", err)
 }
 
 // redeem opens the session of a request's ticket as the token would that the ticket was
 // made of, and decodes its data into v. Whatever comes of it, the ticket is spent.
 func (e *engine) redeem(ctx context.Context, ticket string, r *http.Request, v any) (*live, error) {
-	t, err := e.takeTicket(ctx, ticketKey(ticket))
+	t, err := e.acceptTicket(ctx, ticket, r)
 	if err != nil {
+		e.turnedAway(ctx, nil, err)
 		return nil, err
-	}
-	if err := e.tokens.CheckTicketTime(t, e.cfg.Now()); err != nil {
-		return nil, err
-	}
-	if t.Path != AnyPath && t.Path != r.URL.EscapedPath() {
-		return nil, fmt.Errorf("%w: a ticket for another path", ErrInvalidToken)
-	}
-	if t.Origin != "" && !comesFrom(r.Header, t.Origin) {
-		return nil, fmt.Errorf("%w: a ticket for another origin", ErrInvalidToken)
 	}
 	via := e.ref(t.ID, t.Subject)
 	l := &live{ref: via, via: via, header: recordHeader{idle: t.Idle, deadline: t.Deadline, subject: t.Subject}}
 	// It is always a use that the store is told of: no cache and no replica answers it.
 	if err := e.read(ctx, l, true, v); err != nil {
+		e.turnedAway(ctx, l, err)
 		return nil, err
 	}
+	e.opened(ctx, "ticket", l)
 	return l, nil
+}
+
+// acceptTicket takes the ticket of a request from the store, and checks what it is bound to.
+func (e *engine) acceptTicket(ctx context.Context, ticket string, r *http.Request) (jwt.Ticket, error) {
+	t, err := e.takeTicket(ctx, ticketKey(ticket))
+	if err != nil {
+		return t, err
+	}
+	if err := e.tokens.CheckTicketTime(t, e.cfg.Now()); err != nil {
+		return t, err
+	}
+	if t.Path != AnyPath && t.Path != r.URL.EscapedPath() {
+		return t, fmt.Errorf("%w: a ticket for another path", ErrInvalidToken)
+	}
+	if t.Origin != "" && !comesFrom(r.Header, t.Origin) {
+		return t, fmt.Errorf("%w: a ticket for another origin", ErrInvalidToken)
+	}
+	return t, nil
 }
 
 // takeTicket takes what the store has under a key, so that nobody finds it there again.
@@ -242,11 +254,11 @@ func (e *engine) takeTicket(ctx context.Context, key string) (jwt.Ticket, error)
 	case errors.Is(err, ErrNotFound) && !errors.Is(err, ErrStoreUnavailable):
 		return jwt.Ticket{}, fmt.Errorf("%w: no such ticket, or it was used", ErrInvalidToken)
 	default:
-		return jwt.Ticket{}, e.ticketFailed(err)
+		return jwt.Ticket{}, e.ticketFailed(ctx, err)
 	}
 	sealed, ours := strings.CutPrefix(string(value), key)
 	if !ours {
-		return jwt.Ticket{}, e.failed("ticket", unavailable(errForeignRecord))
+		return jwt.Ticket{}, e.failed(ctx, "ticket", unavailable(errForeignRecord))
 	}
 	signed, ok := e.serializer.unsealTicket(key, sealed)
 	if !ok {
@@ -254,10 +266,10 @@ func (e *engine) takeTicket(ctx context.Context, key string) (jwt.Ticket, error)
 	}
 	t, err := e.tokens.VerifyTicket(signed)
 	if err != nil {
-		return jwt.Ticket{}, err
+		return jwt.Ticket{}, err // whoever wrote it has no signing key
 	}
 	if t.Name != key {
-		return jwt.Ticket{}, e.failed("ticket", unavailable(errForeignRecord))
+		return jwt.Ticket{}, e.failed(ctx, "ticket", unavailable(errForeignRecord))
 	}
 	return t, nil
 }

@@ -76,6 +76,12 @@ type hub struct {
 	sweeps    int       // routine batches under way
 	checks    int       // all batches under way
 	polls     bool      // the log was told that sessions are polled
+
+	// What happened to those who watch while ends were not heard of.
+	gone        []*watch  // dropped by a sweep, to be told of
+	interrupted time.Time // since when, zero: they are heard of
+	behind      int       // targets to be checked since they are heard of again
+	missed      int       // how many of them had ended
 }
 
 // A sweepPlan divides a sweep of all targets into batches. It stays until the sweep is over,
@@ -97,7 +103,9 @@ type target struct {
 
 	queued   urgency // in which of hub.queues, or to be put there after the check
 	checking bool
-	over     bool // at the last check nothing was left, and it had not ended
+	over     bool  // at the last check nothing was left, and it had not ended
+	behind   bool  // it is counted in hub.behind
+	ends     int64 // when its time is over, as the last check says, in nanoseconds since 1970
 }
 
 const noTimer = -1
@@ -116,7 +124,14 @@ type watch struct {
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 	ref    Ref
-	target *target // nil before and after
+	target *target    // nil before and after
+	news   *watchNews // nil: nobody is told
+}
+
+// watchNews is what is told of a watch, when it begins and when it is over.
+type watchNews struct {
+	subject, id string
+	over        atomic.Bool // told
 }
 
 // checked is what a check says of a ref.
@@ -177,7 +192,7 @@ func (h *hub) close() {
 	}
 	h.mu.Unlock()
 	for _, w := range all {
-		w.cancel(ErrClosed)
+		h.end(w, ErrClosed)
 	}
 	h.work.Wait()
 }
@@ -196,7 +211,74 @@ func (h *hub) add(w *watch) {
 	}
 	h.mu.Unlock()
 	if closed {
-		w.cancel(ErrClosed)
+		h.end(w, ErrClosed)
+	}
+}
+
+// end ends a watch.
+func (h *hub) end(w *watch, cause error) {
+	w.cancel(cause)
+	h.tellEnd(w)
+}
+
+// tellEnd tells that a watch is over, once.
+func (h *hub) tellEnd(w *watch) {
+	if w.news == nil || !w.news.over.CompareAndSwap(false, true) {
+		return
+	}
+	reason := "stopped"
+	switch cause := context.Cause(w.ctx); {
+	case errors.Is(cause, ErrClosed):
+		reason = "closed"
+	case errors.Is(cause, ErrRenewed):
+		reason = "renewed"
+	case errors.Is(cause, ErrSessionGone):
+		reason = "gone"
+	}
+	h.engine.happened(context.WithoutCancel(w.ctx), EventWatchEnded, reason, w.news.subject, w.news.id)
+}
+
+// tellBegin tells that a watch begins.
+func (h *hub) tellBegin(w *watch, subject string) {
+	if h.engine.cfg.OnEvent != nil {
+		w.news = &watchNews{subject: subject, id: w.ref.ID}
+		h.engine.happened(context.WithoutCancel(w.ctx), EventWatchBegan, "", subject, w.ref.ID)
+	}
+}
+
+// tellNews tells of the watches that nobody has stopped and nobody waits for any more, and
+// that all ends were found which nobody was told of.
+func (h *hub) tellNews() {
+	h.mu.Lock()
+	gone := h.gone
+	h.gone = nil
+	since, missed := h.interrupted, h.missed
+	resumed := !since.IsZero() && h.listening && h.behind == 0
+	if resumed {
+		h.interrupted, h.missed = time.Time{}, 0
+	}
+	h.mu.Unlock()
+	for _, w := range gone {
+		h.tellEnd(w)
+	}
+	if resumed {
+		h.engine.observe(context.Background(), Event{Kind: EventWatchResumed, Count: missed, Duration: time.Since(since)})
+	}
+}
+
+// tellInterrupted tells that ends are not heard of at once.
+func (h *hub) tellInterrupted(cause string) {
+	h.engine.observe(context.Background(), Event{Kind: EventWatchInterrupted, Reason: cause})
+}
+
+// lag notes that a target is to be checked before all ends are found, or is so no more.
+// h.mu is held.
+func (h *hub) lag(t *target, behind bool) {
+	if t.behind != behind {
+		t.behind = behind
+		if h.behind--; behind {
+			h.behind += 2
+		}
 	}
 }
 
@@ -236,6 +318,7 @@ func (h *hub) drop(t *target) []*watch {
 	h.concernNot(t.ref.ID, t)
 	h.follow(t, "")
 	h.setTimer(t, time.Time{})
+	h.lag(t, false)
 	watches := t.watches
 	t.watches = nil
 	for _, w := range watches {
@@ -321,19 +404,23 @@ func (h *hub) tell(ctx context.Context, hint Hint) {
 	}
 	if hint.All {
 		h.listening = true
+		h.poke()
 	}
 	if hint.All || hint.Match != nil {
 		for e := h.order.Front(); e != nil; e = e.Next() {
 			switch t := e.Value.(*target); {
 			case hint.Match != nil && hint.Match(t.ref):
+				h.lag(t, false)
 				h.queue(t, urgent)
 			case hint.All:
+				h.lag(t, !h.interrupted.IsZero())
 				h.queue(t, routine)
 			}
 		}
 	}
 	for _, id := range hint.IDs {
 		for _, t := range h.concerned[id] {
+			h.lag(t, false)
 			h.queue(t, urgent)
 		}
 	}
@@ -341,9 +428,12 @@ func (h *hub) tell(ctx context.Context, hint Hint) {
 
 // listen hears from the store which sessions may have ended.
 func (h *hub) listen(ctx context.Context) {
-	w, ok := h.engine.store.(Watcher)
+	w, ok := h.engine.own.(Watcher)
 	if !ok {
-		h.reportPolling("the store tells of no ends")
+		const cause = "the store tells of no ends"
+		if h.reportPolling(cause) {
+			h.tellInterrupted(cause)
+		}
 		return
 	}
 	tell := func(hint Hint) {
@@ -353,22 +443,26 @@ func (h *hub) listen(ctx context.Context) {
 	for pause := time.Duration(0); ; {
 		began := time.Now()
 		err := recovered(func() error { return w.Watch(ctx, tell) })
-		if !h.stopListening(ctx) {
+		again, first := h.stopListening(ctx)
+		if !again {
 			return
 		}
 		if time.Since(began) > resubscribe {
 			pause = 0
 		}
 		pause = min(max(2*pause, 10*time.Millisecond), resubscribe)
-		wait := pause
-		switch {
-		case errors.Is(err, errors.ErrUnsupported):
-			h.reportPolling(causeOf(err))
+		wait, cause := pause, "no error"
+		if err != nil {
+			cause = causeOf(err)
+		}
+		if errors.Is(err, errors.ErrUnsupported) {
+			h.reportPolling(cause)
 			wait = resubscribeUnsupported
-		case err != nil:
-			h.report("session watch interrupted", causeOf(err))
-		default:
-			h.report("session watch interrupted", "no error")
+		} else {
+			h.report("session watch interrupted", cause)
+		}
+		if first {
+			h.tellInterrupted(cause)
 		}
 		select {
 		case <-ctx.Done():
@@ -378,23 +472,31 @@ func (h *hub) listen(ctx context.Context) {
 	}
 }
 
-// stopListening notes that ends are heard of no more, and reports whether to listen again.
-func (h *hub) stopListening(ctx context.Context) bool {
+// stopListening notes that ends are heard of no more. It reports whether to listen again, and
+// whether they were heard of before.
+func (h *hub) stopListening(ctx context.Context) (again, first bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if ctx.Err() != nil {
-		return false // another listen may run by now
+		return false, false // another listen may run by now
 	}
 	if h.listening {
 		h.listening = false
 		h.nextSweep = time.Now()
 		h.poke()
 	}
-	return true
+	if first = h.interrupted.IsZero(); first {
+		h.interrupted, h.missed = time.Now(), 0
+		for e := h.order.Front(); e != nil; e = e.Next() {
+			h.lag(e.Value.(*target), true)
+		}
+	}
+	return true, first
 }
 
-// reportPolling logs once that ends are found by asking again and again.
-func (h *hub) reportPolling(cause string) {
+// reportPolling logs once that ends are found by asking again and again. It reports whether
+// that was now.
+func (h *hub) reportPolling(cause string) (now bool) {
 	h.mu.Lock()
 	said := h.polls
 	h.polls = true
@@ -402,6 +504,7 @@ func (h *hub) reportPolling(cause string) {
 	if !said {
 		h.report("session watch by polling", cause)
 	}
+	return !said
 }
 
 // report logs a failure.
@@ -429,6 +532,7 @@ func (h *hub) run(ctx context.Context) {
 	defer timer.Stop()
 	for {
 		batch, done, wait := h.next(time.Now())
+		h.tellNews()
 		switch {
 		case batch != nil:
 			h.work.Go(func() {
@@ -515,6 +619,7 @@ func (h *hub) sweep(n int) {
 		t.watches = slices.DeleteFunc(t.watches, func(w *watch) bool {
 			over := w.ctx.Err() != nil
 			if over {
+				h.gone = append(h.gone, w)
 				w.target = nil // or its remove would drop a target that is dropped by then
 			}
 			return over
@@ -590,6 +695,7 @@ func (h *hub) check(ctx context.Context, batch []*target) {
 	type ending struct {
 		watches []*watch
 		cause   error
+		expired bool
 	}
 	var endings []ending
 	now := time.Now()
@@ -603,6 +709,12 @@ func (h *hub) check(ctx context.Context, batch []*target) {
 		h.order.MoveToBack(t.place)
 		answer := answers[i]
 		err := answer.err
+		if again == unqueued && (err == nil || hasEnded(err)) || hasEnded(err) {
+			if t.behind && hasEnded(err) {
+				h.missed++
+			}
+			h.lag(t, false)
+		}
 		switch {
 		case err == nil:
 			if answer.follows != "" && answer.follows != t.follows {
@@ -614,10 +726,14 @@ func (h *hub) check(ctx context.Context, batch []*target) {
 				pause = recheckAfter
 			}
 			t.over = answer.left <= 0
+			if t.ends = 0; answer.follows == "" { // the end of a grace is no end of the time
+				t.ends = now.Add(answer.left).UnixNano()
+			}
 			h.setTimer(t, now.Add(pause))
 		case hasEnded(err):
 			h.engine.stale.ended(t.ref.ID)
-			endings = append(endings, ending{h.drop(t), err})
+			expired := t.ends > 0 && now.UnixNano() >= t.ends && errors.Is(err, ErrSessionGone)
+			endings = append(endings, ending{h.drop(t), err, expired})
 			continue
 		default:
 			h.setTimer(t, began.Add(recheckAfter))
@@ -628,8 +744,12 @@ func (h *hub) check(ctx context.Context, batch []*target) {
 	}
 	h.mu.Unlock()
 	for _, e := range endings {
+		if e.expired && len(e.watches) > 0 && e.watches[0].news != nil {
+			of := e.watches[0].news
+			h.engine.happened(context.Background(), EventExpired, "", of.subject, of.id)
+		}
 		for _, w := range e.watches {
-			w.cancel(e.cause)
+			h.end(w, e.cause)
 		}
 	}
 }
@@ -637,10 +757,13 @@ func (h *hub) check(ctx context.Context, batch []*target) {
 // checkMany checks refs, and follows no rotation. When errors have taken the time of
 // a call it asks no more: the others get the last of these errors too.
 func (e *engine) checkMany(ctx context.Context, refs []Ref) (answers []checked) {
-	if many, ok := e.store.(batchChecker); ok {
+	if many, ok := e.own.(batchChecker); ok {
 		ctx, cancel := context.WithTimeout(ctx, e.cfg.StoreTimeout)
 		defer cancel()
-		answers = many.checkMany(ctx, refs)
+		_ = e.told(ctx, "check", func() error {
+			answers = many.checkMany(ctx, refs)
+			return failureOf(answers)
+		})
 	} else {
 		var failure error
 		var failing time.Duration
@@ -696,7 +819,7 @@ func (e *engine) checkAll(ctx context.Context, refs []Ref) []checked {
 			answers[i].err = unavailable(errTooManyRotations)
 		}
 		if err := answers[i].err; err != nil && ctx.Err() == nil {
-			answers[i].err = recovered(func() error { return e.failed("watch", err) }) // it logs
+			answers[i].err = recovered(func() error { return e.failed(ctx, "watch", err) }) // it logs
 		}
 	}
 	return answers

@@ -8,8 +8,10 @@ import (
 	"net/http"
 
 	"github.com/echosession/echosession"
+	"github.com/echosession/echosession/otelsession"
 	"github.com/labstack/echo/v4"
 	"github.com/redis/go-redis/v9"
+	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 )
 
 func echosessionContenders() []contender {
@@ -21,6 +23,17 @@ func echosessionContenders() []contender {
 				opt := plain(redisAddr)
 				opt.ContextTimeoutEnabled = true
 				return serveEchosession(ln, echosession.Config{Client: redis.NewClient(opt), Secret: secret})
+			},
+		},
+		{
+			name:  "echosession-metrics",
+			about: "with otelsession: every event is counted, and nobody collects",
+			serve: func(redisAddr string, ln net.Listener) error {
+				opt := plain(redisAddr)
+				opt.ContextTimeoutEnabled = true
+				provider := sdkmetric.NewMeterProvider(sdkmetric.WithReader(sdkmetric.NewManualReader()))
+				cfg := echosession.Config{Client: redis.NewClient(opt), Secret: secret}
+				return serveEchosession(ln, otelsession.Observe(cfg, otelsession.WithMeterProvider(provider)))
 			},
 		},
 		{

@@ -1,16 +1,31 @@
 package main
 
 import (
+	"context"
 	"testing"
 
+	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
+
 	"github.com/echosession/echosession"
+	"github.com/echosession/echosession/otelsession"
 )
 
 // With the memory store, what is left is the package's own work: the token, the
 // record's codec and the bookkeeping around them.
 
 func BenchmarkOpen(b *testing.B) {
-	m, token := inMemory(b)
+	b.Run("alone", func(b *testing.B) { benchmarkOpen(b, echosession.Config{}) })
+	b.Run("told", func(b *testing.B) {
+		benchmarkOpen(b, echosession.Config{OnEvent: func(context.Context, echosession.Event) {}})
+	})
+	b.Run("counted", func(b *testing.B) {
+		provider := sdkmetric.NewMeterProvider(sdkmetric.WithReader(sdkmetric.NewManualReader()))
+		benchmarkOpen(b, otelsession.Observe(echosession.Config{}, otelsession.WithMeterProvider(provider)))
+	})
+}
+
+func benchmarkOpen(b *testing.B, cfg echosession.Config) {
+	m, token := inMemory(b, cfg)
 	b.ReportAllocs()
 	for b.Loop() {
 		sess, err := m.Open(b.Context(), token)
@@ -24,7 +39,7 @@ func BenchmarkOpen(b *testing.B) {
 }
 
 func BenchmarkUpdate(b *testing.B) {
-	m, token := inMemory(b)
+	m, token := inMemory(b, echosession.Config{})
 	sess, err := m.Open(b.Context(), token)
 	if err != nil {
 		b.Fatal(err)
@@ -41,9 +56,10 @@ func BenchmarkUpdate(b *testing.B) {
 	}
 }
 
-func inMemory(b *testing.B) (m *echosession.Manager[User], token string) {
+func inMemory(b *testing.B, cfg echosession.Config) (m *echosession.Manager[User], token string) {
 	b.Helper()
-	m, err := echosession.New[User](echosession.Config{Store: echosession.NewMemoryStore(), Secret: secret})
+	cfg.Store, cfg.Secret = echosession.NewMemoryStore(), secret
+	m, err := echosession.New[User](cfg)
 	if err != nil {
 		b.Fatal(err)
 	}

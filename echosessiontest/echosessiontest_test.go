@@ -420,7 +420,8 @@ func TestFaultStore(t *testing.T) {
 		call func(ctx context.Context, s echosession.Store) error
 	}{
 		{"Create", func(ctx context.Context, s echosession.Store) error {
-			return s.Create(ctx, ref, []byte("1"), time.Minute, echosession.Limit{})
+			_, err := s.Create(ctx, ref, []byte("1"), time.Minute, echosession.Limit{})
+			return err
 		}},
 		{"Load", func(ctx context.Context, s echosession.Store) error {
 			_, err := s.Load(ctx, ref, 0)

@@ -85,9 +85,9 @@ func (s *FaultStore) Load(ctx context.Context, ref echosession.Ref, ttl time.Dur
 }
 
 // Create implements [echosession.Store].
-func (s *FaultStore) Create(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) error {
+func (s *FaultStore) Create(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) (evicted []string, err error) {
 	if err := s.fault(); err != nil {
-		return err
+		return nil, err
 	}
 	return s.store.Create(ctx, ref, record, ttl, limit)
 }
@@ -133,9 +133,9 @@ func (s *FaultStore) Rotate(ctx context.Context, from, to echosession.Ref, old, 
 }
 
 // Renew implements [echosession.Store].
-func (s *FaultStore) Renew(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl time.Duration, limit echosession.Limit) error {
+func (s *FaultStore) Renew(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl time.Duration, limit echosession.Limit) (evicted []string, err error) {
 	if err := s.fault(); err != nil {
-		return err
+		return nil, err
 	}
 	return s.store.Renew(ctx, from, to, old, record, ttl, limit)
 }

@@ -55,7 +55,7 @@ func TestFaultStoreInterruptsWatch(t *testing.T) {
 	watch := func() { go func() { result <- s.Watch(t.Context(), func(h echosession.Hint) { hints <- h }) }() }
 	end := func() {
 		t.Helper()
-		err := store.Create(t.Context(), ref, []byte("1"), time.Minute, echosession.Limit{})
+		_, err := store.Create(t.Context(), ref, []byte("1"), time.Minute, echosession.Limit{})
 		if err = errors.Join(err, store.Delete(t.Context(), ref)); err != nil {
 			t.Fatal(err)
 		}

@@ -18,7 +18,7 @@ type faulty struct {
 	now   func() time.Time
 
 	load          func(ctx context.Context, ref echosession.Ref, ttl time.Duration) ([]byte, error)
-	create        func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) error
+	create        func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) ([]string, error)
 	replace       func(ctx context.Context, ref echosession.Ref, old, record []byte, ttl time.Duration) error
 	touch         func(ctx context.Context, ref echosession.Ref, ttl time.Duration) error
 	delete        func(ctx context.Context, ref echosession.Ref) error
@@ -27,7 +27,7 @@ type faulty struct {
 	deleteSubject func(ctx context.Context, subject string, except []string) (int, error)
 	scan          func(ctx context.Context) iter.Seq2[echosession.Entry, error]
 	check         func(ctx context.Context, ref echosession.Ref) (time.Duration, error)
-	renew         func(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl time.Duration, limit echosession.Limit) error
+	renew         func(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl time.Duration, limit echosession.Limit) ([]string, error)
 	count         func(ctx context.Context, subject string) (int, error)
 	watch         func(ctx context.Context, tell func(echosession.Hint)) error
 	putTicket     func(ctx context.Context, key string, value []byte, ttl time.Duration) error
@@ -79,7 +79,7 @@ func (f *faulty) Load(ctx context.Context, ref echosession.Ref, ttl time.Duratio
 	return f.load(ctx, ref, ttl)
 }
 
-func (f *faulty) Create(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) error {
+func (f *faulty) Create(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) ([]string, error) {
 	return f.create(ctx, ref, record, ttl, limit)
 }
 
@@ -115,7 +115,7 @@ func (f *faulty) Check(ctx context.Context, ref echosession.Ref) (time.Duration,
 	return f.check(ctx, ref)
 }
 
-func (f *faulty) Renew(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl time.Duration, limit echosession.Limit) error {
+func (f *faulty) Renew(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl time.Duration, limit echosession.Limit) ([]string, error) {
 	return f.renew(ctx, from, to, old, record, ttl, limit)
 }
 
@@ -146,15 +146,17 @@ func (f *faulty) known(subject string) []echosession.Ref {
 	return refs
 }
 
-// trim deletes the oldest known refs of a subject, whatever became of them.
-func (f *faulty) trim(ctx context.Context, subject string, limit echosession.Limit) error {
+// trim deletes the oldest known refs of a subject, whatever became of them, and returns
+// their IDs.
+func (f *faulty) trim(ctx context.Context, subject string, limit echosession.Limit) (evicted []string, err error) {
 	refs := f.known(subject)
 	for _, ref := range refs[:max(0, len(refs)-limit.Sessions)] {
 		if err := f.sound.Delete(ctx, ref); err != nil {
-			return err
+			return nil, err
 		}
+		evicted = append(evicted, ref.ID)
 	}
-	return nil
+	return evicted, nil
 }
 
 // mapSubjects makes f use another subject for each.
@@ -166,7 +168,7 @@ func (f *faulty) mapSubjects(to func(string) string) {
 	f.load = func(ctx context.Context, r echosession.Ref, ttl time.Duration) ([]byte, error) {
 		return f.sound.Load(ctx, ref(r), ttl)
 	}
-	f.create = func(ctx context.Context, r echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) error {
+	f.create = func(ctx context.Context, r echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) ([]string, error) {
 		return f.sound.Create(ctx, ref(r), record, ttl, limit)
 	}
 	f.list = func(ctx context.Context, subject string) ([]echosession.Entry, error) {
@@ -275,31 +277,32 @@ func leftIs(f *faulty, load, check func(left time.Duration) time.Duration) {
 // renewedRefs notes what is renewed, and under which ref.
 func renewedRefs(f *faulty) map[echosession.Ref]echosession.Ref {
 	renewed := make(map[echosession.Ref]echosession.Ref)
-	f.renew = func(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl time.Duration, limit echosession.Limit) error {
-		err := f.sound.Renew(ctx, from, to, old, record, ttl, limit)
+	f.renew = func(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl time.Duration, limit echosession.Limit) ([]string, error) {
+		evicted, err := f.sound.Renew(ctx, from, to, old, record, ttl, limit)
 		if err == nil {
 			renewed[from] = to
 		}
-		return err
+		return evicted, err
 	}
 	return renewed
 }
 
 // renewInSteps makes Renew look first and store then.
 func renewInSteps(f *faulty) {
-	f.renew = func(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl time.Duration, limit echosession.Limit) error {
+	f.renew = func(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl time.Duration, limit echosession.Limit) ([]string, error) {
 		current, err := f.sound.Load(ctx, from, 0)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if !bytes.HasPrefix(current, old) {
-			return echosession.ErrConflict
+			return nil, echosession.ErrConflict
 		}
 		time.Sleep(2 * time.Millisecond)
-		if err := f.sound.Renew(ctx, from, to, old, record, ttl, limit); err != nil {
+		evicted, err := f.sound.Renew(ctx, from, to, old, record, ttl, limit)
+		if err != nil {
 			return f.sound.Create(ctx, to, record, ttl, limit)
 		}
-		return nil
+		return evicted, nil
 	}
 }
 
@@ -317,7 +320,7 @@ func cacheLoads(f *faulty) map[echosession.Ref][]byte {
 		}
 		return record, err
 	}
-	f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) error {
+	f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) ([]string, error) {
 		delete(cache, ref)
 		return f.sound.Create(ctx, ref, record, ttl, limit)
 	}
@@ -345,13 +348,13 @@ func cacheLoads(f *faulty) map[echosession.Ref][]byte {
 
 // trimKnown makes a limit count all refs that were ever created or rotated to.
 func trimKnown(f *faulty) {
-	f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) error {
-		err := f.sound.Create(ctx, ref, record, ttl, echosession.Limit{})
+	f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) ([]string, error) {
+		evicted, err := f.sound.Create(ctx, ref, record, ttl, echosession.Limit{})
 		f.remember(ref)
 		if err == nil && limit.Sessions > 0 {
-			err = f.trim(ctx, ref.Subject, limit)
+			return f.trim(ctx, ref.Subject, limit)
 		}
-		return err
+		return evicted, err
 	}
 	f.rotate = func(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl, grace time.Duration) error {
 		f.remember(to)
@@ -374,7 +377,8 @@ func rotateInSteps(f *faulty) {
 		}
 		window()
 		if err := f.sound.Rotate(ctx, from, to, old, record, ttl, grace); err != nil {
-			return f.sound.Create(ctx, to, record, ttl, echosession.Limit{})
+			_, err = f.sound.Create(ctx, to, record, ttl, echosession.Limit{})
+			return err
 		}
 		return nil
 	}

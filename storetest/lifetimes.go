@@ -31,7 +31,7 @@ var restarts = []struct {
 	}},
 	{"Renew", func(t *trial, ref echosession.Ref, rec []byte, ttl time.Duration) (echosession.Ref, []byte, error) {
 		to, next := t.ref(), record()
-		return to, next, t.store.Renew(t.Context(), ref, to, rec, next, ttl, echosession.Limit{})
+		return to, next, errOf(t.store.Renew(t.Context(), ref, to, rec, next, ttl, echosession.Limit{}))
 	}},
 }
 
@@ -75,16 +75,16 @@ var lifetimeCases = []testCase{
 			ref, rec := t.create()
 			for _, ttl := range []time.Duration{time.Millisecond - 1, 1, 0, -1, -time.Millisecond, -long} {
 				free := t.ref()
-				t.wantRefused("Create", t.store.Create(t.Context(), free, record(), ttl, echosession.Limit{Sessions: 1}))
+				t.wantRefused("Create", errOf(t.store.Create(t.Context(), free, record(), ttl, echosession.Limit{Sessions: 1})))
 				t.absent(free)
-				t.wantRefused("Create", t.store.Create(t.Context(), ref, rec, ttl, echosession.Limit{Sessions: 1}))
+				t.wantRefused("Create", errOf(t.store.Create(t.Context(), ref, rec, ttl, echosession.Limit{Sessions: 1})))
 				t.wantRefused("Replace", t.store.Replace(t.Context(), ref, rec, record(), ttl))
 				t.wantRefused("Touch", t.store.Touch(t.Context(), ref, ttl))
 				to := t.ref()
 				t.wantRefused("Rotate", t.store.Rotate(t.Context(), ref, to, rec, record(), ttl, long))
 				t.absent(to)
 				for _, to := range []echosession.Ref{to, t.refOf(uuid.NewString()), t.refOf("")} {
-					t.wantRefused("Renew", t.store.Renew(t.Context(), ref, to, rec, record(), ttl, echosession.Limit{}))
+					t.wantRefused("Renew", errOf(t.store.Renew(t.Context(), ref, to, rec, record(), ttl, echosession.Limit{})))
 					t.absent(to)
 				}
 				if ttl != 0 {

@@ -104,7 +104,7 @@ var raceCases = []testCase{
 				errs := make([]error, len(records))
 				var fns []func()
 				for i, rec := range records {
-					fns = append(fns, func() { errs[i] = t.store.Create(t.Context(), ref, rec, long, echosession.Limit{}) })
+					fns = append(fns, func() { errs[i] = errOf(t.store.Create(t.Context(), ref, rec, long, echosession.Limit{})) })
 				}
 				atOnce(fns...)
 				if i, ok := t.oneWon("Create", errs); ok {
@@ -134,7 +134,7 @@ var raceCases = []testCase{
 					refs[i] = t.ref()
 					fns = append(fns, func() {
 						defer creating.Add(-1)
-						t.anyOf("Create", t.store.Create(t.Context(), refs[i], record(), long, echosession.Limit{Sessions: limit}))
+						t.anyOf("Create", errOf(t.store.Create(t.Context(), refs[i], record(), long, echosession.Limit{Sessions: limit})))
 					})
 				}
 				atOnce(fns...)
@@ -254,7 +254,7 @@ var raceCases = []testCase{
 						t.anyOf("Rotate", err, echosession.ErrNotFound)
 					},
 					func() {
-						t.anyOf("Create", t.store.Create(t.Context(), created, createdRecord, long, echosession.Limit{}))
+						t.anyOf("Create", errOf(t.store.Create(t.Context(), created, createdRecord, long, echosession.Limit{})))
 					},
 				)
 				for _, ref := range []echosession.Ref{before, from, to} {

@@ -51,9 +51,9 @@ var recordCases = []testCase{
 		run: func(t *trial) {
 			other, otherRecord := t.create()
 			ref, rec := t.create()
-			t.wantErr("Create", t.store.Create(t.Context(), ref, record(), 2*long, echosession.Limit{Sessions: 1}), echosession.ErrConflict)
+			t.wantErr("Create", errOf(t.store.Create(t.Context(), ref, record(), 2*long, echosession.Limit{Sessions: 1})), echosession.ErrConflict)
 			longer := append(bytes.Clone(rec), 'x')
-			t.wantErr("Create", t.store.Create(t.Context(), ref, longer, 2*long, echosession.Limit{Sessions: 1}), echosession.ErrConflict)
+			t.wantErr("Create", errOf(t.store.Create(t.Context(), ref, longer, 2*long, echosession.Limit{Sessions: 1})), echosession.ErrConflict)
 			t.holds(ref, rec)
 			t.livesFor(rec, long)
 			t.holds(other, otherRecord)
@@ -175,7 +175,7 @@ var recordCases = []testCase{
 			t.leadsNowhere(old)
 			t.absent(last)
 			login := t.refOf(evicted.Subject)
-			t.wantErr("Renew", t.store.Renew(t.Context(), guest, login, guestRecord, rec, long, echosession.Limit{Sessions: 1}), nil)
+			t.wantErr("Renew", errOf(t.store.Renew(t.Context(), guest, login, guestRecord, rec, long, echosession.Limit{Sessions: 1})), nil)
 			t.holds(login, rec)
 			t.absent(evicted)
 			if t.subject == "" {
@@ -252,7 +252,7 @@ var recordCases = []testCase{
 				write("Renew", func(old, rec []byte) error {
 					from := ref
 					ref = t.refOf(subject)
-					return t.store.Renew(t.Context(), from, ref, old, rec, long, echosession.Limit{})
+					return errOf(t.store.Renew(t.Context(), from, ref, old, rec, long, echosession.Limit{}))
 				})
 			}
 			for entry, err := range t.store.Scan(t.Context()) {
@@ -289,13 +289,13 @@ var recordCases = []testCase{
 				{"Load", func() error { _, err := t.store.Load(ctx, ref, 0); return err }},
 				{"Load of none", func() error { _, err := t.store.Load(ctx, t.ref(), 0); return err }},
 				{"Load with a lifetime", func() error { _, err := t.store.Load(ctx, ref, 2*long); return err }},
-				{"Create", func() error { return t.store.Create(ctx, free, record(), long, echosession.Limit{Sessions: 1}) }},
+				{"Create", func() error { return errOf(t.store.Create(ctx, free, record(), long, echosession.Limit{Sessions: 1})) }},
 				{"Replace", func() error { return t.store.Replace(ctx, ref, rec, record(), 2*long) }},
 				{"Touch", func() error { return t.store.Touch(ctx, ref, 2*long) }},
 				{"Rotate", func() error { return t.store.Rotate(ctx, ref, to, rec, record(), long, long) }},
-				{"Renew", func() error { return t.store.Renew(ctx, ref, to, rec, record(), long, echosession.Limit{}) }},
+				{"Renew", func() error { return errOf(t.store.Renew(ctx, ref, to, rec, record(), long, echosession.Limit{})) }},
 				{"Renew into another subject", func() error {
-					return t.store.Renew(ctx, ref, login, rec, record(), long, echosession.Limit{})
+					return errOf(t.store.Renew(ctx, ref, login, rec, record(), long, echosession.Limit{}))
 				}},
 				{"Check", func() error { return errOf(t.store.Check(ctx, ref)) }},
 				{"Check of none", func() error { return errOf(t.store.Check(ctx, t.ref())) }},
@@ -341,7 +341,7 @@ func (t *trial) untouchable(ref echosession.Ref, records ...[]byte) {
 		t.wantErr("Check of none", errOf(t.store.Check(t.Context(), ref)), echosession.ErrNotFound)
 		for _, subject := range []string{ref.Subject, ref.Subject + " another"} {
 			to := t.refOf(subject)
-			t.wantErr("Renew of none", t.store.Renew(t.Context(), ref, to, old, record(), long, echosession.Limit{}), echosession.ErrNotFound)
+			t.wantErr("Renew of none", errOf(t.store.Renew(t.Context(), ref, to, old, record(), long, echosession.Limit{})), echosession.ErrNotFound)
 			t.absent(to)
 		}
 		t.wantErr("Delete of none", t.store.Delete(t.Context(), ref), nil)

@@ -44,7 +44,7 @@ func (t *trial) renewals() []renewal {
 }
 
 func (t *trial) renew(r renewal) error {
-	return t.store.Renew(t.Context(), r.from, r.to, r.old, r.rec, long, echosession.Limit{})
+	return errOf(t.store.Renew(t.Context(), r.from, r.to, r.old, r.rec, long, echosession.Limit{}))
 }
 
 // renewedTo renews and checks that it works.
@@ -321,7 +321,7 @@ var renewalCases = []testCase{
 					one := echosession.Limit{Sessions: 1, WhenFull: when}
 					another, kept := t.refOf(r.to.Subject), record()
 					t.createAs(another, kept, long, echosession.Limit{})
-					t.wantErr(r.name+": Renew", t.store.Renew(t.Context(), r.from, r.to, r.old, r.rec, long, one), nil)
+					t.wantErr(r.name+": Renew", errOf(t.store.Renew(t.Context(), r.from, r.to, r.old, r.rec, long, one)), nil)
 					t.holds(another, kept)
 					t.holds(r.to, r.rec)
 				}
@@ -334,7 +334,7 @@ var renewalCases = []testCase{
 				t.createAs(ref, rec, long, echosession.Limit{})
 				refs, records = append(refs, ref), append(records, rec)
 			}
-			err := t.store.Renew(t.Context(), r.from, r.to, r.old, r.rec, long, echosession.Limit{Sessions: 3})
+			_, err := t.store.Renew(t.Context(), r.from, r.to, r.old, r.rec, long, echosession.Limit{Sessions: 3})
 			t.wantErr("Renew beyond the limit", err, nil)
 			t.lists(r.to.Subject, records[2], records[3], r.rec)
 			t.unfound(refs[0])
@@ -359,9 +359,9 @@ var renewalCases = []testCase{
 			refused := func() {
 				t.Helper()
 				ref := t.ref()
-				t.wantErr("Create", t.store.Create(t.Context(), ref, record(), long, full), echosession.ErrTooManySessions)
+				t.wantErr("Create", errOf(t.store.Create(t.Context(), ref, record(), long, full)), echosession.ErrTooManySessions)
 				t.unfound(ref)
-				err := t.store.Renew(t.Context(), guest, ref, old, record(), long, full)
+				_, err := t.store.Renew(t.Context(), guest, ref, old, record(), long, full)
 				t.wantErr("Renew", err, echosession.ErrTooManySessions)
 				t.unfound(ref)
 				t.holds(guest, old)
@@ -375,7 +375,7 @@ var renewalCases = []testCase{
 			// One place is free when a session is deleted, and when one expires.
 			t.wantErr("Delete", t.store.Delete(t.Context(), refs[0]), nil)
 			login := renewal{"from none to a subject", guest, t.ref(), old, record()}
-			t.wantErr("Renew", t.store.Renew(t.Context(), login.from, login.to, login.old, login.rec, long, full), nil)
+			t.wantErr("Renew", errOf(t.store.Renew(t.Context(), login.from, login.to, login.old, login.rec, long, full)), nil)
 			records = append(records[1:], login.rec)
 			guest, old = t.refOf(""), record()
 			t.createAs(guest, old, long, echosession.Limit{})
@@ -387,9 +387,9 @@ var renewalCases = []testCase{
 			t.createAs(t.ref(), last, long, full)
 			records = append(records[1:], last)
 			refused()
-			err := t.store.Renew(t.Context(), t.refOf(""), t.ref(), old, record(), long, full)
+			_, err := t.store.Renew(t.Context(), t.refOf(""), t.ref(), old, record(), long, full)
 			t.anyOf("Renew of none into a full subject", err, echosession.ErrTooManySessions, echosession.ErrNotFound)
-			t.wantErr("Renew into a full subject, of a session that was renewed", t.store.Renew(t.Context(), login.from, t.ref(), old, record(), long, full), echosession.ErrRenewed)
+			t.wantErr("Renew into a full subject, of a session that was renewed", errOf(t.store.Renew(t.Context(), login.from, t.ref(), old, record(), long, full)), echosession.ErrRenewed)
 			t.lists(t.subject, records...)
 		},
 	},
@@ -402,7 +402,7 @@ var renewalCases = []testCase{
 				for range 5 {
 					t.createAs(t.ref(), record(), long, full)
 				}
-				t.wantErr("Create", t.store.Create(t.Context(), t.ref(), record(), long, full), echosession.ErrTooManySessions)
+				t.wantErr("Create", errOf(t.store.Create(t.Context(), t.ref(), record(), long, full)), echosession.ErrTooManySessions)
 				switch round {
 				case 0:
 					t.deletes(5, t.subject)
@@ -411,7 +411,7 @@ var renewalCases = []testCase{
 					t.wantErr("List", err, nil)
 					for _, entry := range list {
 						for _, ref := range t.refs {
-							err := t.store.Renew(t.Context(), ref, t.refOf(uuid.NewString()), entry.Record, record(), long, full)
+							_, err := t.store.Renew(t.Context(), ref, t.refOf(uuid.NewString()), entry.Record, record(), long, full)
 							t.anyOf("Renew", err, echosession.ErrNotFound, echosession.ErrConflict, echosession.ErrRenewed)
 						}
 					}
@@ -656,13 +656,13 @@ var renewalCases = []testCase{
 				for i := range 20 {
 					ref := t.refOf(subject)
 					if i%2 == 0 {
-						fns = append(fns, func() { count("Create", t.store.Create(t.Context(), ref, record(), long, full)) })
+						fns = append(fns, func() { count("Create", errOf(t.store.Create(t.Context(), ref, record(), long, full))) })
 						continue
 					}
 					guest, old := t.refOf(""), record()
 					t.createAs(guest, old, long, echosession.Limit{})
 					fns = append(fns, func() {
-						count("Renew", t.store.Renew(t.Context(), guest, ref, old, record(), long, full))
+						count("Renew", errOf(t.store.Renew(t.Context(), guest, ref, old, record(), long, full)))
 					})
 				}
 				going.Store(int32(len(fns)))
@@ -740,7 +740,7 @@ func (t *trial) renewAmongUpdates() {
 						return
 					}
 					r.to = t.refOf(r.to.Subject)
-					err = t.store.Renew(t.Context(), r.from, r.to, rec[:revision], counter(read(rec)), long, echosession.Limit{})
+					_, err = t.store.Renew(t.Context(), r.from, r.to, rec[:revision], counter(read(rec)), long, echosession.Limit{})
 					if !errors.Is(err, echosession.ErrConflict) {
 						t.wantErr("Renew", err, nil)
 						return

@@ -61,7 +61,7 @@ var scanCases = []testCase{
 					rec := record()
 					t.createAs(ref, rec, long, echosession.Limit{})
 					to, next := t.refOf(subject), record()
-					t.wantErr("Renew", t.store.Renew(t.Context(), ref, to, rec, next, long, echosession.Limit{}), nil)
+					t.wantErr("Renew", errOf(t.store.Renew(t.Context(), ref, to, rec, next, long, echosession.Limit{})), nil)
 					gone[string(rec)], live[string(next)] = true, true
 					ref = t.refOf(ref.Subject)
 				}

@@ -74,7 +74,7 @@ type testCase struct {
 }
 
 func cases() []testCase {
-	return slices.Concat(recordCases, lifetimeCases, rotationCases, subjectCases, scanCases, raceCases, renewalCases, watchCases, ticketCases)
+	return slices.Concat(recordCases, lifetimeCases, rotationCases, subjectCases, scanCases, raceCases, renewalCases, evictionCases, watchCases, ticketCases)
 }
 
 func (c testCase) check(t *trial) {

@@ -29,7 +29,7 @@ func TestRunWithClock(t *testing.T) {
 func TestEveryCaseFails(t *testing.T) {
 	t.Parallel()
 	tried := make(map[string]bool)
-	for _, f := range slices.Concat(faults, ticketFaults) {
+	for _, f := range slices.Concat(faults, evictionFaults, ticketFaults) {
 		tried[f.breaks] = true
 		t.Run(f.fault, func(t *testing.T) {
 			complaints := storetest.Complaints(t, f.breaks, func() (echosession.Store, func(time.Duration)) {
@@ -72,7 +72,7 @@ var faults = []fault{
 		fault:  "records are cut at 32 KiB",
 		breaks: "load returns what was created",
 		install: func(f *faulty) {
-			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) error {
+			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) ([]string, error) {
 				return f.sound.Create(ctx, ref, record[:min(len(record), 32<<10)], ttl, limit)
 			}
 		},
@@ -107,13 +107,13 @@ var faults = []fault{
 		fault:  "create overwrites",
 		breaks: "create leaves a taken ref",
 		install: func(f *faulty) {
-			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) error {
-				err := f.sound.Create(ctx, ref, record, ttl, limit)
+			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) ([]string, error) {
+				evicted, err := f.sound.Create(ctx, ref, record, ttl, limit)
 				if errors.Is(err, echosession.ErrConflict) {
 					f.sound.Delete(ctx, ref)
 					f.sound.Create(ctx, ref, record, ttl, limit)
 				}
-				return err
+				return evicted, err
 			}
 		},
 	},
@@ -121,12 +121,12 @@ var faults = []fault{
 		fault:  "create restarts the lifetime of another record",
 		breaks: "create leaves a taken ref",
 		install: func(f *faulty) {
-			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) error {
-				err := f.sound.Create(ctx, ref, record, ttl, limit)
+			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) ([]string, error) {
+				evicted, err := f.sound.Create(ctx, ref, record, ttl, limit)
 				if errors.Is(err, echosession.ErrConflict) {
 					f.sound.Touch(ctx, ref, ttl)
 				}
-				return err
+				return evicted, err
 			}
 		},
 	},
@@ -134,9 +134,9 @@ var faults = []fault{
 		fault:  "create cannot be repeated",
 		breaks: "create may be repeated",
 		install: func(f *faulty) {
-			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) error {
+			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) ([]string, error) {
 				if _, err := f.sound.Load(ctx, ref, 0); err == nil {
-					return echosession.ErrConflict
+					return nil, echosession.ErrConflict
 				}
 				return f.sound.Create(ctx, ref, record, ttl, limit)
 			}
@@ -146,12 +146,12 @@ var faults = []fault{
 		fault:  "create that is repeated gives way to newer sessions",
 		breaks: "create may be repeated",
 		install: func(f *faulty) {
-			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) error {
-				err := f.sound.Create(ctx, ref, record, ttl, limit)
+			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) ([]string, error) {
+				evicted, err := f.sound.Create(ctx, ref, record, ttl, limit)
 				if list, _ := f.sound.List(ctx, ref.Subject); limit.Sessions == 1 && len(list) > 1 {
-					return f.sound.Delete(ctx, ref)
+					return nil, f.sound.Delete(ctx, ref)
 				}
-				return err
+				return evicted, err
 			}
 		},
 	},
@@ -160,7 +160,7 @@ var faults = []fault{
 		breaks: "a store reads what it wrote",
 		install: func(f *faulty) {
 			cache := cacheLoads(f)
-			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) error {
+			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) ([]string, error) {
 				clear(cache)
 				return f.sound.Create(ctx, ref, record, ttl, limit)
 			}
@@ -248,7 +248,7 @@ var faults = []fault{
 			f.replace = func(ctx context.Context, ref echosession.Ref, old, record []byte, ttl time.Duration) error {
 				err := f.sound.Replace(ctx, ref, old, record, ttl)
 				if errors.Is(err, echosession.ErrNotFound) {
-					return f.sound.Create(ctx, ref, record, ttl, echosession.Limit{})
+					_, err = f.sound.Create(ctx, ref, record, ttl, echosession.Limit{})
 				}
 				return err
 			}
@@ -284,7 +284,7 @@ var faults = []fault{
 		breaks: "slices are not shared",
 		install: func(f *faulty) {
 			kept := make(map[echosession.Ref][]byte)
-			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) error {
+			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) ([]string, error) {
 				kept[ref] = record
 				return f.sound.Create(ctx, ref, record, ttl, limit)
 			}
@@ -360,7 +360,7 @@ var faults = []fault{
 		fault:  "records have no lifetime",
 		breaks: "a lifetime ends",
 		install: func(f *faulty) {
-			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) error {
+			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) ([]string, error) {
 				return f.sound.Create(ctx, ref, record, 1e6*time.Hour, limit)
 			}
 		},
@@ -381,7 +381,7 @@ var faults = []fault{
 		fault:  "a lifetime is rounded up to the second",
 		breaks: "a lifetime ends",
 		install: func(f *faulty) {
-			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) error {
+			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) ([]string, error) {
 				return f.sound.Create(ctx, ref, record, (ttl + time.Second - 1).Truncate(time.Second), limit)
 			}
 		},
@@ -426,7 +426,7 @@ var faults = []fault{
 		fault:  "create rounds up to a millisecond",
 		breaks: "too short a lifetime is refused",
 		install: func(f *faulty) {
-			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) error {
+			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) ([]string, error) {
 				return f.sound.Create(ctx, ref, record, max(ttl, time.Millisecond), limit)
 			}
 		},
@@ -465,7 +465,7 @@ var faults = []fault{
 		fault:  "a millisecond is refused",
 		breaks: "the shortest lifetime is kept",
 		install: func(f *faulty) {
-			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) error {
+			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) ([]string, error) {
 				return f.sound.Create(ctx, ref, record, ttl-1, limit)
 			}
 		},
@@ -486,7 +486,7 @@ var faults = []fault{
 		fault:  "a lifetime has 32 bits",
 		breaks: "a long lifetime is kept",
 		install: func(f *faulty) {
-			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) error {
+			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) ([]string, error) {
 				return f.sound.Create(ctx, ref, record, time.Duration(uint32(ttl.Milliseconds()))*time.Millisecond, limit)
 			}
 		},
@@ -671,7 +671,7 @@ var faults = []fault{
 		breaks: "list returns a bounded number",
 		install: func(f *faulty) {
 			var oldest []echosession.Entry
-			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) error {
+			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) ([]string, error) {
 				oldest = append(oldest, echosession.Entry{Record: bytes.Clone(record), TTL: ttl})
 				return f.sound.Create(ctx, ref, record, ttl, limit)
 			}
@@ -685,7 +685,7 @@ var faults = []fault{
 		breaks: "list returns a bounded number",
 		install: func(f *faulty) {
 			var all []echosession.Entry
-			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) error {
+			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) ([]string, error) {
 				all = append(all, echosession.Entry{Record: bytes.Clone(record), TTL: ttl})
 				return f.sound.Create(ctx, ref, record, ttl, limit)
 			}
@@ -697,7 +697,7 @@ var faults = []fault{
 		breaks: "a session stays with its subject",
 		install: func(f *faulty) {
 			var ends time.Time
-			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) error {
+			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) ([]string, error) {
 				if ends.IsZero() {
 					ends = f.now().Add(ttl)
 				}
@@ -716,7 +716,7 @@ var faults = []fault{
 		breaks: "a session stays with its subject",
 		install: func(f *faulty) {
 			var ends time.Time
-			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) error {
+			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) ([]string, error) {
 				ends = f.now().Add(ttl)
 				return f.sound.Create(ctx, ref, record, ttl, limit)
 			}
@@ -751,7 +751,7 @@ var faults = []fault{
 		fault:  "delete-subject counts the expired",
 		breaks: "what has expired is not listed",
 		install: func(f *faulty) {
-			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) error {
+			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) ([]string, error) {
 				f.remember(ref)
 				return f.sound.Create(ctx, ref, record, ttl, limit)
 			}
@@ -775,7 +775,7 @@ var faults = []fault{
 		fault:  "a limit has no effect",
 		breaks: "a limit makes the oldest give way",
 		install: func(f *faulty) {
-			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) error {
+			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) ([]string, error) {
 				return f.sound.Create(ctx, ref, record, ttl, echosession.Limit{})
 			}
 		},
@@ -784,7 +784,7 @@ var faults = []fault{
 		fault:  "a limit does not count the new session",
 		breaks: "a limit makes the oldest give way",
 		install: func(f *faulty) {
-			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) error {
+			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) ([]string, error) {
 				if limit.Sessions > 0 {
 					limit.Sessions++
 				}
@@ -796,7 +796,7 @@ var faults = []fault{
 		fault:  "create makes room before it fails",
 		breaks: "a refused create deletes none",
 		install: func(f *faulty) {
-			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) error {
+			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) ([]string, error) {
 				if limit.Sessions == 1 {
 					f.sound.DeleteSubject(ctx, ref.Subject, []string{ref.ID})
 				}
@@ -808,7 +808,7 @@ var faults = []fault{
 		fault:  "delete-subject leaves one",
 		breaks: "delete-subject removes all",
 		install: func(f *faulty) {
-			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) error {
+			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) ([]string, error) {
 				f.remember(ref)
 				return f.sound.Create(ctx, ref, record, ttl, limit)
 			}
@@ -882,7 +882,7 @@ var faults = []fault{
 		breaks: "a session belongs to its subject",
 		install: func(f *faulty) {
 			byID := make(map[string]echosession.Ref)
-			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) error {
+			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) ([]string, error) {
 				byID[ref.ID] = ref
 				return f.sound.Create(ctx, ref, record, ttl, limit)
 			}
@@ -950,7 +950,7 @@ var faults = []fault{
 		breaks: "scan visits nothing but records",
 		install: func(f *faulty) {
 			var created []echosession.Entry
-			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) error {
+			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) ([]string, error) {
 				created = append(created, echosession.Entry{Record: bytes.Clone(record), TTL: ttl})
 				return f.sound.Create(ctx, ref, record, ttl, limit)
 			}
@@ -1052,14 +1052,14 @@ var faults = []fault{
 		fault:  "create takes two steps",
 		breaks: "a ref is created once",
 		install: func(f *faulty) {
-			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) error {
+			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) ([]string, error) {
 				if _, err := f.sound.Load(ctx, ref, 0); err == nil {
-					return echosession.ErrConflict
+					return nil, echosession.ErrConflict
 				}
 				window()
 				f.sound.Delete(ctx, ref)
 				f.sound.Create(ctx, ref, record, ttl, limit)
-				return nil
+				return nil, nil
 			}
 		},
 	},
@@ -1067,9 +1067,9 @@ var faults = []fault{
 		fault:  "the oldest give way later",
 		breaks: "a limit holds at every moment",
 		install: func(f *faulty) {
-			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) error {
-				if err := f.sound.Create(ctx, ref, record, ttl, echosession.Limit{}); err != nil {
-					return err
+			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) ([]string, error) {
+				if evicted, err := f.sound.Create(ctx, ref, record, ttl, echosession.Limit{}); err != nil {
+					return evicted, err
 				}
 				f.remember(ref)
 				window()
@@ -1097,7 +1097,7 @@ var faults = []fault{
 					return echosession.ErrNotFound
 				}
 				window()
-				err = f.sound.Create(ctx, ref, record, ttl, echosession.Limit{})
+				_, err = f.sound.Create(ctx, ref, record, ttl, echosession.Limit{})
 				if errors.Is(err, echosession.ErrConflict) {
 					return nil
 				}
@@ -1109,7 +1109,7 @@ var faults = []fault{
 		fault:  "delete-subject takes two steps",
 		breaks: "delete-subject takes one step",
 		install: func(f *faulty) {
-			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) error {
+			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) ([]string, error) {
 				f.remember(ref)
 				return f.sound.Create(ctx, ref, record, ttl, limit)
 			}
@@ -1129,7 +1129,7 @@ var faults = []fault{
 		fault:  "renew keeps a short lifetime",
 		breaks: "renew moves a session",
 		install: func(f *faulty) {
-			f.renew = func(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl time.Duration, limit echosession.Limit) error {
+			f.renew = func(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl time.Duration, limit echosession.Limit) ([]string, error) {
 				return f.sound.Renew(ctx, from, to, old, record, min(ttl, time.Minute), limit)
 			}
 		},
@@ -1139,7 +1139,7 @@ var faults = []fault{
 		breaks: "renew moves a session",
 		install: func(f *faulty) {
 			var left []echosession.Entry
-			f.renew = func(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl time.Duration, limit echosession.Limit) error {
+			f.renew = func(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl time.Duration, limit echosession.Limit) ([]string, error) {
 				left = append(left, echosession.Entry{Record: bytes.Clone(old), TTL: ttl})
 				return f.sound.Renew(ctx, from, to, old, record, ttl, limit)
 			}
@@ -1156,7 +1156,7 @@ var faults = []fault{
 			f.count = func(ctx context.Context, subject string) (int, error) {
 				return len(f.known(subject)), nil
 			}
-			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) error {
+			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) ([]string, error) {
 				f.remember(ref)
 				return f.sound.Create(ctx, ref, record, ttl, limit)
 			}
@@ -1179,9 +1179,9 @@ var faults = []fault{
 		fault:  "renew leads on as rotate does",
 		breaks: "a renewed ref says so",
 		install: func(f *faulty) {
-			f.renew = func(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl time.Duration, limit echosession.Limit) error {
+			f.renew = func(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl time.Duration, limit echosession.Limit) ([]string, error) {
 				if from.Subject == to.Subject {
-					return f.sound.Rotate(ctx, from, to, old, record, ttl, ttl)
+					return nil, f.sound.Rotate(ctx, from, to, old, record, ttl, ttl)
 				}
 				return f.sound.Renew(ctx, from, to, old, record, ttl, limit)
 			}
@@ -1247,7 +1247,7 @@ var faults = []fault{
 		fault:  "renew does not compare",
 		breaks: "renew compares",
 		install: func(f *faulty) {
-			f.renew = func(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl time.Duration, limit echosession.Limit) error {
+			f.renew = func(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl time.Duration, limit echosession.Limit) ([]string, error) {
 				current, err := f.sound.Load(ctx, from, 0)
 				if err != nil {
 					return f.sound.Renew(ctx, from, to, old, record, ttl, limit)
@@ -1260,12 +1260,12 @@ var faults = []fault{
 		fault:  "a refused renew leaves its new session",
 		breaks: "renew compares",
 		install: func(f *faulty) {
-			f.renew = func(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl time.Duration, limit echosession.Limit) error {
-				err := f.sound.Renew(ctx, from, to, old, record, ttl, limit)
+			f.renew = func(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl time.Duration, limit echosession.Limit) ([]string, error) {
+				evicted, err := f.sound.Renew(ctx, from, to, old, record, ttl, limit)
 				if errors.Is(err, echosession.ErrConflict) && from.Subject != to.Subject {
 					f.sound.Create(ctx, to, record, ttl, limit)
 				}
-				return err
+				return evicted, err
 			}
 		},
 	},
@@ -1273,12 +1273,12 @@ var faults = []fault{
 		fault:  "renew creates where there is none",
 		breaks: "renew of none",
 		install: func(f *faulty) {
-			f.renew = func(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl time.Duration, limit echosession.Limit) error {
-				err := f.sound.Renew(ctx, from, to, old, record, ttl, limit)
+			f.renew = func(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl time.Duration, limit echosession.Limit) ([]string, error) {
+				evicted, err := f.sound.Renew(ctx, from, to, old, record, ttl, limit)
 				if errors.Is(err, echosession.ErrNotFound) {
 					f.sound.Create(ctx, to, record, ttl, limit)
 				}
-				return err
+				return evicted, err
 			}
 		},
 	},
@@ -1286,7 +1286,7 @@ var faults = []fault{
 		fault:  "renew overwrites",
 		breaks: "renew leaves a taken ref",
 		install: func(f *faulty) {
-			f.renew = func(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl time.Duration, limit echosession.Limit) error {
+			f.renew = func(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl time.Duration, limit echosession.Limit) ([]string, error) {
 				f.sound.Delete(ctx, to)
 				return f.sound.Renew(ctx, from, to, old, record, ttl, limit)
 			}
@@ -1345,10 +1345,10 @@ var faults = []fault{
 		fault:  "a renewed session is the newest",
 		breaks: "a renewed session has its place",
 		install: func(f *faulty) {
-			f.renew = func(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl time.Duration, limit echosession.Limit) error {
+			f.renew = func(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl time.Duration, limit echosession.Limit) ([]string, error) {
 				between := echosession.Ref{ID: to.ID + " on its way"}
-				if err := f.sound.Renew(ctx, from, between, old, record, ttl, limit); err != nil {
-					return err
+				if evicted, err := f.sound.Renew(ctx, from, between, old, record, ttl, limit); err != nil {
+					return evicted, err
 				}
 				return f.sound.Renew(ctx, between, to, record, record, ttl, limit)
 			}
@@ -1358,7 +1358,7 @@ var faults = []fault{
 		fault:  "a renewal knows no limit",
 		breaks: "a limit holds for renewals",
 		install: func(f *faulty) {
-			f.renew = func(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl time.Duration, limit echosession.Limit) error {
+			f.renew = func(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl time.Duration, limit echosession.Limit) ([]string, error) {
 				return f.sound.Renew(ctx, from, to, old, record, ttl, echosession.Limit{})
 			}
 		},
@@ -1367,9 +1367,9 @@ var faults = []fault{
 		fault:  "a renewal in the same subject counts as one more",
 		breaks: "a limit holds for renewals",
 		install: func(f *faulty) {
-			f.renew = func(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl time.Duration, limit echosession.Limit) error {
+			f.renew = func(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl time.Duration, limit echosession.Limit) ([]string, error) {
 				if list, _ := f.sound.List(ctx, to.Subject); limit.WhenFull == echosession.RefuseNew && len(list) >= limit.Sessions {
-					return echosession.ErrTooManySessions
+					return nil, echosession.ErrTooManySessions
 				}
 				return f.sound.Renew(ctx, from, to, old, record, ttl, limit)
 			}
@@ -1379,7 +1379,7 @@ var faults = []fault{
 		fault:  "a full subject makes room",
 		breaks: "a full subject refuses sessions",
 		install: func(f *faulty) {
-			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) error {
+			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) ([]string, error) {
 				limit.WhenFull = echosession.EvictOldest
 				return f.sound.Create(ctx, ref, record, ttl, limit)
 			}
@@ -1389,12 +1389,12 @@ var faults = []fault{
 		fault:  "a refused renewal ends the session",
 		breaks: "a full subject refuses sessions",
 		install: func(f *faulty) {
-			f.renew = func(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl time.Duration, limit echosession.Limit) error {
-				err := f.sound.Renew(ctx, from, to, old, record, ttl, limit)
+			f.renew = func(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl time.Duration, limit echosession.Limit) ([]string, error) {
+				evicted, err := f.sound.Renew(ctx, from, to, old, record, ttl, limit)
 				if errors.Is(err, echosession.ErrTooManySessions) {
 					f.sound.Delete(ctx, from)
 				}
-				return err
+				return evicted, err
 			}
 		},
 	},
@@ -1402,9 +1402,9 @@ var faults = []fault{
 		fault:  "what was created takes a place for ever",
 		breaks: "no limit is reached early",
 		install: func(f *faulty) {
-			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) error {
+			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) ([]string, error) {
 				if limit.WhenFull == echosession.RefuseNew && len(f.known(ref.Subject)) >= limit.Sessions {
-					return echosession.ErrTooManySessions
+					return nil, echosession.ErrTooManySessions
 				}
 				f.remember(ref)
 				return f.sound.Create(ctx, ref, record, ttl, limit)
@@ -1492,14 +1492,14 @@ var faults = []fault{
 		fault:  "renew does not see an update",
 		breaks: "no update is lost by a renewal",
 		install: func(f *faulty) {
-			f.renew = func(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl time.Duration, limit echosession.Limit) error {
+			f.renew = func(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl time.Duration, limit echosession.Limit) ([]string, error) {
 				current, err := f.sound.Load(ctx, from, 0)
 				if err == nil && !bytes.HasPrefix(current, old) {
-					return echosession.ErrConflict
+					return nil, echosession.ErrConflict
 				}
 				window()
 				if current, err = f.sound.Load(ctx, from, 0); err != nil {
-					return err
+					return nil, err
 				}
 				return f.sound.Renew(ctx, from, to, current, record, ttl, limit)
 			}
@@ -1524,9 +1524,9 @@ var faults = []fault{
 		fault:  "whether there is room is decided before",
 		breaks: "a full subject refuses at every moment",
 		install: func(f *faulty) {
-			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) error {
+			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) ([]string, error) {
 				if n, err := f.sound.Count(ctx, ref.Subject); err != nil || limit.Sessions > 0 && n >= limit.Sessions {
-					return cmp.Or(err, echosession.ErrTooManySessions)
+					return nil, cmp.Or(err, echosession.ErrTooManySessions)
 				}
 				time.Sleep(5 * time.Millisecond) // the other calls look meanwhile
 				return f.sound.Create(ctx, ref, record, ttl, echosession.Limit{})
@@ -1612,9 +1612,9 @@ var faults = []fault{
 		fault:  "eviction is not told",
 		breaks: "every end is told",
 		install: dropWhile(func(f *faulty, quiet func(func())) {
-			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) (err error) {
-				quiet(func() { err = f.sound.Create(ctx, ref, record, ttl, limit) })
-				return err
+			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) (evicted []string, err error) {
+				quiet(func() { evicted, err = f.sound.Create(ctx, ref, record, ttl, limit) })
+				return evicted, err
 			}
 		}),
 	},
@@ -1622,9 +1622,9 @@ var faults = []fault{
 		fault:  "renew is not told",
 		breaks: "every end is told",
 		install: dropWhile(func(f *faulty, quiet func(func())) {
-			f.renew = func(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl time.Duration, limit echosession.Limit) (err error) {
-				quiet(func() { err = f.sound.Renew(ctx, from, to, old, record, ttl, limit) })
-				return err
+			f.renew = func(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl time.Duration, limit echosession.Limit) (evicted []string, err error) {
+				quiet(func() { evicted, err = f.sound.Renew(ctx, from, to, old, record, ttl, limit) })
+				return evicted, err
 			}
 		}),
 	},
@@ -1639,7 +1639,7 @@ var faults = []fault{
 				}
 				return []echosession.Hint{h}
 			})(f)
-			f.renew = func(ctx context.Context, ref, to echosession.Ref, old, record []byte, ttl time.Duration, limit echosession.Limit) error {
+			f.renew = func(ctx context.Context, ref, to echosession.Ref, old, record []byte, ttl time.Duration, limit echosession.Limit) ([]string, error) {
 				from.Store(ref.ID)
 				defer from.Store("")
 				return f.sound.Renew(ctx, ref, to, old, record, ttl, limit)
@@ -1796,7 +1796,7 @@ var faults = []fault{
 		fault:  "a create tells of its own session",
 		breaks: "uses are not told",
 		install: toldUse(func(f *faulty, tell func(echosession.Hint)) {
-			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) error {
+			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) ([]string, error) {
 				defer tell(echosession.Hint{IDs: []string{ref.ID}})
 				return f.sound.Create(ctx, ref, record, ttl, limit)
 			}

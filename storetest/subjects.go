@@ -207,8 +207,8 @@ var subjectCases = []testCase{
 		run: func(t *trial) {
 			_, a := t.create()
 			ref, b := t.create()
-			t.wantErr("Create", t.store.Create(t.Context(), ref, record(), long, echosession.Limit{Sessions: 1}), echosession.ErrConflict)
-			t.wantRefused("Create", t.store.Create(t.Context(), t.ref(), record(), 0, echosession.Limit{Sessions: 1}))
+			t.wantErr("Create", errOf(t.store.Create(t.Context(), ref, record(), long, echosession.Limit{Sessions: 1})), echosession.ErrConflict)
+			t.wantRefused("Create", errOf(t.store.Create(t.Context(), t.ref(), record(), 0, echosession.Limit{Sessions: 1})))
 			t.lists(t.subject, a, b)
 		},
 	},

@@ -220,7 +220,7 @@ var ticketFaults = []fault{
 				}
 				return f.sound.TakeTicket(ctx, key)
 			}
-			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) error {
+			f.create = func(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) ([]string, error) {
 				f.remember(ref)
 				return f.sound.Create(ctx, ref, record, ttl, limit)
 			}

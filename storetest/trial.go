@@ -74,7 +74,7 @@ func (t *trial) create() (echosession.Ref, []byte) {
 
 func (t *trial) createAs(ref echosession.Ref, rec []byte, ttl time.Duration, limit echosession.Limit) {
 	t.Helper()
-	if err := t.store.Create(t.Context(), ref, rec, ttl, limit); err != nil {
+	if _, err := t.store.Create(t.Context(), ref, rec, ttl, limit); err != nil {
 		t.Fatalf("Create: %v", err)
 	}
 }

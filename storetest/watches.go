@@ -271,10 +271,10 @@ func (t *trial) subjectEndings() []ending {
 			return err
 		}},
 		{"Create beyond the limit", evicted, gone, func() error {
-			return t.store.Create(t.Context(), newest, record(), long, one)
+			return errOf(t.store.Create(t.Context(), newest, record(), long, one))
 		}},
 		{"Renew beyond the limit", displaced, gone, func() error {
-			return t.store.Renew(t.Context(), guest, loggedIn, old, record(), long, one)
+			return errOf(t.store.Renew(t.Context(), guest, loggedIn, old, record(), long, one))
 		}},
 	}
 }
@@ -466,12 +466,12 @@ func (t *trial) use(ref echosession.Ref, rec []byte) {
 	t.wantErr("Touch", t.store.Touch(ctx, ref, long), nil)
 	t.wantErr("Replace", t.store.Replace(ctx, ref, []byte("x"), record(), long), echosession.ErrConflict)
 	t.wantErr("Rotate", t.store.Rotate(ctx, ref, none, []byte("x"), record(), long, long), echosession.ErrConflict)
-	t.wantErr("Renew", t.store.Renew(ctx, ref, none, []byte("x"), record(), long, echosession.Limit{}), echosession.ErrConflict)
-	t.wantErr("Create", t.store.Create(ctx, ref, record(), long, echosession.Limit{}), echosession.ErrConflict)
+	t.wantErr("Renew", errOf(t.store.Renew(ctx, ref, none, []byte("x"), record(), long, echosession.Limit{})), echosession.ErrConflict)
+	t.wantErr("Create", errOf(t.store.Create(ctx, ref, record(), long, echosession.Limit{})), echosession.ErrConflict)
 	t.wantErr("Replace", t.store.Replace(ctx, ref, rec, record(), long), nil)
 	if t.subject != "" {
 		full := echosession.Limit{Sessions: 1, WhenFull: echosession.RefuseNew}
-		t.wantErr("Create", t.store.Create(ctx, none, record(), long, full), echosession.ErrTooManySessions)
+		t.wantErr("Create", errOf(t.store.Create(ctx, none, record(), long, full)), echosession.ErrTooManySessions)
 		t.counts(t.subject, 2)
 		var all []string
 		for _, ref := range t.refs {

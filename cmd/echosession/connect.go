@@ -80,10 +80,6 @@ func (t *target) takeURL(inv *invocation) (string, error) {
 			return "", errUsage("name one Redis, not two")
 		default:
 			found = arg
-			if mayHavePassword(arg) {
-				return "", errUsage("the password stands on the command line, where every user of the machine can read it: " +
-					"put it into " + passwordVariable + ", the URL into " + urlVariable + ", or use -password-file; and change it if others were logged in")
-			}
 		}
 	}
 	inv.args = rest
@@ -97,6 +93,17 @@ func (t *target) takeURL(inv *invocation) (string, error) {
 		return "", errUsage("the URL of Redis begins with redis://, rediss:// or unix://")
 	}
 	return found, nil
+}
+
+// checkPasswords refuses an argument with a password.
+func (inv *invocation) checkPasswords() error {
+	for _, arg := range inv.args {
+		if isURL(arg) && mayHavePassword(arg) {
+			return errUsage("the password stands on the command line, where every user of the machine can read it: " +
+				"put it into " + passwordVariable + ", the URL into " + urlVariable + ", or use -password-file; and change it if others were logged in")
+		}
+	}
+	return nil
 }
 
 // mayHavePassword reports whether something stands before an @ that may be a password. One
@@ -276,6 +283,11 @@ func isCluster(ctx context.Context, client redis.UniversalClient, keyspace strin
 	return false, nil
 }
 
+func isTimeout(err error) bool {
+	late, ok := errors.AsType[net.Error](err)
+	return ok && late.Timeout()
+}
+
 // silence keeps go-redis from writing to the error output beside the errors that it returns.
 type silence struct{}
 
@@ -298,6 +310,8 @@ func (t *target) explain(err error, o *redis.UniversalOptions) error {
 		hint = "the server does not speak TLS on this port: write redis://"
 	case strings.Contains(text, "certificate"), strings.Contains(text, "x509"):
 		hint = "does -cacert name the authority that has signed the server's certificate?"
+	case o.TLSConfig != nil && isTimeout(err):
+		hint = "does the server speak TLS on this port? If not, write redis://"
 	case o.TLSConfig == nil && (errors.Is(err, io.EOF) || strings.Contains(text, "connection reset")):
 		hint = "does the server speak TLS on this port? Then write rediss://"
 	case strings.Contains(text, "refused"):

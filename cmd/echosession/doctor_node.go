@@ -183,19 +183,6 @@ func verb[N int | int64](n N, one, more string) string {
 	return more
 }
 
-// grouped returns a number with commas between its thousands.
-func grouped(n int64) string {
-	text := strconv.FormatInt(n, 10)
-	first := 0
-	if n < 0 {
-		first = 1
-	}
-	for i := len(text) - 3; i > first; i -= 3 {
-		text = text[:i] + "," + text[i:]
-	}
-	return text
-}
-
 // sizeOf returns a number of bytes, in words that a person reads at a glance.
 func sizeOf(bytes int64) string {
 	for _, unit := range []struct {

@@ -120,6 +120,7 @@ func Run[C, M any](t *testing.T, a Adapter[C, M]) {
 	t.Run("returned error", s.testReturned)
 	t.Run("require", s.testRequire)
 	t.Run("outage", s.testOutage)
+	t.Run("events", s.testEvents)
 	t.Run("cookie", s.testCookies)
 	t.Run("renewed cookie", s.testRenewal)
 	t.Run("private answer", s.testPrivate)

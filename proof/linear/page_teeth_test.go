@@ -269,12 +269,17 @@ func (s noting) Rotate(ctx context.Context, from, to echosession.Ref, old, recor
 	return s.copies.write(from.ID, do)
 }
 
-func (s noting) Renew(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl time.Duration, limit echosession.Limit) error {
-	do := func() error { return s.Store.Renew(ctx, from, to, old, record, ttl, limit) }
-	if s.copies.defect == "a page after a login" {
-		return do()
+func (s noting) Renew(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl time.Duration, limit echosession.Limit) (evicted []string, err error) {
+	do := func() (err error) {
+		evicted, err = s.Store.Renew(ctx, from, to, old, record, ttl, limit)
+		return err
 	}
-	return s.copies.write(from.ID, do)
+	if s.copies.defect == "a page after a login" {
+		err = do()
+	} else {
+		err = s.copies.write(from.ID, do)
+	}
+	return evicted, err
 }
 
 func (s noting) DeleteSubject(ctx context.Context, subject string, except []string) (n int, err error) {

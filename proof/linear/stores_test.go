@@ -368,8 +368,12 @@ func (s *slowStore) Load(ctx context.Context, ref echosession.Ref, ttl time.Dura
 	return s.Store.Load(ctx, ref, ttl)
 }
 
-func (s *slowStore) Create(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) error {
-	return s.write(func() error { return s.Store.Create(ctx, ref, record, ttl, limit) })
+func (s *slowStore) Create(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) (evicted []string, err error) {
+	err = s.write(func() (err error) {
+		evicted, err = s.Store.Create(ctx, ref, record, ttl, limit)
+		return err
+	})
+	return evicted, err
 }
 
 func (s *slowStore) Replace(ctx context.Context, ref echosession.Ref, old, record []byte, ttl time.Duration) error {
@@ -388,8 +392,12 @@ func (s *slowStore) Rotate(ctx context.Context, from, to echosession.Ref, old, r
 	return s.write(func() error { return s.Store.Rotate(ctx, from, to, old, record, ttl, grace) })
 }
 
-func (s *slowStore) Renew(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl time.Duration, limit echosession.Limit) error {
-	return s.write(func() error { return s.Store.Renew(ctx, from, to, old, record, ttl, limit) })
+func (s *slowStore) Renew(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl time.Duration, limit echosession.Limit) (evicted []string, err error) {
+	err = s.write(func() (err error) {
+		evicted, err = s.Store.Renew(ctx, from, to, old, record, ttl, limit)
+		return err
+	})
+	return evicted, err
 }
 
 func (s *slowStore) Check(ctx context.Context, ref echosession.Ref) (left time.Duration, err error) {

@@ -71,7 +71,7 @@ type recreating struct{ echosession.Store }
 func (s recreating) Replace(ctx context.Context, ref echosession.Ref, old, record []byte, ttl time.Duration) error {
 	err := s.Store.Replace(ctx, ref, old, record, ttl)
 	if errors.Is(err, echosession.ErrNotFound) {
-		return s.Store.Create(ctx, ref, record, ttl, echosession.Limit{})
+		_, err = s.Store.Create(ctx, ref, record, ttl, echosession.Limit{})
 	}
 	return err
 }
@@ -109,9 +109,9 @@ func (s denying) Replace(ctx context.Context, ref echosession.Ref, old, record [
 
 type reviving struct{ echosession.Store }
 
-func (s reviving) Create(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) error {
-	if err := s.Store.Create(ctx, ref, record, ttl, limit); err != nil {
-		return err
+func (s reviving) Create(ctx context.Context, ref echosession.Ref, record []byte, ttl time.Duration, limit echosession.Limit) ([]string, error) {
+	if evicted, err := s.Store.Create(ctx, ref, record, ttl, limit); err != nil {
+		return evicted, err
 	}
 	time.Sleep(3 * time.Millisecond)
 	return s.Store.Create(ctx, ref, record, ttl, limit)
@@ -130,7 +130,8 @@ func (s rotatingBlindly) Rotate(ctx context.Context, from, to echosession.Ref, _
 type copying struct{ echosession.Store }
 
 func (s copying) Rotate(ctx context.Context, _, to echosession.Ref, _, record []byte, ttl, _ time.Duration) error {
-	return s.Create(ctx, to, record, ttl, echosession.Limit{})
+	_, err := s.Create(ctx, to, record, ttl, echosession.Limit{})
+	return err
 }
 
 type deletingPointers struct{ echosession.Store }
@@ -145,17 +146,17 @@ func (s deletingPointers) Delete(ctx context.Context, ref echosession.Ref) error
 
 type renewingBlindly struct{ echosession.Store }
 
-func (s renewingBlindly) Renew(ctx context.Context, from, to echosession.Ref, _, record []byte, ttl time.Duration, limit echosession.Limit) error {
+func (s renewingBlindly) Renew(ctx context.Context, from, to echosession.Ref, _, record []byte, ttl time.Duration, limit echosession.Limit) ([]string, error) {
 	old, err := s.Load(ctx, from, 0)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	return s.Store.Renew(ctx, from, to, old, record, ttl, limit)
 }
 
 type duplicating struct{ echosession.Store }
 
-func (s duplicating) Renew(ctx context.Context, _, to echosession.Ref, _, record []byte, ttl time.Duration, limit echosession.Limit) error {
+func (s duplicating) Renew(ctx context.Context, _, to echosession.Ref, _, record []byte, ttl time.Duration, limit echosession.Limit) ([]string, error) {
 	return s.Create(ctx, to, record, ttl, limit)
 }
 
@@ -166,8 +167,8 @@ type renewals struct {
 	to map[string]echosession.Ref
 }
 
-func (s *renewals) Renew(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl time.Duration, limit echosession.Limit) error {
-	err := s.Store.Renew(ctx, from, to, old, record, ttl, limit)
+func (s *renewals) Renew(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl time.Duration, limit echosession.Limit) ([]string, error) {
+	evicted, err := s.Store.Renew(ctx, from, to, old, record, ttl, limit)
 	if err == nil {
 		s.mu.Lock()
 		defer s.mu.Unlock()
@@ -176,7 +177,7 @@ func (s *renewals) Renew(ctx context.Context, from, to echosession.Ref, old, rec
 		}
 		s.to[from.ID] = to
 	}
-	return err
+	return evicted, err
 }
 
 func (s *renewals) of(id string) (to echosession.Ref, ok bool) {
@@ -200,43 +201,43 @@ func (s *leading) Load(ctx context.Context, ref echosession.Ref, ttl time.Durati
 
 type resurrecting struct{ echosession.Store }
 
-func (s resurrecting) Renew(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl time.Duration, limit echosession.Limit) error {
-	err := s.Store.Renew(ctx, from, to, old, record, ttl, limit)
+func (s resurrecting) Renew(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl time.Duration, limit echosession.Limit) ([]string, error) {
+	evicted, err := s.Store.Renew(ctx, from, to, old, record, ttl, limit)
 	if errors.Is(err, echosession.ErrNotFound) {
 		return s.Create(ctx, to, record, ttl, limit)
 	}
-	return err
+	return evicted, err
 }
 
 type losing struct{ echosession.Store }
 
-func (s losing) Renew(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl time.Duration, limit echosession.Limit) error {
-	err := s.Store.Renew(ctx, from, to, old, record, ttl, limit)
+func (s losing) Renew(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl time.Duration, limit echosession.Limit) ([]string, error) {
+	evicted, err := s.Store.Renew(ctx, from, to, old, record, ttl, limit)
 	if errors.Is(err, echosession.ErrConflict) {
 		_ = s.Delete(ctx, from)
 	}
-	return err
+	return evicted, err
 }
 
 type leaving struct{ echosession.Store }
 
-func (s leaving) Renew(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl time.Duration, limit echosession.Limit) error {
-	err := s.Store.Renew(ctx, from, to, old, record, ttl, limit)
+func (s leaving) Renew(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl time.Duration, limit echosession.Limit) ([]string, error) {
+	evicted, err := s.Store.Renew(ctx, from, to, old, record, ttl, limit)
 	if errors.Is(err, echosession.ErrConflict) {
-		_ = s.Create(ctx, to, record, ttl, limit)
+		_, _ = s.Create(ctx, to, record, ttl, limit)
 	}
-	return err
+	return evicted, err
 }
 
 // renewingTwice loses some replies, and the next attempt meets its own mark.
 type renewingTwice struct{ echosession.Store }
 
-func (s renewingTwice) Renew(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl time.Duration, limit echosession.Limit) error {
-	err := s.Store.Renew(ctx, from, to, old, record, ttl, limit)
+func (s renewingTwice) Renew(ctx context.Context, from, to echosession.Ref, old, record []byte, ttl time.Duration, limit echosession.Limit) ([]string, error) {
+	evicted, err := s.Store.Renew(ctx, from, to, old, record, ttl, limit)
 	if err == nil && rand.IntN(10) == 0 {
 		return s.Store.Renew(ctx, from, to, old, record, ttl, limit)
 	}
-	return err
+	return evicted, err
 }
 
 type deletingLogins struct{ renewals }
