@@ -157,14 +157,11 @@ func (x *examination) judgeRights(f feature, user string, grants, why []string, 
 		r.critical("missing-rights", grant, "%s: the user %s lacks rights: %s", f.name, user, why[0])
 		return
 	}
-	if f.id == "watch" && slices.Contains(grants, "&"+x.channel()+"*") && len(grants) == 1 {
-		grant = "If your programs use it: " + grant
-	}
 	r.skipped("rights-not-granted", grant, "%s: the user %s may not use it (%s)", f.name, user, strings.Join(grants, " "))
 }
 
 // chooseWay returns whose rights are looked at, and the way to find them out: ACL DRYRUN,
-// or, where there is none, the commands themselves.
+// or, where the server or the user has no such command, the commands themselves.
 func (x *examination) chooseWay(ctx context.Context, n *node) (user string, may rights, err error) {
 	user = x.user
 	if user == "" {

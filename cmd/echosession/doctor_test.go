@@ -182,7 +182,7 @@ func TestDoctorFindsWhyUsersAreLoggedOutAtRandom(t *testing.T) {
 			critical = append(critical, line)
 		}
 	}
-	if len(critical) == 0 || !strings.Contains(critical[0], "Redis is full and throws sessions away (allkeys-lru): users are logged out at random") {
+	if len(critical) == 0 || !strings.Contains(critical[0], "when Redis is full, it throws keys away, sessions among them (allkeys-lru): users are logged out at random") {
 		t.Fatalf("the first critical finding is not the cause:\n%s", stdout)
 	}
 	_, rest, _ := strings.Cut(stdout, critical[0])
