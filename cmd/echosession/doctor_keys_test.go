@@ -15,12 +15,11 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/echosession/echosession"
-	"github.com/echosession/echosession/internal/redistest"
 )
 
 // A keyspace in each state that doctor is to find. All have their own keyspace on one server.
 func TestDoctorOfKeyspaces(t *testing.T) {
-	server := redistest.Start(t, "--appendonly", "yes")
+	server := startRedis(t, "--appendonly", "yes")
 	rdb := server.Client(t)
 	seal := []byte("fedcba9876543210fedcba9876543210")
 	sealFile, otherFile := filepath.Join(t.TempDir(), "keys"), filepath.Join(t.TempDir(), "others")
@@ -206,7 +205,7 @@ func TestDoctorOfKeyspaces(t *testing.T) {
 
 // A keyspace with characters that a pattern knows is looked at, and no other.
 func TestDoctorOfAStrangeKeyspace(t *testing.T) {
-	server := redistest.Start(t)
+	server := startRedis(t)
 	rdb := server.Client(t)
 	login(t, newShop(t, rdb, echosession.Config{Keyspace: "s[ab]*:"}), "alice", 2)
 	login(t, newShop(t, rdb, echosession.Config{Keyspace: "sax:"}), "alice", 1)
@@ -215,7 +214,7 @@ func TestDoctorOfAStrangeKeyspace(t *testing.T) {
 
 // What is in another database is told.
 func TestDoctorOfTheWrongDatabase(t *testing.T) {
-	server := redistest.Start(t)
+	server := startRedis(t)
 	other := server.Client(t, func(o *redis.Options) { o.DB = 3 })
 	login(t, newShop(t, other, echosession.Config{}), "alice", 2)
 	diagnose(t, nil, urlOf(server)).wants(t, "keyspace", "ok", "", "the database is empty; database 3 has 2 keys")
@@ -226,7 +225,7 @@ func TestDoctorOfTheWrongDatabase(t *testing.T) {
 
 // Of many sessions it reads a sample, and says so.
 func TestDoctorSamples(t *testing.T) {
-	server := redistest.Start(t)
+	server := startRedis(t)
 	rdb := server.Client(t)
 	login(t, newShop(t, rdb, echosession.Config{SubjectIndex: true}), "alice", 700)
 	report := diagnose(t, nil, "-sample", "50", urlOf(server))
@@ -326,7 +325,7 @@ func TestKeepLargest(t *testing.T) {
 
 // While doctor reads, sessions end and go on under other IDs. Such a session is not missing.
 func TestDoctorPassesOverSessionsThatHaveJustEnded(t *testing.T) {
-	server := redistest.Start(t)
+	server := startRedis(t)
 	rdb := server.Client(t)
 	shop := newShop(t, rdb, echosession.Config{SubjectIndex: true})
 	x := &examination{target: &target{keyspace: "sess:"}}
