@@ -284,7 +284,7 @@ func (noSessions) Load(context.Context, echosession.Ref, time.Duration) ([]byte,
 }
 
 // keys reads the key files. asText has secrets that are base64 as they are: some programs do
-// not decode it. It is nil when there is none.
+// not decode it. It is nil when no file has such a secret.
 func (t *tokenReader) keys() (decoded, asText []echosession.SigningKey, err error) {
 	// The first key signs. This one signs nothing, and lets the others be public keys.
 	unused := make([]byte, 64)
