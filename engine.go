@@ -221,7 +221,7 @@ func (e *engine) read(ctx context.Context, l *live, touch bool, v any) error {
 		header, err := e.serializer.decode(l.ref.ID, record, v)
 		if err == nil && header.subject != l.header.subject {
 			// Nothing authenticates that a rotation led here.
-			err = corrupt("it is of another subject")
+			err = corrupt(whyHead, "it is of another subject")
 		}
 		if errors.Is(err, ErrCorrupt) {
 			// A connection that is out of step hands out replies to other commands:
@@ -232,6 +232,9 @@ func (e *engine) read(ctx context.Context, l *live, touch bool, v any) error {
 		}
 		if err != nil {
 			return e.unreadable(ctx, "load", l.ref.ID, err)
+		}
+		if header.oldKey {
+			e.happened(ctx, EventOldKey, "encryption", header.subject, l.ref.ID)
 		}
 		l.record, l.header, l.touched, l.usedAt = record, header, touch, now
 		if !touch {

@@ -49,6 +49,7 @@ type options struct {
 	attributes []attribute.KeyValue
 	spanEvents bool
 	subjects   bool
+	exemplars  bool
 }
 
 // WithMeterProvider says where the metrics go. Default [otel.GetMeterProvider]. Set that one
@@ -63,6 +64,12 @@ func WithMeterProvider(p metric.MeterProvider) Option {
 // [echosession.Config.RequestKey] that is set is the attribute echosession.instance.
 func WithAttributes(attributes ...attribute.KeyValue) Option {
 	return func(o *options) { o.attributes = append(o.attributes, attributes...) }
+}
+
+// WithExemplars lets the MeterProvider keep exemplars: which trace a measurement belongs to.
+// For that the span of every measurement is looked up, which costs a little more.
+func WithExemplars() Option {
+	return func(o *options) { o.exemplars = true }
 }
 
 // WithoutSpanEvents adds nothing to spans.
@@ -94,9 +101,13 @@ func Observe(cfg echosession.Config, opts ...Option) echosession.Config {
 	}
 	m := newMetrics(o.meters.Meter(scope), o.attributes)
 	s := newSpans(o)
-	next := cfg.OnEvent
+	next, background := cfg.OnEvent, context.Background()
 	cfg.OnEvent = func(ctx context.Context, e echosession.Event) {
-		m.record(ctx, &e)
+		measured := background
+		if o.exemplars {
+			measured = ctx
+		}
+		m.record(measured, &e)
 		s.record(ctx, &e)
 		if next != nil {
 			next(ctx, e)

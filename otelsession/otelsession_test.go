@@ -600,6 +600,32 @@ func TestSpanThatIsNotRecorded(t *testing.T) {
 	}
 }
 
+// With WithExemplars a measurement says in which trace it was made.
+func TestExemplars(t *testing.T) {
+	ctx, span := sdktrace.NewTracerProvider().Tracer("test").Start(t.Context(), "request")
+	defer span.End()
+	for _, tt := range []struct {
+		name string
+		opts []otelsession.Option
+		want string
+	}{
+		{"by default", nil, ""},
+		{"WithExemplars", []otelsession.Option{otelsession.WithExemplars()}, span.SpanContext().TraceID().String()},
+	} {
+		o := observe(t, echosession.Config{}, tt.opts...)
+		o.cfg.OnEvent(ctx, echosession.Event{Kind: echosession.EventStoreCall, Reason: "load", Duration: time.Millisecond})
+		got := ""
+		for _, p := range o.metrics(t)["echosession.store.operation.duration"].Data.(metricdata.Histogram[float64]).DataPoints {
+			for _, e := range p.Exemplars {
+				got += fmt.Sprintf("%x", e.TraceID)
+			}
+		}
+		if got != tt.want {
+			t.Errorf("%s: the traces are %q, not %q", tt.name, got, tt.want)
+		}
+	}
+}
+
 // readEvents are those of a request that reads its session.
 var readEvents = []echosession.Event{
 	{Kind: echosession.EventStoreCall, Reason: "load", Duration: 300 * time.Microsecond},

@@ -241,8 +241,9 @@ func (t *target) connect(ctx context.Context, inv *invocation) (redis.UniversalC
 	o.IsClusterMode = len(o.Addrs) > 1 && t.sentinel == ""
 	client := redis.NewUniversalClient(o)
 	clustered := o.IsClusterMode
-	// A user may be allowed little: only what keeps sessions.
-	if err = client.Ping(ctx).Err(); err == nil || redis.HasErrorPrefix(err, "NOPERM") {
+	// A user may be allowed little: only what keeps sessions. And after a save that failed,
+	// Redis refuses even a PING.
+	if err = client.Ping(ctx).Err(); err == nil || redis.HasErrorPrefix(err, "NOPERM") || redis.HasErrorPrefix(err, "MISCONF") {
 		err = nil
 		if !clustered {
 			clustered, err = isCluster(ctx, client, t.keyspace)

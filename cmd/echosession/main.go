@@ -54,6 +54,7 @@ type errUsage string
 func (e errUsage) Error() string { return string(e) }
 
 var commands = []command{
+	doctorCommand,
 	listCommand,
 	showCommand,
 	revokeCommand,

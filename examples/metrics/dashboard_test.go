@@ -302,31 +302,54 @@ func checkTargets(t *testing.T, p panel, variables map[string]bool) {
 	}
 }
 
-// The names of metrics in docs/metrics.md are those that are exported.
-func TestDocumentNamesWhatIsExported(t *testing.T) {
-	data, err := os.ReadFile("../../docs/metrics.md")
+// The queries in documents ask for metrics, labels and reasons that are exported.
+func TestDocumentsAskForWhatIsExported(t *testing.T) {
+	families, h, _ := exported(t)
+	reasons := make(map[string]bool)
+	for _, s := range h.series {
+		reasons[s.labels.Get("__name__")+" "+s.labels.Get("echosession_reason")] = true
+	}
+	for document, least := range map[string]int{"metrics.md": 6, "operate.md": 8} {
+		data, err := os.ReadFile("../../docs/" + document)
+		if err != nil {
+			t.Fatal(err)
+		}
+		queries := 0
+		for _, m := range regexp.MustCompile("`([^`\n]*\\bechosession_[^`\n]*)`").FindAllStringSubmatch(string(data), -1) {
+			query := strings.ReplaceAll(m[1], `\|`, "|") // in a table
+			if strings.ContainsAny(query, "({") {
+				queries++
+				checkReasons(t, reasons, query)
+				checkExpr(t, families, target{Expr: query})
+			} else if name, _ := metricOf(families, query); name == "" {
+				t.Errorf("%s: nobody exports %s", document, query)
+			}
+		}
+		if queries < least {
+			t.Errorf("%s has only %d queries", document, queries)
+		}
+	}
+}
+
+// checkReasons checks that every reason in a query is one that its metric has.
+func checkReasons(t *testing.T, reasons map[string]bool, query string) {
+	t.Helper()
+	expr, err := parser.NewParser(parser.Options{}).ParseExpr(query)
 	if err != nil {
-		t.Fatal(err)
+		return // checkExpr says so
 	}
-	families, _, _ := exported(t)
-	named := regexp.MustCompile(`\bechosession_\w+`).FindAllString(string(data), -1)
-	if len(named) < 3 {
-		t.Errorf("docs/metrics.md has only the metrics %q", named)
-	}
-	allLabels := []string{}
-	for name := range families {
-		series := name
-		if families[name].GetType() == dto.MetricType_HISTOGRAM {
-			series += "_bucket"
+	parser.Inspect(expr, func(node parser.Node, _ []parser.Node) error {
+		if selector, ok := node.(*parser.VectorSelector); ok {
+			for _, m := range selector.LabelMatchers {
+				for reason := range strings.SplitSeq(m.Value, "|") {
+					if m.Name == "echosession_reason" && !reasons[selector.Name+" "+reason] {
+						t.Errorf("%s: %s has no reason %q", query, selector.Name, reason)
+					}
+				}
+			}
 		}
-		_, known := metricOf(families, series)
-		allLabels = append(allLabels, known...)
-	}
-	for _, name := range named {
-		if metric, _ := metricOf(families, name); metric == "" && !slices.Contains(allLabels, name) {
-			t.Errorf("docs/metrics.md names %s", name)
-		}
-	}
+		return nil
+	})
 }
 
 // A check that cannot fail is a defect.
