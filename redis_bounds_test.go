@@ -507,13 +507,18 @@ func TestMakingRoomIsBounded(t *testing.T) {
 	refs := m.fill(t, keyspace, "ada", sessions, 10)
 	_, index := echosession.RedisKeys(keyspace, refs[0])
 	var created []echosession.Ref
+	all := refs // oldest first
 	for _, want := range []int64{1_501, 502, limit, limit} {
 		ref := newRef("ada")
 		created = append(created, ref)
 		m.reset()
-		if _, err := m.store.Create(t.Context(), ref, []byte("r"), time.Hour, echosession.Limit{Sessions: limit}); err != nil {
+		evicted, err := m.store.Create(t.Context(), ref, []byte("r"), time.Hour, echosession.Limit{Sessions: limit})
+		if err != nil {
 			t.Fatal(err)
 		}
+		gone := len(all) + 1 - int(want)
+		checkEvicted(t, evicted, all[:gone])
+		all = append(all[gone:], ref)
 		if m.sent != 1 || m.steps > 3*1_000+20 || m.reply > 64<<10 {
 			t.Errorf("%d commands, one of %d steps and %d bytes", m.sent, m.steps, m.reply)
 		}
@@ -663,17 +668,31 @@ func TestMakingRoomForARenewIsBounded(t *testing.T) {
 	keyspace := newKeyspace()
 	m := newMeter(t, keyspace)
 	loadScripts(t, m.admin)
-	m.fill(t, keyspace, "ada", 2_500, 10)
+	refs := m.fill(t, keyspace, "ada", 2_500, 10)
 	guest, ref := newRef(""), newRef("ada")
 	mustCreate(t, m.store, guest, "guest", time.Hour)
 	m.reset()
-	_, err := m.store.Renew(t.Context(), guest, ref, []byte("guest"), []byte("r"), time.Hour, echosession.Limit{Sessions: 3})
+	evicted, err := m.store.Renew(t.Context(), guest, ref, []byte("guest"), []byte("r"), time.Hour, echosession.Limit{Sessions: 3})
 	n, countErr := m.store.Count(t.Context(), "ada")
 	if err != nil || countErr != nil || n != 1_501 || m.steps > 3*1_000+25 || m.reply > 64<<10 {
 		t.Errorf("%v, %v, %d sessions are left, one of %d steps, replies of %d bytes", err, countErr, n, m.steps, m.reply)
 	}
+	checkEvicted(t, evicted, refs[:1_000])
 	if _, err := m.store.Load(t.Context(), ref, 0); err != nil {
 		t.Errorf("the new session: %v", err)
+	}
+}
+
+// checkEvicted checks that a Create or a Renew returned the IDs of these refs, in any order.
+func checkEvicted(t *testing.T, evicted []string, refs []echosession.Ref) {
+	t.Helper()
+	want := make([]string, len(refs))
+	for i, ref := range refs {
+		want[i] = ref.ID
+	}
+	slices.Sort(want)
+	if got := slices.Sorted(slices.Values(evicted)); !slices.Equal(got, want) {
+		t.Errorf("%d IDs are returned, want those of the %d that gave way", len(got), len(want))
 	}
 }
 

@@ -306,6 +306,41 @@ func TestRenewStepByStep(t *testing.T) {
 	}
 }
 
+// Renew returns the IDs of the sessions that gave way, also when a step has to be sent again.
+// Where the reply that names them is lost, it does not know them.
+func TestRenewKnowsWhatGaveWay(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		at   map[string]accident
+		told bool
+	}{
+		{"nothing happens", nil, true},
+		{"the reply of the decision is lost", map[string]accident{"renew 0": {lose: true}}, true},
+		{"the completion is not sent once", map[string]accident{"complete 0": {drop: true}}, true},
+		{"the reply of the completion is lost", map[string]accident{"complete 0": {lose: true}}, false},
+	} {
+		for _, subjects := range intoSubject {
+			t.Run(fmt.Sprintf("%s, %q", tt.name, subjects), func(t *testing.T) {
+				t.Parallel()
+				s := newRenewScene(t, redistest.Shared(t), subjects, tt.at)
+				refs := []echosession.Ref{newRef("ada"), newRef("ada"), newRef("ada")}
+				for _, ref := range refs {
+					mustCreate(t, s.direct, ref, "r", time.Hour)
+				}
+				evicted, err := s.store.Renew(t.Context(), s.from, s.to, []byte("old"), []byte("new"), time.Hour, echosession.Limit{Sessions: 2})
+				if n, countErr := s.direct.Count(t.Context(), "ada"); err != nil || n != 2 || countErr != nil {
+					t.Errorf("%v; %d sessions are left, %v", err, n, countErr)
+				}
+				if tt.told {
+					checkEvicted(t, evicted, refs[:2])
+				} else if evicted != nil {
+					t.Errorf("%q are returned, and the reply was lost", evicted)
+				}
+			})
+		}
+	}
+}
+
 // When the process dies between two steps, nobody finds the new session, and nothing that
 // is left of the steps lives longer than a minute, whatever is tried with it.
 func TestRenewThatBreaksOff(t *testing.T) {

@@ -80,10 +80,6 @@ func (t *target) takeURL(inv *invocation) (string, error) {
 			return "", errUsage("name one Redis, not two")
 		default:
 			found = arg
-			if mayHavePassword(arg) {
-				return "", errUsage("the password stands on the command line, where every user of the machine can read it: " +
-					"put it into " + passwordVariable + ", the URL into " + urlVariable + ", or use -password-file; and change it if others were logged in")
-			}
 		}
 	}
 	inv.args = rest
@@ -97,6 +93,17 @@ func (t *target) takeURL(inv *invocation) (string, error) {
 		return "", errUsage("the URL of Redis begins with redis://, rediss:// or unix://")
 	}
 	return found, nil
+}
+
+// checkPasswords refuses an argument with a password.
+func (inv *invocation) checkPasswords() error {
+	for _, arg := range inv.args {
+		if isURL(arg) && mayHavePassword(arg) {
+			return errUsage("the password stands on the command line, where every user of the machine can read it: " +
+				"put it into " + passwordVariable + ", the URL into " + urlVariable + ", or use -password-file; and change it if others were logged in")
+		}
+	}
+	return nil
 }
 
 // mayHavePassword reports whether something stands before an @ that may be a password. One
@@ -151,7 +158,7 @@ func (t *target) settings(inv *invocation) (*redis.UniversalOptions, error) {
 		Addrs: append([]string{o.Addr}, more...), DB: o.DB, Username: o.Username, Password: o.Password, TLSConfig: o.TLSConfig,
 		MasterName: t.sentinel, Dialer: dialerOf(o.Network, t.timeout),
 		DialTimeout: t.timeout, ReadTimeout: t.timeout, WriteTimeout: t.timeout, PoolTimeout: t.timeout,
-		ContextTimeoutEnabled: true, MaxRetries: 1, Protocol: o.Protocol, DisableIdentity: true,
+		ContextTimeoutEnabled: true, MaxRetries: 1, DialerRetries: 1, Protocol: o.Protocol, DisableIdentity: true,
 	}, nil
 }
 
@@ -234,8 +241,9 @@ func (t *target) connect(ctx context.Context, inv *invocation) (redis.UniversalC
 	o.IsClusterMode = len(o.Addrs) > 1 && t.sentinel == ""
 	client := redis.NewUniversalClient(o)
 	clustered := o.IsClusterMode
-	// A user may be allowed little: only what keeps sessions.
-	if err = client.Ping(ctx).Err(); err == nil || redis.HasErrorPrefix(err, "NOPERM") {
+	// A user may be allowed little: only what keeps sessions. And after a save that failed,
+	// Redis refuses even a PING.
+	if err = client.Ping(ctx).Err(); err == nil || redis.HasErrorPrefix(err, "NOPERM") || redis.HasErrorPrefix(err, "MISCONF") {
 		err = nil
 		if !clustered {
 			clustered, err = isCluster(ctx, client, t.keyspace)
@@ -275,6 +283,11 @@ func isCluster(ctx context.Context, client redis.UniversalClient, keyspace strin
 	return false, nil
 }
 
+func isTimeout(err error) bool {
+	late, ok := errors.AsType[net.Error](err)
+	return ok && late.Timeout()
+}
+
 // silence keeps go-redis from writing to the error output beside the errors that it returns.
 type silence struct{}
 
@@ -297,6 +310,8 @@ func (t *target) explain(err error, o *redis.UniversalOptions) error {
 		hint = "the server does not speak TLS on this port: write redis://"
 	case strings.Contains(text, "certificate"), strings.Contains(text, "x509"):
 		hint = "does -cacert name the authority that has signed the server's certificate?"
+	case o.TLSConfig != nil && isTimeout(err):
+		hint = "does the server speak TLS on this port? If not, write redis://"
 	case o.TLSConfig == nil && (errors.Is(err, io.EOF) || strings.Contains(text, "connection reset")):
 		hint = "does the server speak TLS on this port? Then write rediss://"
 	case strings.Contains(text, "refused"):

@@ -30,6 +30,8 @@ program. It is "-" where a deadline hides it.
 With -json each line is an object, with times in UTC. Session data is not listed: show has
 it.
 
+Rights in Redis: +scan +get +pttl +exists +evalsha +eval +zrange +zrem.
+
 Examples:
 
 	echosession list redis://localhost:6379

@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/signal"
 	"regexp"
+	"strings"
 	"syscall"
 
 	"github.com/redis/go-redis/v9"
@@ -53,6 +54,7 @@ type errUsage string
 func (e errUsage) Error() string { return string(e) }
 
 var commands = []command{
+	doctorCommand,
 	listCommand,
 	showCommand,
 	revokeCommand,
@@ -129,25 +131,17 @@ func (c *command) run(ctx context.Context, args []string, inv *invocation) int {
 	fs.SetOutput(io.Discard)
 	act := c.define(fs)
 	inv.args = nil
-	// Flags may stand behind the other arguments.
-	for len(args) > 0 {
-		if err := fs.Parse(args); errors.Is(err, flag.ErrHelp) {
-			c.explain(inv.stdout, fs)
-			return exitOK
-		} else if err != nil {
-			fmt.Fprintf(inv.stderr, "echosession %s: %v; \"echosession help %s\" lists the flags\n", c.name, err, c.name)
-			return exitUnknown
-		}
-		read := len(args) - fs.NArg()
-		if read > 0 && args[read-1] == "--" { // what follows are arguments, whatever they look like
-			inv.args = append(inv.args, args[read:]...)
-			break
-		}
-		if args = fs.Args(); len(args) > 0 {
-			inv.args, args = append(inv.args, args[0]), args[1:]
-		}
+	if err := c.parse(fs, args, inv); errors.Is(err, flag.ErrHelp) {
+		c.explain(inv.stdout, fs)
+		return exitOK
+	} else if err != nil {
+		fmt.Fprintf(inv.stderr, "echosession %s: %v; \"echosession help %s\" lists the flags\n", c.name, err, c.name)
+		return exitUnknown
 	}
-	exit, err := act(ctx, inv)
+	exit, err := exitUnknown, inv.checkPasswords()
+	if err == nil {
+		exit, err = act(ctx, inv)
+	}
 	if err == nil {
 		return exit
 	}
@@ -160,6 +154,34 @@ func (c *command) run(ctx context.Context, args []string, inv *invocation) int {
 		fmt.Fprintf(inv.stderr, "\"echosession help %s\" says more\n", c.name)
 	}
 	return max(exit, exitUnknown)
+}
+
+// parse reads the flags, which may stand behind other arguments too, and puts these into the
+// invocation. One log ID in 64 begins with a dash.
+func (c *command) parse(fs *flag.FlagSet, args []string, inv *invocation) error {
+	for len(args) > 0 {
+		err := fs.Parse(args)
+		read := len(args) - fs.NArg()
+		if err != nil {
+			if read == 0 { // the flag has three dashes
+				read = 1
+			}
+			name := args[read-1]
+			if errors.Is(err, flag.ErrHelp) || !strings.Contains(c.usage, "<id>") || !isLogID(name) || fs.Lookup(strings.TrimLeft(name, "-")) != nil {
+				return err
+			}
+			inv.args, args = append(inv.args, name), args[read:]
+			continue
+		}
+		if read > 0 && args[read-1] == "--" { // what follows are arguments, whatever they look like
+			inv.args = append(inv.args, args[read:]...)
+			return nil
+		}
+		if args = fs.Args(); len(args) > 0 {
+			inv.args, args = append(inv.args, args[0]), args[1:]
+		}
+	}
+	return nil
 }
 
 func overview(w io.Writer) {

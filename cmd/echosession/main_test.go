@@ -9,10 +9,13 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/echosession/echosession/internal/redistest"
 )
 
 func TestMain(m *testing.M) {
+	redis.SetLogger(silence{}) // as main does
 	redistest.Parallel(4)
 	redistest.Main(m)
 }
@@ -146,10 +149,13 @@ func TestFlagsAnywhere(t *testing.T) {
 		{[]string{"-f=1", "a", "--", "-f", "2"}, []string{"a", "-f", "2"}, "1"},
 		{[]string{"--", "-f"}, []string{"-f"}, ""},
 		{[]string{"a", "-", "-f", "1"}, []string{"a", "-"}, "1"},
+		{[]string{"-a0dr07B8VaV", "-f", "1"}, []string{"-a0dr07B8VaV"}, "1"},
+		{[]string{"-f", "1", "--0dr07B8VaV", "b"}, []string{"--0dr07B8VaV", "b"}, "1"},
+		{[]string{"b", "---dr07B8VaV", "-f", "-a0dr07B8VaV"}, []string{"b", "---dr07B8VaV"}, "-a0dr07B8VaV"},
 	} {
 		var got string
 		inv := &invocation{stdout: io.Discard, stderr: io.Discard}
-		c := command{name: "try", define: func(fs *flag.FlagSet) func(context.Context, *invocation) (int, error) {
+		c := command{name: "try", usage: "<id>", define: func(fs *flag.FlagSet) func(context.Context, *invocation) (int, error) {
 			fs.StringVar(&got, "f", "", "")
 			return func(context.Context, *invocation) (int, error) { return exitOK, nil }
 		}}

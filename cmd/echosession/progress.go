@@ -61,7 +61,8 @@ func (p *progress) clear() {
 	if p == nil || p.shown == 0 {
 		return
 	}
-	_, _ = io.WriteString(p.w, "\r"+strings.Repeat(" ", p.shown)+"\r")
+	// Behind the bar stands "^C", which a terminal writes by itself.
+	_, _ = io.WriteString(p.w, "\r"+strings.Repeat(" ", max(0, p.width()-1))+"\r")
 	p.shown, p.drawn = 0, time.Time{}
 }
 
@@ -122,7 +123,7 @@ func firstFit(columns int, lines ...string) string {
 }
 
 // grouped writes a number with a comma after each three digits.
-func grouped(n int) string {
+func grouped[N int | int64](n N) string {
 	text := fmt.Sprint(n)
 	sign := ""
 	if n < 0 {

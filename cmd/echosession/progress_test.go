@@ -64,7 +64,7 @@ func TestProgressDrawsOneLine(t *testing.T) {
 	drawn("\r 99%  3,000,000 of 3,000,000 keys  30,000/s  0s left")
 
 	p.clear()
-	drawn("\r" + pad(52) + "\r")
+	drawn("\r" + pad(69) + "\r")
 	p.clear()
 	drawn("") // nothing is there
 	p.update(3_000_000)

@@ -34,6 +34,8 @@ key cannot be named without that: use -encryption-key-file, or -subject beside t
 Exit codes: 0 the sessions have ended, 1 there was none, or you said no, or some are left, 3
 it could not be done.
 
+Rights in Redis: +scan +get +pttl +exists +evalsha +eval +zrange +zrem +del +publish.
+
 Examples:
 
 	echosession revoke 0b6f3a8e-6d0c-4c1e-9a53-0d7c6a1b2c3d

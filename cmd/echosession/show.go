@@ -24,6 +24,8 @@ With -subject that is not needed.
 Exit codes: 0 the session is there, 1 there is no such session, 2 it cannot be read or no
 request finds it, 3 it could not be found out.
 
+Rights in Redis: +scan +get +pttl +zscore.
+
 Examples:
 
 	echosession show 0b6f3a8e-6d0c-4c1e-9a53-0d7c6a1b2c3d

@@ -26,10 +26,12 @@ How long a session was not used is computed from its lifetime that is left and t
 timeout: say with -max-age what Config.MaxAge of the program is. Of a sealed session the
 subject is known with -encryption-key-file only. Medians and the like are true to half a percent.
 
+Exit codes: 0, or 3 when it could not count all.
+
+Examples:
+
 	echosession stats redis://localhost:6379
 	echosession stats -sample 0 -json redis://localhost:6379 | jq .subjects.top
-
-Exit codes: 0, or 3 when it could not count all.
 `,
 	define: func(fs *flag.FlagSet) func(context.Context, *invocation) (int, error) {
 		var s stats

@@ -38,7 +38,7 @@ func newLoader(tb testing.TB, client redis.UniversalClient, keyspace string) *lo
 	return &loader{tb: tb, client: client, keyspace: keyspace, pipe: client.Pipeline()}
 }
 
-func (l *loader) Create(_ context.Context, ref echosession.Ref, record []byte, ttl time.Duration, _ echosession.Limit) ([]string, error) {
+func (l *loader) Create(_ context.Context, ref echosession.Ref, record []byte, ttl time.Duration, _ echosession.Limit) (evicted []string, err error) {
 	key := l.keyspace + ref.ID
 	if ref.Subject != "" {
 		index := l.keyspace + "{" + hashOf(ref.Subject).String() + "}"

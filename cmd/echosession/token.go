@@ -41,6 +41,8 @@ With a Redis it also says whether the session is there, and restarts no timeout.
 Exit codes: 0 the token would be accepted, or was only decoded; 1 its session is not there; 2
 it would be refused; 3 it could not be found out.
 
+Rights in Redis: +get +pttl +zscore.
+
 Examples:
 
 	echosession token < token.txt
@@ -155,7 +157,7 @@ func (t *tokenReader) read(inv *invocation) (string, error) {
 	if rest, ok := strings.CutPrefix(token, "Authorization:"); ok {
 		token = strings.TrimSpace(rest)
 	}
-	if scheme, rest, ok := strings.Cut(token, " "); ok && strings.EqualFold(scheme, "Bearer") {
+	if scheme, rest, _ := strings.Cut(token, " "); strings.EqualFold(scheme, "Bearer") {
 		token = strings.TrimSpace(rest)
 	}
 	if token == "" {

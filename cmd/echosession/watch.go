@@ -33,11 +33,13 @@ session that lives for less than that may be missed.
 Of each session it keeps the ID of 16 bytes, two times and the subject: about 150 bytes.
 -most bounds how many sessions that are. Nothing in Redis is changed.
 
+Exit codes: 0 when it was interrupted, 3 when it could not begin.
+
+Examples:
+
 	echosession watch redis://localhost:6379
 	echosession watch -subject user-17 redis://localhost:6379
 	echosession watch -json redis://localhost:6379 | jq 'select(.event == "ended")'
-
-Exit codes: 0 when it was interrupted, 3 when it could not begin.
 `,
 	define: func(fs *flag.FlagSet) func(context.Context, *invocation) (int, error) {
 		var w watching

@@ -158,8 +158,11 @@ func lasting(d time.Duration) string {
 	}
 }
 
-// when says how far a time is from now: "3 minutes ago", "in 2 hours".
+// when says how far a time is from now: "just now", "3 minutes ago", "in 2 hours".
 func when(at, now time.Time) string {
+	if age := now.Sub(at); 0 <= age && age < 10*time.Second {
+		return "just now"
+	}
 	if at.After(now) {
 		return "in " + lasting(at.Sub(now))
 	}

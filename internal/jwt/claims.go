@@ -219,7 +219,8 @@ type Token struct {
 	iat     int64         // always when absent
 	payload string        // the JSON that was signed
 
-	OldKey bool // placeholder until the merge
+	// OldKey says that the key that verified it is not the first one, which signs.
+	OldKey bool
 }
 
 // Claims decodes the payload anew at each call: the caller may change the result.
@@ -291,13 +292,13 @@ func (t *Keyring) parsePayload(payload string, legacy bool) (*Token, error) {
 	})
 	switch {
 	case err != nil:
-		return nil, invalidToken("payload: " + err.Error())
+		return nil, invalidToken(reasonOf(err), "payload: "+err.Error())
 	case v.ID == "":
-		return nil, invalidToken("payload: no jti")
+		return nil, invalidToken(badClaims, "payload: no jti")
 	case !issued:
-		return nil, invalidToken("payload: no iss")
+		return nil, invalidToken(otherIssuer, "payload: no iss")
 	case !intended:
-		return nil, invalidToken("payload: no aud")
+		return nil, invalidToken(otherTarget, "payload: no aud")
 	}
 	return v, nil
 }
@@ -320,6 +321,17 @@ func isWhole(value string) bool {
 type errClaim string
 
 func (e errClaim) Error() string { return string(e) + " is not acceptable" }
+
+// reasonOf returns the word for a payload that cannot be read.
+func reasonOf(err error) string {
+	switch err {
+	case errClaim("iss"):
+		return otherIssuer
+	case errClaim("aud"):
+		return otherTarget
+	}
+	return badClaims
+}
 
 // isSessionID reports whether s is a canonical, lower-case UUIDv4 (RFC 9562 §5.4).
 func isSessionID(s string) bool {

@@ -304,10 +304,6 @@ func (p pssVerifier) Verify(signed, signature []byte, public any) error {
 	return rsa.VerifyPSS(public.(*rsa.PublicKey), crypto.Hash(p), h.Sum(nil), signature, options)
 }
 
-func invalidToken(reason string) error {
-	return fmt.Errorf("%w: %s", ErrInvalid, reason)
-}
-
 // Verify checks everything about a token but the clock: its form, its signature and
 // its claims, in this order. Errors match [ErrInvalid] and hold no byte of the
 // token.
@@ -316,7 +312,12 @@ func (t *Keyring) Verify(token string) (*Token, error) {
 	if err != nil {
 		return nil, err
 	}
-	return t.parsePayload(payload, k.legacy)
+	v, err := t.parsePayload(payload, k.legacy)
+	if err != nil {
+		return nil, err
+	}
+	v.OldKey = k != &t.keys[0]
+	return v, nil
 }
 
 // open returns the payload of a JWS in compact form (RFC 7515 §7.1), and the key that
@@ -324,15 +325,15 @@ func (t *Keyring) Verify(token string) (*Token, error) {
 // than this form, so jwx sees nothing but the signature and what was signed.
 func (t *Keyring) open(token string, fit func(k *key, typ string) bool) (payload string, by *key, err error) {
 	if len(token) > maxTokenLen {
-		return "", nil, invalidToken("too long")
+		return "", nil, invalidToken(malformed, "too long")
 	}
 	header, rest, _ := strings.Cut(token, ".")
 	body, signature, _ := strings.Cut(rest, ".")
 	if header == "" || body == "" || signature == "" {
-		return "", nil, invalidToken("not three segments")
+		return "", nil, invalidToken(malformed, "not three segments")
 	}
 	if strings.IndexByte(token, '\r') >= 0 || strings.IndexByte(token, '\n') >= 0 {
-		return "", nil, invalidToken("not base64url")
+		return "", nil, invalidToken(malformed, "not base64url")
 	}
 
 	h, err := t.readHeader(header)
@@ -345,12 +346,12 @@ func (t *Keyring) open(token string, fit func(k *key, typ string) bool) (payload
 	copy(buf, token)
 	signed, sig := buf[:len(header)+1+len(body)], buf[len(token):]
 	if _, err := base64url.Decode(sig, buf[len(signed)+1:len(token)]); err != nil {
-		return "", nil, invalidToken("signature: not base64url")
+		return "", nil, invalidToken(malformed, "signature: not base64url")
 	}
 	var scratch [1024]byte
 	decoded, err := base64url.AppendDecode(scratch[:0], signed[len(header)+1:])
 	if err != nil {
-		return "", nil, invalidToken("payload: not base64url")
+		return "", nil, invalidToken(malformed, "payload: not base64url")
 	}
 
 	fits := false
@@ -365,9 +366,9 @@ func (t *Keyring) open(token string, fit func(k *key, typ string) bool) (payload
 		}
 	}
 	if !fits {
-		return "", nil, invalidToken("no key for its alg, kid and typ")
+		return "", nil, t.noKey(h)
 	}
-	return "", nil, invalidToken("the signature does not verify")
+	return "", nil, invalidToken(badSignature, "the signature does not verify")
 }
 
 // A joseHeader is what chooses the key. A member that is absent is "".
@@ -385,11 +386,11 @@ func (t *Keyring) readHeader(segment string) (h joseHeader, err error) {
 		}
 	}
 	if len(segment) > maxHeaderLen {
-		return joseHeader{}, invalidToken("header: too long")
+		return joseHeader{}, invalidToken(malformed, "header: too long")
 	}
 	header, err := base64url.DecodeString(segment)
 	if err != nil {
-		return joseHeader{}, invalidToken("header: not base64url")
+		return joseHeader{}, invalidToken(malformed, "header: not base64url")
 	}
 	err = scanJSONObject(string(header), func(name, value string) error {
 		switch name {
@@ -412,7 +413,7 @@ func (t *Keyring) readHeader(segment string) (h joseHeader, err error) {
 		return nil
 	})
 	if err != nil {
-		return joseHeader{}, invalidToken("header: " + err.Error())
+		return joseHeader{}, invalidToken(malformed, "header: "+err.Error())
 	}
 	return h, nil
 }
@@ -424,11 +425,11 @@ func (t *Keyring) CheckTime(v *Token, now time.Time) error {
 	late := now.Add(t.skew).UnixNano()
 	switch {
 	case early >= v.exp:
-		return invalidToken("expired")
+		return invalidToken(expired, "expired")
 	case late < v.nbf:
-		return invalidToken("not yet valid")
+		return invalidToken(notYetValid, "not yet valid")
 	case late < v.iat:
-		return invalidToken("issued in the future")
+		return invalidToken(notYetValid, "issued in the future")
 	}
 	return nil
 }

@@ -212,7 +212,7 @@ func TestTokenECDSATwin(t *testing.T) {
 					if err != nil {
 						t.Fatal(err)
 					}
-					checkVerify(t, tokens, token, true)
+					checkVerify(t, tokens, token, "")
 					i := strings.LastIndexByte(token, '.') + 1
 					signature, err := base64.RawURLEncoding.DecodeString(token[i:])
 					if err != nil {
@@ -231,7 +231,7 @@ func TestTokenECDSATwin(t *testing.T) {
 					if !ecdsa.Verify(&key.PublicKey, hash.Sum(nil), r, new(big.Int).SetBytes(low)) {
 						t.Fatal("the twin is no signature")
 					}
-					checkVerify(t, tokens, token[:i]+base64.RawURLEncoding.EncodeToString(signature), false)
+					checkVerify(t, tokens, token[:i]+base64.RawURLEncoding.EncodeToString(signature), "signature")
 				}
 			})
 		}
@@ -264,132 +264,163 @@ func TestTokenForm(t *testing.T) {
 		}
 	}
 	tests := map[string]struct {
-		token string
-		ok    bool
+		token  string
+		reason string // "": it is accepted
 	}{
-		"as it should be":                 {good, true},
-		"just within 8 KiB":               {fill(8 << 10), true},
-		"over 8 KiB":                      {fill(8<<10 + 8), false},
-		"empty":                           {"", false},
-		"two segments":                    {header + "." + payload, false},
-		"four segments":                   {good + "." + signature, false},
-		"five segments":                   {good + ".a.b", false},
-		"only dots":                       {"..", false},
-		"empty header":                    {hs256Segments("", payload, tokenSecret), false},
-		"empty payload":                   {hs256Segments(header, "", tokenSecret), false},
-		"empty signature":                 {header + "." + payload + ".", false},
-		"signature without its last byte": {good[:len(good)-2], false},
-		"padded header":                   {hs256Segments(header+"=", payload, tokenSecret), false},
-		"padded payload":                  {hs256Segments(header, payload+"=", tokenSecret), false},
-		"padded signature":                {good + "=", false},
-		"newline in the header":           {hs256Segments(header[:4]+"\n"+header[4:], payload, tokenSecret), false},
-		"newline in the payload":          {hs256Segments(header, payload[:4]+"\n"+payload[4:], tokenSecret), false},
-		"newline in the signature":        {header + "." + payload + "." + signature[:4] + "\n" + signature[4:], false},
-		"carriage return in the payload":  {hs256Segments(header, payload[:4]+"\r"+payload[4:], tokenSecret), false},
-		"trailing newline":                {good + "\n", false},
-		"leading space":                   {" " + good, false},
-		"space in the payload":            {hs256Segments(header, payload[:4]+" "+payload[4:], tokenSecret), false},
-		"standard alphabet":               {hs256Segments(header, b64(`{"jti":"`+tokenID+`","a":"`)+"ab+/", tokenSecret), false},
-		"trailing bits in the signature":  {good[:len(good)-1] + last, false},
-		"trailing bits in the payload":    {hs256Segments(header, payload[:len(payload)-1]+string(rune(payload[len(payload)-1]+1)), tokenSecret), false},
-		"JSON serialization":              {`{"payload":"` + payload + `","protected":"` + header + `","signature":"` + signature + `"}`, false},
-		"a NUL byte":                      {good + "\x00", false},
+		"as it should be":                 {good, ""},
+		"just within 8 KiB":               {fill(8 << 10), ""},
+		"over 8 KiB":                      {fill(8<<10 + 8), "malformed"},
+		"empty":                           {"", "malformed"},
+		"two segments":                    {header + "." + payload, "malformed"},
+		"four segments":                   {good + "." + signature, "malformed"},
+		"five segments":                   {good + ".a.b", "malformed"},
+		"only dots":                       {"..", "malformed"},
+		"empty header":                    {hs256Segments("", payload, tokenSecret), "malformed"},
+		"empty payload":                   {hs256Segments(header, "", tokenSecret), "malformed"},
+		"empty signature":                 {header + "." + payload + ".", "malformed"},
+		"signature without its last byte": {good[:len(good)-2], "malformed"},
+		"padded header":                   {hs256Segments(header+"=", payload, tokenSecret), "malformed"},
+		"padded payload":                  {hs256Segments(header, payload+"=", tokenSecret), "malformed"},
+		"padded signature":                {good + "=", "malformed"},
+		"newline in the header":           {hs256Segments(header[:4]+"\n"+header[4:], payload, tokenSecret), "malformed"},
+		"newline in the payload":          {hs256Segments(header, payload[:4]+"\n"+payload[4:], tokenSecret), "malformed"},
+		"newline in the signature":        {header + "." + payload + "." + signature[:4] + "\n" + signature[4:], "malformed"},
+		"carriage return in the payload":  {hs256Segments(header, payload[:4]+"\r"+payload[4:], tokenSecret), "malformed"},
+		"trailing newline":                {good + "\n", "malformed"},
+		"leading space":                   {" " + good, "malformed"},
+		"space in the payload":            {hs256Segments(header, payload[:4]+" "+payload[4:], tokenSecret), "malformed"},
+		"standard alphabet":               {hs256Segments(header, b64(`{"jti":"`+tokenID+`","a":"`)+"ab+/", tokenSecret), "malformed"},
+		"trailing bits in the signature":  {good[:len(good)-1] + last, "malformed"},
+		"trailing bits in the payload":    {hs256Segments(header, payload[:len(payload)-1]+string(rune(payload[len(payload)-1]+1)), tokenSecret), "malformed"},
+		"JSON serialization":              {`{"payload":"` + payload + `","protected":"` + header + `","signature":"` + signature + `"}`, "malformed"},
+		"a NUL byte":                      {good + "\x00", "malformed"},
 	}
 	if len(payload)%4 == 0 || len(signature)%4 == 0 {
 		t.Fatal("the good token has no trailing bits to break")
 	}
 	for name, tt := range tests {
-		t.Run(name, func(t *testing.T) { checkVerify(t, secretTokens(t), tt.token, tt.ok) })
+		t.Run(name, func(t *testing.T) { checkVerify(t, secretTokens(t), tt.token, tt.reason) })
 	}
 }
 
-func checkVerify(t *testing.T, tokens *jwt.Keyring, token string, ok bool) {
+// checkVerify checks that a token is refused for this reason, or accepted if it is "".
+func checkVerify(t *testing.T, tokens *jwt.Keyring, token, reason string) {
 	t.Helper()
-	_, err := tokens.Verify(token)
-	switch {
-	case ok && err != nil:
+	v, err := tokens.Verify(token)
+	checkRefused(t, err, reason)
+	if err != nil && v != nil {
+		t.Error("a token beside the error")
+	}
+}
+
+// reasons are all words of jwt.Reason for tokens.
+var reasons = []string{
+	"malformed", "type", "algorithm", "unknown_key", "signature", "claims", "issuer", "audience", "expired", "not_yet_valid",
+}
+
+func checkRefused(t *testing.T, err error, reason string) {
+	t.Helper()
+	switch got := jwt.Reason(err); {
+	case reason == "" && err != nil:
 		t.Errorf("refused: %v", err)
-	case !ok && err == nil:
+	case reason == "":
+	case err == nil:
 		t.Error("accepted")
-	case !ok && !errors.Is(err, jwt.ErrInvalid):
+	case !errors.Is(err, jwt.ErrInvalid):
 		t.Errorf("%v does not match ErrInvalidToken", err)
+	case got != reason:
+		t.Errorf("%v: the reason is %q, want %q", err, got, reason)
+	case !slices.Contains(reasons, got):
+		t.Errorf("%v: the reason is %q, which is none of them", err, got)
+	}
+}
+
+func TestReasonOfOtherErrors(t *testing.T) {
+	for _, err := range []error{nil, jwt.ErrInvalid, jwt.ErrReserved, errors.New("claims")} {
+		if got := jwt.Reason(err); got != "" {
+			t.Errorf("%v: %q", err, got)
+		}
+	}
+	_, err := secretTokens(t).Verify("x")
+	if got := jwt.Reason(fmt.Errorf("a request: %w", err)); got != "malformed" {
+		t.Errorf("of an error within another: %q", got)
 	}
 }
 
 func TestTokenHeader(t *testing.T) {
 	tests := map[string]struct {
 		header string
-		ok     bool
+		reason string // "": it is accepted
 	}{
-		"alg and typ":                      {`{"alg":"HS256","typ":"session+jwt"}`, true},
-		"alg alone":                        {`{"alg":"HS256"}`, false},
-		"kid of the key":                   {`{"alg":"HS256","typ":"session+jwt","kid":"k1"}`, true},
-		"typ in another case":              {`{"alg":"HS256","typ":"Session+JWT"}`, true},
-		"typ as a whole media type":        {`{"alg":"HS256","typ":"application/session+jwt"}`, true},
-		"typ as one in another case":       {`{"alg":"HS256","typ":"Application/SESSION+jwt"}`, true},
-		"typ escaped":                      {`{"alg":"HS256","typ":"session\u002bjwt"}`, true},
-		"typ JWT":                          {`{"alg":"HS256","typ":"JWT"}`, false},
-		"typ jwt":                          {`{"alg":"HS256","typ":"jwt"}`, false},
-		"typ empty":                        {`{"alg":"HS256","typ":""}`, false},
-		"typ a number":                     {`{"alg":"HS256","typ":1}`, false},
-		"typ in an array":                  {`{"alg":"HS256","typ":["session+jwt"]}`, false},
-		"typ with a parameter":             {`{"alg":"HS256","typ":"session+jwt;v=1"}`, false},
-		"typ with a space":                 {`{"alg":"HS256","typ":"session+jwt "}`, false},
-		"typ of another tree":              {`{"alg":"HS256","typ":"text/session+jwt"}`, false},
-		"typ with two trees":               {`{"alg":"HS256","typ":"application/application/session+jwt"}`, false},
-		"typ with a suffix":                {`{"alg":"HS256","typ":"session+jwt+jwt"}`, false},
-		"typ without its suffix":           {`{"alg":"HS256","typ":"session"}`, false},
-		"typ of letters that fold":         {`{"alg":"HS256","typ":"\u017fession+jwt"}`, false},
-		"typ of letters with a lower case": {`{"alg":"HS256","typ":"sess\u0130on+jwt"}`, false},
-		"typ twice":                        {`{"alg":"HS256","typ":"session+jwt","typ":"session+jwt"}`, false},
-		"Typ":                              {`{"alg":"HS256","Typ":"session+jwt"}`, false},
-		"white space":                      {" {\r\n\t\"alg\" : \"HS256\" , \"typ\":\"session+jwt\"} ", true},
-		"escaped value":                    {`{"alg":"\u0048S256","typ":"session+jwt"}`, true},
-		"escaped name":                     {`{"\u0061lg":"HS256","typ":"session+jwt"}`, true},
-		"member that is not known":         {`{"alg":"HS256","typ":"session+jwt","x":{"y":[1,2]}}`, true},
-		"alg in another case":              {`{"alg":"hs256","typ":"session+jwt"}`, false},
-		"Alg":                              {`{"Alg":"HS256","typ":"session+jwt"}`, false},
-		"alg none":                         {`{"alg":"none","typ":"session+jwt"}`, false},
-		"alg of the same family":           {`{"alg":"HS512","typ":"session+jwt"}`, false},
-		"alg of a public key":              {`{"alg":"RS256","typ":"session+jwt"}`, false},
-		"alg missing":                      {`{"typ":"session+jwt"}`, false},
-		"alg a number":                     {`{"alg":256,"typ":"session+jwt"}`, false},
-		"alg null":                         {`{"alg":null,"typ":"session+jwt"}`, false},
-		"alg twice":                        {`{"alg":"HS256","typ":"session+jwt","alg":"HS256"}`, false},
-		"alg twice, once escaped":          {`{"alg":"HS256","typ":"session+jwt","\u0061lg":"none"}`, false},
-		"kid unknown":                      {`{"alg":"HS256","typ":"session+jwt","kid":"k2"}`, false},
-		"kid in another case":              {`{"alg":"HS256","typ":"session+jwt","kid":"K1"}`, false},
-		"kid a path":                       {`{"alg":"HS256","typ":"session+jwt","kid":"../k1"}`, false},
-		"kid empty":                        {`{"alg":"HS256","typ":"session+jwt","kid":""}`, false},
-		"kid null":                         {`{"alg":"HS256","typ":"session+jwt","kid":null}`, false},
-		"kid a number":                     {`{"alg":"HS256","typ":"session+jwt","kid":1}`, false},
-		"typ of something else":            {`{"alg":"HS256","typ":"at+jwt"}`, false},
-		"typ null":                         {`{"alg":"HS256","typ":null}`, false},
-		"crit":                             {`{"alg":"HS256","typ":"session+jwt","crit":["exp"],"exp":1}`, false},
-		"crit empty":                       {`{"alg":"HS256","typ":"session+jwt","crit":[]}`, false},
-		"crit escaped":                     {`{"alg":"HS256","typ":"session+jwt","\u0063rit":["exp"]}`, false},
-		"b64 false":                        {`{"alg":"HS256","typ":"session+jwt","b64":false}`, false},
-		"b64 true":                         {`{"alg":"HS256","typ":"session+jwt","b64":true}`, false},
-		"zip":                              {`{"alg":"HS256","typ":"session+jwt","zip":"DEF"}`, false},
-		"enc":                              {`{"alg":"HS256","typ":"session+jwt","enc":"A128GCM"}`, false},
-		"jku":                              {`{"alg":"HS256","typ":"session+jwt","jku":"https://evil.example"}`, false},
-		"jwk":                              {`{"alg":"HS256","typ":"session+jwt","jwk":{"kty":"oct","k":"AAAA"}}`, false},
-		"x5u":                              {`{"alg":"HS256","typ":"session+jwt","x5u":"https://evil.example"}`, false},
-		"x5c":                              {`{"alg":"HS256","typ":"session+jwt","x5c":["AAAA"]}`, false},
-		"x5t":                              {`{"alg":"HS256","typ":"session+jwt","x5t":"AAAA"}`, false},
-		"x5t#S256":                         {`{"alg":"HS256","typ":"session+jwt","x5t#S256":"AAAA"}`, false},
-		"duplicate in an inner object":     {`{"alg":"HS256","typ":"session+jwt","x":{"y":1,"y":2}}`, false},
-		"an array":                         {`["alg","HS256","typ","session+jwt"]`, false},
-		"a string":                         {`"HS256"`, false},
-		"null":                             {`null`, false},
-		"trailing data":                    {`{"alg":"HS256","typ":"session+jwt"}{}`, false},
-		"trailing NUL":                     {"{\"alg\":\"HS256\",\"typ\":\"session+jwt\"}\x00", false},
-		"byte order mark":                  {"\ufeff" + `{"alg":"HS256","typ":"session+jwt"}`, false},
-		"invalid UTF-8":                    {"{\"alg\":\"HS256\",\"typ\":\"session+jwt\",\"x\":\"\xff\"}", false},
-		"cut off":                          {`{"alg":"HS256","typ":"session+jwt"`, false},
-		"over 1 KiB":                       {`{"alg":"HS256","typ":"session+jwt","x":"` + strings.Repeat("x", 800) + `"}`, false},
-		"just under 1 KiB":                 {`{"alg":"HS256","typ":"session+jwt","x":"` + strings.Repeat("x", 720) + `"}`, true},
-		"the issued one with other spaces": {`{"alg":"HS256", "kid":"k1", "typ":"session+jwt"}`, true},
+		"alg and typ":                      {`{"alg":"HS256","typ":"session+jwt"}`, ""},
+		"alg alone":                        {`{"alg":"HS256"}`, "type"},
+		"kid of the key":                   {`{"alg":"HS256","typ":"session+jwt","kid":"k1"}`, ""},
+		"typ in another case":              {`{"alg":"HS256","typ":"Session+JWT"}`, ""},
+		"typ as a whole media type":        {`{"alg":"HS256","typ":"application/session+jwt"}`, ""},
+		"typ as one in another case":       {`{"alg":"HS256","typ":"Application/SESSION+jwt"}`, ""},
+		"typ escaped":                      {`{"alg":"HS256","typ":"session\u002bjwt"}`, ""},
+		"typ JWT":                          {`{"alg":"HS256","typ":"JWT"}`, "type"},
+		"typ jwt":                          {`{"alg":"HS256","typ":"jwt"}`, "type"},
+		"typ empty":                        {`{"alg":"HS256","typ":""}`, "malformed"},
+		"typ a number":                     {`{"alg":"HS256","typ":1}`, "malformed"},
+		"typ in an array":                  {`{"alg":"HS256","typ":["session+jwt"]}`, "malformed"},
+		"typ with a parameter":             {`{"alg":"HS256","typ":"session+jwt;v=1"}`, "type"},
+		"typ with a space":                 {`{"alg":"HS256","typ":"session+jwt "}`, "type"},
+		"typ of another tree":              {`{"alg":"HS256","typ":"text/session+jwt"}`, "type"},
+		"typ with two trees":               {`{"alg":"HS256","typ":"application/application/session+jwt"}`, "type"},
+		"typ with a suffix":                {`{"alg":"HS256","typ":"session+jwt+jwt"}`, "type"},
+		"typ without its suffix":           {`{"alg":"HS256","typ":"session"}`, "type"},
+		"typ of letters that fold":         {`{"alg":"HS256","typ":"\u017fession+jwt"}`, "type"},
+		"typ of letters with a lower case": {`{"alg":"HS256","typ":"sess\u0130on+jwt"}`, "type"},
+		"typ twice":                        {`{"alg":"HS256","typ":"session+jwt","typ":"session+jwt"}`, "malformed"},
+		"Typ":                              {`{"alg":"HS256","Typ":"session+jwt"}`, "type"},
+		"white space":                      {" {\r\n\t\"alg\" : \"HS256\" , \"typ\":\"session+jwt\"} ", ""},
+		"escaped value":                    {`{"alg":"\u0048S256","typ":"session+jwt"}`, ""},
+		"escaped name":                     {`{"\u0061lg":"HS256","typ":"session+jwt"}`, ""},
+		"member that is not known":         {`{"alg":"HS256","typ":"session+jwt","x":{"y":[1,2]}}`, ""},
+		"alg in another case":              {`{"alg":"hs256","typ":"session+jwt"}`, "algorithm"},
+		"Alg":                              {`{"Alg":"HS256","typ":"session+jwt"}`, "algorithm"},
+		"alg none":                         {`{"alg":"none","typ":"session+jwt"}`, "algorithm"},
+		"alg of the same family":           {`{"alg":"HS512","typ":"session+jwt"}`, "algorithm"},
+		"alg of a public key":              {`{"alg":"RS256","typ":"session+jwt"}`, "algorithm"},
+		"alg missing":                      {`{"typ":"session+jwt"}`, "algorithm"},
+		"alg a number":                     {`{"alg":256,"typ":"session+jwt"}`, "algorithm"},
+		"alg null":                         {`{"alg":null,"typ":"session+jwt"}`, "algorithm"},
+		"alg twice":                        {`{"alg":"HS256","typ":"session+jwt","alg":"HS256"}`, "malformed"},
+		"alg twice, once escaped":          {`{"alg":"HS256","typ":"session+jwt","\u0061lg":"none"}`, "malformed"},
+		"kid unknown":                      {`{"alg":"HS256","typ":"session+jwt","kid":"k2"}`, "unknown_key"},
+		"kid in another case":              {`{"alg":"HS256","typ":"session+jwt","kid":"K1"}`, "unknown_key"},
+		"kid a path":                       {`{"alg":"HS256","typ":"session+jwt","kid":"../k1"}`, "unknown_key"},
+		"kid empty":                        {`{"alg":"HS256","typ":"session+jwt","kid":""}`, "malformed"},
+		"kid null":                         {`{"alg":"HS256","typ":"session+jwt","kid":null}`, "malformed"},
+		"kid a number":                     {`{"alg":"HS256","typ":"session+jwt","kid":1}`, "malformed"},
+		"typ of something else":            {`{"alg":"HS256","typ":"at+jwt"}`, "type"},
+		"typ null":                         {`{"alg":"HS256","typ":null}`, "malformed"},
+		"crit":                             {`{"alg":"HS256","typ":"session+jwt","crit":["exp"],"exp":1}`, "malformed"},
+		"crit empty":                       {`{"alg":"HS256","typ":"session+jwt","crit":[]}`, "malformed"},
+		"crit escaped":                     {`{"alg":"HS256","typ":"session+jwt","\u0063rit":["exp"]}`, "malformed"},
+		"b64 false":                        {`{"alg":"HS256","typ":"session+jwt","b64":false}`, "malformed"},
+		"b64 true":                         {`{"alg":"HS256","typ":"session+jwt","b64":true}`, "malformed"},
+		"zip":                              {`{"alg":"HS256","typ":"session+jwt","zip":"DEF"}`, "malformed"},
+		"enc":                              {`{"alg":"HS256","typ":"session+jwt","enc":"A128GCM"}`, "malformed"},
+		"jku":                              {`{"alg":"HS256","typ":"session+jwt","jku":"https://evil.example"}`, "malformed"},
+		"jwk":                              {`{"alg":"HS256","typ":"session+jwt","jwk":{"kty":"oct","k":"AAAA"}}`, "malformed"},
+		"x5u":                              {`{"alg":"HS256","typ":"session+jwt","x5u":"https://evil.example"}`, "malformed"},
+		"x5c":                              {`{"alg":"HS256","typ":"session+jwt","x5c":["AAAA"]}`, "malformed"},
+		"x5t":                              {`{"alg":"HS256","typ":"session+jwt","x5t":"AAAA"}`, "malformed"},
+		"x5t#S256":                         {`{"alg":"HS256","typ":"session+jwt","x5t#S256":"AAAA"}`, "malformed"},
+		"duplicate in an inner object":     {`{"alg":"HS256","typ":"session+jwt","x":{"y":1,"y":2}}`, "malformed"},
+		"an array":                         {`["alg","HS256","typ","session+jwt"]`, "malformed"},
+		"a string":                         {`"HS256"`, "malformed"},
+		"null":                             {`null`, "malformed"},
+		"trailing data":                    {`{"alg":"HS256","typ":"session+jwt"}{}`, "malformed"},
+		"trailing NUL":                     {"{\"alg\":\"HS256\",\"typ\":\"session+jwt\"}\x00", "malformed"},
+		"byte order mark":                  {"\ufeff" + `{"alg":"HS256","typ":"session+jwt"}`, "malformed"},
+		"invalid UTF-8":                    {"{\"alg\":\"HS256\",\"typ\":\"session+jwt\",\"x\":\"\xff\"}", "malformed"},
+		"cut off":                          {`{"alg":"HS256","typ":"session+jwt"`, "malformed"},
+		"over 1 KiB":                       {`{"alg":"HS256","typ":"session+jwt","x":"` + strings.Repeat("x", 800) + `"}`, "malformed"},
+		"just under 1 KiB":                 {`{"alg":"HS256","typ":"session+jwt","x":"` + strings.Repeat("x", 720) + `"}`, ""},
+		"the issued one with other spaces": {`{"alg":"HS256", "kid":"k1", "typ":"session+jwt"}`, ""},
 	}
 	tokens := newTokens(t, jwt.Config{
 		Keys:    []jwt.SigningKey{{ID: "k1", Algorithm: "HS256", Key: tokenSecret}},
@@ -397,11 +428,11 @@ func TestTokenHeader(t *testing.T) {
 	})
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			checkVerify(t, tokens, hs256(tt.header, `{"jti":"`+tokenID+`"}`, tokenSecret), tt.ok)
+			checkVerify(t, tokens, hs256(tt.header, `{"jti":"`+tokenID+`"}`, tokenSecret), tt.reason)
 		})
 	}
 	t.Run("any kid is unknown to the Secret shorthand", func(t *testing.T) {
-		checkVerify(t, secretTokens(t), hs256(`{"alg":"HS256","kid":"k1","typ":"session+jwt"}`, `{"jti":"`+tokenID+`"}`, tokenSecret), false)
+		checkVerify(t, secretTokens(t), hs256(`{"alg":"HS256","kid":"k1","typ":"session+jwt"}`, `{"jti":"`+tokenID+`"}`, tokenSecret), "unknown_key")
 	})
 }
 
@@ -410,85 +441,85 @@ func TestTokenPayload(t *testing.T) {
 	id := func(s string) string { return `{"jti":` + s + `}` }
 	tests := map[string]struct {
 		payload string
-		ok      bool
+		reason  string // "": it is accepted
 	}{
-		"jti alone":               {id(`"` + tokenID + `"`), true},
-		"jti missing":             {`{}`, false},
-		"jti null":                {id(`null`), false},
-		"jti a number":            {id(`1`), false},
-		"jti empty":               {id(`""`), false},
-		"JTI":                     {`{"JTI":"` + tokenID + `"}`, false},
-		"jti in upper case":       {id(`"` + strings.ToUpper(tokenID) + `"`), false},
-		"jti in braces":           {id(`"{` + tokenID + `}"`), false},
-		"jti a URN":               {id(`"urn:uuid:` + tokenID + `"`), false},
-		"jti without hyphens":     {id(`"` + strings.ReplaceAll(tokenID, "-", "") + `"`), false},
-		"jti of version 1":        {id(`"0f8fad5b-d9cb-169f-a165-70867728950e"`), false},
-		"jti of another variant":  {id(`"0f8fad5b-d9cb-469f-c165-70867728950e"`), false},
-		"jti with a wrong digit":  {id(`"0f8fad5g-d9cb-469f-a165-70867728950e"`), false},
-		"jti with a moved hyphen": {id(`"0f8fad5-bd9cb-469f-a165-70867728950e"`), false},
-		"jti too long":            {id(`"` + tokenID + `0"`), false},
-		"jti twice":               {`{"jti":"` + tokenID + `","jti":"` + tokenID + `"}`, false},
-		"jti twice, once escaped": {`{"jti":"` + tokenID + `","\u006ati":"` + tokenID + `"}`, false},
-		"another name in another case is another name": {with(`"JTI":"x","Exp":"x"`), true},
-		"nested duplicate":                 {with(`"a":{"b":1,"b":2}`), false},
-		"duplicate in an array":            {with(`"a":[{"b":1,"b":2}]`), false},
-		"same name in and after an object": {with(`"a":{"b":1},"b":2`), true},
-		"same name at two levels":          {with(`"a":{"jti":1,"a":2}`), true},
-		"sub":                              {with(`"sub":"anna"`), true},
-		"sub null":                         {with(`"sub":null`), false},
-		"sub a number":                     {with(`"sub":1`), false},
-		"sub a lone surrogate":             {with(`"sub":"\ud800"`), false},
-		"sub a surrogate pair":             {with(`"sub":"\ud83d\ude00"`), true},
-		"sub a reversed pair":              {with(`"sub":"\ude00\ud83d"`), false},
-		"exp":                              {with(`"exp":1700000000`), true},
-		"exp with a fraction":              {with(`"exp":1700000000.5`), true},
-		"exp in exponent form":             {with(`"exp":1.7e9`), true},
-		"exp huge":                         {with(`"exp":1e300`), false},
-		"exp just after int64 nanoseconds": {with(`"exp":9223372037`), false},
-		"exp just within them":             {with(`"exp":9223372036`), true},
-		"exp in milliseconds":              {with(`"exp":1700000000000`), false},
-		"exp negative":                     {with(`"exp":-1`), true},
-		"exp beyond float64":               {with(`"exp":1e400`), false},
-		"exp a string":                     {with(`"exp":"1700000000"`), false},
-		"exp null":                         {with(`"exp":null`), false},
-		"exp an object":                    {with(`"exp":{}`), false},
-		"exp true":                         {with(`"exp":true`), false},
-		"exp NaN":                          {with(`"exp":NaN`), false},
-		"exp hexadecimal":                  {with(`"exp":0x10`), false},
-		"exp with a leading zero":          {with(`"exp":01`), false},
-		"exp with a plus":                  {with(`"exp":+1`), false},
-		"exp without digits":               {with(`"exp":1.`), false},
-		"exp twice":                        {with(`"exp":1,"exp":9e9`), false},
-		"nbf a string":                     {with(`"nbf":"1"`), false},
-		"nbf null":                         {with(`"nbf":null`), false},
-		"nbf beyond float64":               {with(`"nbf":-1e400`), false},
-		"iat a string":                     {with(`"iat":"1"`), false},
-		"iat null":                         {with(`"iat":null`), false},
-		"idle":                             {with(`"idle":60000`), true},
-		"idle zero":                        {with(`"idle":0`), true},
-		"idle negative":                    {with(`"idle":-1`), false},
-		"idle with a fraction":             {with(`"idle":1.5`), false},
-		"idle in exponent form":            {with(`"idle":1e3`), false},
-		"idle of a century":                {with(`"idle":3153600000000`), true},
-		"idle over a century":              {with(`"idle":3153600000001`), false},
-		"idle beyond int64":                {with(`"idle":9223372036854775808`), false},
-		"idle a string":                    {with(`"idle":"1"`), false},
-		"idle null":                        {with(`"idle":null`), false},
-		"a number beyond float64":          {with(`"a":[{"b":1e400}]`), false},
-		"iss and aud are not asked":        {with(`"iss":1,"aud":{}`), true},
-		"trailing data":                    {id(`"`+tokenID+`"`) + `x`, false},
-		"two objects":                      {id(`"`+tokenID+`"`) + id(`"`+tokenID+`"`), false},
-		"an array":                         {`[` + id(`"`+tokenID+`"`) + `]`, false},
-		"not JSON":                         {`foo`, false},
-		"trailing comma":                   {`{"jti":"` + tokenID + `",}`, false},
-		"invalid UTF-8":                    {with("\"a\":\"\xc0\xaf\""), false},
-		"depth 64":                         {with(`"a":` + strings.Repeat("[", 63) + strings.Repeat("]", 63)), true},
-		"depth 65":                         {with(`"a":` + strings.Repeat("[", 64) + strings.Repeat("]", 64)), false},
-		"depth 65 of objects":              {with(`"a":` + strings.Repeat(`{"a":`, 64) + `1` + strings.Repeat("}", 64)), false},
+		"jti alone":               {id(`"` + tokenID + `"`), ""},
+		"jti missing":             {`{}`, "claims"},
+		"jti null":                {id(`null`), "claims"},
+		"jti a number":            {id(`1`), "claims"},
+		"jti empty":               {id(`""`), "claims"},
+		"JTI":                     {`{"JTI":"` + tokenID + `"}`, "claims"},
+		"jti in upper case":       {id(`"` + strings.ToUpper(tokenID) + `"`), "claims"},
+		"jti in braces":           {id(`"{` + tokenID + `}"`), "claims"},
+		"jti a URN":               {id(`"urn:uuid:` + tokenID + `"`), "claims"},
+		"jti without hyphens":     {id(`"` + strings.ReplaceAll(tokenID, "-", "") + `"`), "claims"},
+		"jti of version 1":        {id(`"0f8fad5b-d9cb-169f-a165-70867728950e"`), "claims"},
+		"jti of another variant":  {id(`"0f8fad5b-d9cb-469f-c165-70867728950e"`), "claims"},
+		"jti with a wrong digit":  {id(`"0f8fad5g-d9cb-469f-a165-70867728950e"`), "claims"},
+		"jti with a moved hyphen": {id(`"0f8fad5-bd9cb-469f-a165-70867728950e"`), "claims"},
+		"jti too long":            {id(`"` + tokenID + `0"`), "claims"},
+		"jti twice":               {`{"jti":"` + tokenID + `","jti":"` + tokenID + `"}`, "claims"},
+		"jti twice, once escaped": {`{"jti":"` + tokenID + `","\u006ati":"` + tokenID + `"}`, "claims"},
+		"another name in another case is another name": {with(`"JTI":"x","Exp":"x"`), ""},
+		"nested duplicate":                 {with(`"a":{"b":1,"b":2}`), "claims"},
+		"duplicate in an array":            {with(`"a":[{"b":1,"b":2}]`), "claims"},
+		"same name in and after an object": {with(`"a":{"b":1},"b":2`), ""},
+		"same name at two levels":          {with(`"a":{"jti":1,"a":2}`), ""},
+		"sub":                              {with(`"sub":"anna"`), ""},
+		"sub null":                         {with(`"sub":null`), "claims"},
+		"sub a number":                     {with(`"sub":1`), "claims"},
+		"sub a lone surrogate":             {with(`"sub":"\ud800"`), "claims"},
+		"sub a surrogate pair":             {with(`"sub":"\ud83d\ude00"`), ""},
+		"sub a reversed pair":              {with(`"sub":"\ude00\ud83d"`), "claims"},
+		"exp":                              {with(`"exp":1700000000`), ""},
+		"exp with a fraction":              {with(`"exp":1700000000.5`), ""},
+		"exp in exponent form":             {with(`"exp":1.7e9`), ""},
+		"exp huge":                         {with(`"exp":1e300`), "claims"},
+		"exp just after int64 nanoseconds": {with(`"exp":9223372037`), "claims"},
+		"exp just within them":             {with(`"exp":9223372036`), ""},
+		"exp in milliseconds":              {with(`"exp":1700000000000`), "claims"},
+		"exp negative":                     {with(`"exp":-1`), ""},
+		"exp beyond float64":               {with(`"exp":1e400`), "claims"},
+		"exp a string":                     {with(`"exp":"1700000000"`), "claims"},
+		"exp null":                         {with(`"exp":null`), "claims"},
+		"exp an object":                    {with(`"exp":{}`), "claims"},
+		"exp true":                         {with(`"exp":true`), "claims"},
+		"exp NaN":                          {with(`"exp":NaN`), "claims"},
+		"exp hexadecimal":                  {with(`"exp":0x10`), "claims"},
+		"exp with a leading zero":          {with(`"exp":01`), "claims"},
+		"exp with a plus":                  {with(`"exp":+1`), "claims"},
+		"exp without digits":               {with(`"exp":1.`), "claims"},
+		"exp twice":                        {with(`"exp":1,"exp":9e9`), "claims"},
+		"nbf a string":                     {with(`"nbf":"1"`), "claims"},
+		"nbf null":                         {with(`"nbf":null`), "claims"},
+		"nbf beyond float64":               {with(`"nbf":-1e400`), "claims"},
+		"iat a string":                     {with(`"iat":"1"`), "claims"},
+		"iat null":                         {with(`"iat":null`), "claims"},
+		"idle":                             {with(`"idle":60000`), ""},
+		"idle zero":                        {with(`"idle":0`), ""},
+		"idle negative":                    {with(`"idle":-1`), "claims"},
+		"idle with a fraction":             {with(`"idle":1.5`), "claims"},
+		"idle in exponent form":            {with(`"idle":1e3`), "claims"},
+		"idle of a century":                {with(`"idle":3153600000000`), ""},
+		"idle over a century":              {with(`"idle":3153600000001`), "claims"},
+		"idle beyond int64":                {with(`"idle":9223372036854775808`), "claims"},
+		"idle a string":                    {with(`"idle":"1"`), "claims"},
+		"idle null":                        {with(`"idle":null`), "claims"},
+		"a number beyond float64":          {with(`"a":[{"b":1e400}]`), "claims"},
+		"iss and aud are not asked":        {with(`"iss":1,"aud":{}`), ""},
+		"trailing data":                    {id(`"`+tokenID+`"`) + `x`, "claims"},
+		"two objects":                      {id(`"`+tokenID+`"`) + id(`"`+tokenID+`"`), "claims"},
+		"an array":                         {`[` + id(`"`+tokenID+`"`) + `]`, "claims"},
+		"not JSON":                         {`foo`, "claims"},
+		"trailing comma":                   {`{"jti":"` + tokenID + `",}`, "claims"},
+		"invalid UTF-8":                    {with("\"a\":\"\xc0\xaf\""), "claims"},
+		"depth 64":                         {with(`"a":` + strings.Repeat("[", 63) + strings.Repeat("]", 63)), ""},
+		"depth 65":                         {with(`"a":` + strings.Repeat("[", 64) + strings.Repeat("]", 64)), "claims"},
+		"depth 65 of objects":              {with(`"a":` + strings.Repeat(`{"a":`, 64) + `1` + strings.Repeat("}", 64)), "claims"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			checkVerify(t, secretTokens(t), hs256(`{"alg":"HS256","typ":"session+jwt"}`, tt.payload, tokenSecret), tt.ok)
+			checkVerify(t, secretTokens(t), hs256(`{"alg":"HS256","typ":"session+jwt"}`, tt.payload, tokenSecret), tt.reason)
 		})
 	}
 }
@@ -496,23 +527,23 @@ func TestTokenPayload(t *testing.T) {
 func TestTokenIssuerAndAudience(t *testing.T) {
 	tests := map[string]struct {
 		members string
-		ok      bool
+		reason  string // "": it is accepted
 	}{
-		"both":                         {`"iss":"me","aud":"a"`, true},
-		"aud an array":                 {`"iss":"me","aud":["x","b"]`, true},
-		"iss missing":                  {`"aud":"a"`, false},
-		"iss another":                  {`"iss":"you","aud":"a"`, false},
-		"iss with a slash":             {`"iss":"me/","aud":"a"`, false},
-		"iss an array":                 {`"iss":["me"],"aud":"a"`, false},
-		"aud missing":                  {`"iss":"me"`, false},
-		"aud another":                  {`"iss":"me","aud":"x"`, false},
-		"aud others":                   {`"iss":"me","aud":["x","y"]`, false},
-		"aud empty":                    {`"iss":"me","aud":[]`, false},
-		"aud a number beside a match":  {`"iss":"me","aud":["a",1]`, false},
-		"aud null beside a match":      {`"iss":"me","aud":["a",null]`, false},
-		"aud an object with the value": {`"iss":"me","aud":{"a":"a"}`, false},
-		"aud null":                     {`"iss":"me","aud":null`, false},
-		"aud in another case":          {`"iss":"me","aud":"A"`, false},
+		"both":                         {`"iss":"me","aud":"a"`, ""},
+		"aud an array":                 {`"iss":"me","aud":["x","b"]`, ""},
+		"iss missing":                  {`"aud":"a"`, "issuer"},
+		"iss another":                  {`"iss":"you","aud":"a"`, "issuer"},
+		"iss with a slash":             {`"iss":"me/","aud":"a"`, "issuer"},
+		"iss an array":                 {`"iss":["me"],"aud":"a"`, "issuer"},
+		"aud missing":                  {`"iss":"me"`, "audience"},
+		"aud another":                  {`"iss":"me","aud":"x"`, "audience"},
+		"aud others":                   {`"iss":"me","aud":["x","y"]`, "audience"},
+		"aud empty":                    {`"iss":"me","aud":[]`, "audience"},
+		"aud a number beside a match":  {`"iss":"me","aud":["a",1]`, "audience"},
+		"aud null beside a match":      {`"iss":"me","aud":["a",null]`, "audience"},
+		"aud an object with the value": {`"iss":"me","aud":{"a":"a"}`, "audience"},
+		"aud null":                     {`"iss":"me","aud":null`, "audience"},
+		"aud in another case":          {`"iss":"me","aud":"A"`, "audience"},
 	}
 	tokens := newTokens(t, jwt.Config{
 		Keys:     []jwt.SigningKey{{Algorithm: "HS256", Key: tokenSecret}},
@@ -521,7 +552,7 @@ func TestTokenIssuerAndAudience(t *testing.T) {
 	})
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			checkVerify(t, tokens, hs256(`{"alg":"HS256","typ":"session+jwt"}`, `{"jti":"`+tokenID+`",`+tt.members+`}`, tokenSecret), tt.ok)
+			checkVerify(t, tokens, hs256(`{"alg":"HS256","typ":"session+jwt"}`, `{"jti":"`+tokenID+`",`+tt.members+`}`, tokenSecret), tt.reason)
 		})
 	}
 	t.Run("the audiences are copied", func(t *testing.T) {
@@ -531,7 +562,7 @@ func TestTokenIssuerAndAudience(t *testing.T) {
 			Audience: audience,
 		})
 		audience[0] = "x"
-		checkVerify(t, tokens, hs256(`{"alg":"HS256","typ":"session+jwt"}`, `{"jti":"`+tokenID+`","aud":"x"}`, tokenSecret), false)
+		checkVerify(t, tokens, hs256(`{"alg":"HS256","typ":"session+jwt"}`, `{"jti":"`+tokenID+`","aud":"x"}`, tokenSecret), "audience")
 	})
 	t.Run("one audience is issued as a string", func(t *testing.T) {
 		tokens := newTokens(t, jwt.Config{
@@ -550,31 +581,31 @@ func TestTokenCheckTime(t *testing.T) {
 	tests := map[string]struct {
 		members string
 		skew    time.Duration
-		ok      bool
+		reason  string // "": the token is good now
 	}{
-		"no times":                           {`"a":1`, 0, true},
-		"exp a moment ahead":                 {`"exp":1700000000.001`, 0, true},
-		"exp now":                            {`"exp":` + now, 0, false},
-		"exp now within the skew":            {`"exp":` + now, time.Second, true},
-		"exp past by the skew":               {`"exp":1699999999`, time.Second, false},
-		"exp negative":                       {`"exp":-1`, time.Minute, false},
-		"exp hugely negative":                {`"exp":-1e300`, time.Minute, false},
-		"exp just within int64 nanoseconds":  {`"exp":9223372036`, time.Minute, true},
-		"exp just below int64 nanoseconds":   {`"exp":-9223372037`, 0, false},
-		"exp zero":                           {`"exp":0`, 0, false},
-		"nbf now":                            {`"nbf":` + now, 0, true},
-		"nbf ahead":                          {`"nbf":1700000001`, 0, false},
-		"nbf ahead by the skew":              {`"nbf":1700000001`, time.Second, true},
-		"nbf ahead by more than the skew":    {`"nbf":1700000001.1`, time.Second, false},
-		"nbf huge":                           {`"nbf":1e300`, time.Minute, false},
-		"nbf hugely negative":                {`"nbf":-1e300`, 0, true},
-		"iat now":                            {`"iat":` + now, 0, true},
-		"iat long ago":                       {`"iat":0`, 0, true},
-		"iat ahead":                          {`"iat":1700000001`, 0, false},
-		"iat ahead by the skew":              {`"iat":1700000001`, time.Second, true},
-		"iat huge":                           {`"iat":1e300`, time.Minute, false},
-		"iat just beyond int64 nanoseconds":  {`"iat":9223372037`, time.Minute, false},
-		"exp ahead does not make up for nbf": {`"nbf":1700000100,"exp":1700000200`, 0, false},
+		"no times":                           {`"a":1`, 0, ""},
+		"exp a moment ahead":                 {`"exp":1700000000.001`, 0, ""},
+		"exp now":                            {`"exp":` + now, 0, "expired"},
+		"exp now within the skew":            {`"exp":` + now, time.Second, ""},
+		"exp past by the skew":               {`"exp":1699999999`, time.Second, "expired"},
+		"exp negative":                       {`"exp":-1`, time.Minute, "expired"},
+		"exp hugely negative":                {`"exp":-1e300`, time.Minute, "expired"},
+		"exp just within int64 nanoseconds":  {`"exp":9223372036`, time.Minute, ""},
+		"exp just below int64 nanoseconds":   {`"exp":-9223372037`, 0, "expired"},
+		"exp zero":                           {`"exp":0`, 0, "expired"},
+		"nbf now":                            {`"nbf":` + now, 0, ""},
+		"nbf ahead":                          {`"nbf":1700000001`, 0, "not_yet_valid"},
+		"nbf ahead by the skew":              {`"nbf":1700000001`, time.Second, ""},
+		"nbf ahead by more than the skew":    {`"nbf":1700000001.1`, time.Second, "not_yet_valid"},
+		"nbf huge":                           {`"nbf":1e300`, time.Minute, "not_yet_valid"},
+		"nbf hugely negative":                {`"nbf":-1e300`, 0, ""},
+		"iat now":                            {`"iat":` + now, 0, ""},
+		"iat long ago":                       {`"iat":0`, 0, ""},
+		"iat ahead":                          {`"iat":1700000001`, 0, "not_yet_valid"},
+		"iat ahead by the skew":              {`"iat":1700000001`, time.Second, ""},
+		"iat huge":                           {`"iat":1e300`, time.Minute, "not_yet_valid"},
+		"iat just beyond int64 nanoseconds":  {`"iat":9223372037`, time.Minute, "not_yet_valid"},
+		"exp ahead does not make up for nbf": {`"nbf":1700000100,"exp":1700000200`, 0, "not_yet_valid"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -587,9 +618,7 @@ func TestTokenCheckTime(t *testing.T) {
 				t.Fatal(err)
 			}
 			err = tokens.CheckTime(v, tokenNow)
-			if tt.ok && err != nil || !tt.ok && !errors.Is(err, jwt.ErrInvalid) {
-				t.Errorf("CheckTime = %v", err)
-			}
+			checkRefused(t, err, tt.reason)
 		})
 	}
 }
@@ -710,28 +739,35 @@ func TestTokenKeyRotation(t *testing.T) {
 	tests := map[string]struct {
 		token  string
 		tokens jwt.Config
-		ok     bool
+		reason string // "": it is accepted
+		old    bool   // another key than the first verifies it
 	}{
-		"an old key verifies":                           {issue(t, keys(key("1", tokenSecret))), keys(key("2", second), key("1", tokenSecret)), true},
-		"the first key signs":                           {issue(t, keys(key("2", second), key("1", tokenSecret))), keys(key("2", second)), true},
-		"a key that was removed does not verify":        {issue(t, keys(key("1", tokenSecret))), keys(key("2", second)), false},
-		"a kid binds to its key":                        {issue(t, keys(key("1", tokenSecret))), keys(key("2", tokenSecret), key("1", second)), false},
-		"from Secret to Keys":                           {issue(t, shorthand), keys(key("2", second), key("1", tokenSecret)), true},
-		"without a kid only keys of the algorithm":      {issue(t, shorthand), keys(es), false},
-		"without a kid past keys of another algorithm":  {issue(t, shorthand), keys(es, key("1", tokenSecret)), true},
-		"from HMAC to a signature":                      {issue(t, keys(key("1", tokenSecret))), keys(es, key("1", tokenSecret)), true},
-		"one key without an ID issues and takes no kid": {issue(t, keys(key("", tokenSecret))), shorthand, true},
+		"an old key verifies":                           {issue(t, keys(key("1", tokenSecret))), keys(key("2", second), key("1", tokenSecret)), "", true},
+		"the first key signs":                           {issue(t, keys(key("2", second), key("1", tokenSecret))), keys(key("2", second)), "", false},
+		"a key that was removed does not verify":        {issue(t, keys(key("1", tokenSecret))), keys(key("2", second)), "unknown_key", false},
+		"a kid binds to its key":                        {issue(t, keys(key("1", tokenSecret))), keys(key("2", tokenSecret), key("1", second)), "signature", false},
+		"from Secret to Keys":                           {issue(t, shorthand), keys(key("2", second), key("1", tokenSecret)), "", true},
+		"without a kid only keys of the algorithm":      {issue(t, shorthand), keys(es), "algorithm", false},
+		"without a kid past keys of another algorithm":  {issue(t, shorthand), keys(es, key("1", tokenSecret)), "", true},
+		"from HMAC to a signature":                      {issue(t, keys(key("1", tokenSecret))), keys(es, key("1", tokenSecret)), "", true},
+		"one key without an ID issues and takes no kid": {issue(t, keys(key("", tokenSecret))), shorthand, "", false},
 	}
 	for name, tt := range tests {
-		t.Run(name, func(t *testing.T) { checkVerify(t, newTokens(t, tt.tokens), tt.token, tt.ok) })
+		t.Run(name, func(t *testing.T) {
+			tokens := newTokens(t, tt.tokens)
+			checkVerify(t, tokens, tt.token, tt.reason)
+			if v, err := tokens.Verify(tt.token); err == nil && v.OldKey != tt.old {
+				t.Errorf("an old key: %v, want %v", v.OldKey, tt.old)
+			}
+		})
 	}
 	t.Run("an asymmetric key never verifies an HMAC token", func(t *testing.T) {
 		tokens := newTokens(t, keys(es))
 		point, _ := p256Key().PublicKey.Bytes()
 		for _, secret := range [][]byte{point, point[1:], {}} {
-			checkVerify(t, tokens, hs256(`{"alg":"HS256","typ":"session+jwt"}`, `{"jti":"`+tokenID+`"}`, secret), false)
-			checkVerify(t, tokens, hs256(`{"alg":"ES256","typ":"session+jwt"}`, `{"jti":"`+tokenID+`"}`, secret), false)
-			checkVerify(t, tokens, hs256(`{"alg":"HS256","kid":"es","typ":"session+jwt"}`, `{"jti":"`+tokenID+`"}`, secret), false)
+			checkVerify(t, tokens, hs256(`{"alg":"HS256","typ":"session+jwt"}`, `{"jti":"`+tokenID+`"}`, secret), "algorithm")
+			checkVerify(t, tokens, hs256(`{"alg":"ES256","typ":"session+jwt"}`, `{"jti":"`+tokenID+`"}`, secret), "signature")
+			checkVerify(t, tokens, hs256(`{"alg":"HS256","kid":"es","typ":"session+jwt"}`, `{"jti":"`+tokenID+`"}`, secret), "algorithm")
 		}
 	})
 }
@@ -1017,8 +1053,8 @@ func FuzzTokenVerify(f *testing.F) {
 		}
 		v, err := tokens.Verify(token)
 		if err != nil {
-			if !errors.Is(err, jwt.ErrInvalid) || v != nil {
-				t.Fatalf("%v, %v", v, err)
+			if !errors.Is(err, jwt.ErrInvalid) || v != nil || !slices.Contains(reasons, jwt.Reason(err)) {
+				t.Fatalf("%v, %v, %q", v, err, jwt.Reason(err))
 			}
 			return
 		}

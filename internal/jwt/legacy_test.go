@@ -65,9 +65,9 @@ func TestLegacyVectors(t *testing.T) {
 			if ends != (node.Name == "an end") || ends && at.Unix() != 4102444800 {
 				t.Errorf("it ends at %v (%v)", at, ends)
 			}
-			checkVerify(t, legacyTokens(t, legacyKey(node.Algorithm, []byte(node.Secret+"x"))), node.Token, false)
+			checkVerify(t, legacyTokens(t, legacyKey(node.Algorithm, []byte(node.Secret+"x"))), node.Token, "signature")
 			if len(node.Secret) >= jwt.SecretLen(node.Algorithm) {
-				checkVerify(t, newTokens(t, jwt.Config{Keys: []jwt.SigningKey{{Algorithm: node.Algorithm, Key: []byte(node.Secret)}}}), node.Token, false)
+				checkVerify(t, newTokens(t, jwt.Config{Keys: []jwt.SigningKey{{Algorithm: node.Algorithm, Key: []byte(node.Secret)}}}), node.Token, "type")
 			}
 			// jwx reads it in the same way.
 			payload, err := jws.Verify([]byte(node.Token), jws.WithKey(jwa.SignatureAlgorithm(node.Algorithm), []byte(node.Secret)))
@@ -89,49 +89,49 @@ func TestLegacyHeader(t *testing.T) {
 		legacy jwt.SigningKey
 		header string
 		secret []byte
-		ok     bool
+		reason string // "": it is accepted
 	}{
-		"typ JWT":                           {named, `{"alg":"HS256","typ":"JWT"}`, legacySecret, true},
-		"typ JWT, in another order":         {named, `{"typ":"JWT","alg":"HS256"}`, legacySecret, true},
-		"without typ":                       {named, `{"alg":"HS256"}`, legacySecret, true},
-		"typ jwt":                           {named, `{"alg":"HS256","typ":"jwt"}`, legacySecret, false},
-		"typ empty":                         {named, `{"alg":"HS256","typ":""}`, legacySecret, false},
-		"typ of an access token":            {named, `{"alg":"HS256","typ":"at+jwt"}`, legacySecret, false},
-		"typ of our sessions":               {named, `{"alg":"HS256","typ":"session+jwt"}`, legacySecret, false},
-		"another algorithm":                 {named, `{"alg":"HS512","typ":"JWT"}`, legacySecret, false},
-		"none":                              {named, `{"alg":"none","typ":"JWT"}`, legacySecret, false},
-		"the legacy key's own kid":          {named, `{"alg":"HS256","typ":"JWT","kid":"old"}`, legacySecret, false},
-		"that kid and our typ":              {named, `{"alg":"HS256","typ":"session+jwt","kid":"old"}`, legacySecret, false},
-		"the new key's kid":                 {named, `{"alg":"HS256","typ":"JWT","kid":"new"}`, legacySecret, false},
-		"an empty kid":                      {named, `{"alg":"HS256","typ":"JWT","kid":""}`, legacySecret, false},
-		"crit":                              {named, `{"alg":"HS256","typ":"JWT","crit":[]}`, legacySecret, false},
-		"the new secret and typ JWT":        {named, `{"alg":"HS256","typ":"JWT"}`, tokenSecret, false},
-		"the new secret and no typ":         {named, `{"alg":"HS256"}`, tokenSecret, false},
-		"the new secret, kid and typ JWT":   {named, `{"alg":"HS256","typ":"JWT","kid":"new"}`, tokenSecret, false},
-		"the new secret and our typ":        {named, `{"alg":"HS256","typ":"session+jwt"}`, tokenSecret, true},
-		"a shared secret, typ JWT":          {shared, `{"alg":"HS256","typ":"JWT"}`, tokenSecret, true},
-		"a shared secret, typ JWT and kid":  {shared, `{"alg":"HS256","typ":"JWT","kid":"new"}`, tokenSecret, false},
-		"a shared secret, our typ":          {shared, `{"alg":"HS256","typ":"session+jwt"}`, tokenSecret, true},
-		"a shared secret, our typ, the kid": {shared, `{"alg":"HS256","typ":"session+jwt","kid":"new"}`, tokenSecret, true},
+		"typ JWT":                           {named, `{"alg":"HS256","typ":"JWT"}`, legacySecret, ""},
+		"typ JWT, in another order":         {named, `{"typ":"JWT","alg":"HS256"}`, legacySecret, ""},
+		"without typ":                       {named, `{"alg":"HS256"}`, legacySecret, ""},
+		"typ jwt":                           {named, `{"alg":"HS256","typ":"jwt"}`, legacySecret, "type"},
+		"typ empty":                         {named, `{"alg":"HS256","typ":""}`, legacySecret, "malformed"},
+		"typ of an access token":            {named, `{"alg":"HS256","typ":"at+jwt"}`, legacySecret, "type"},
+		"typ of our sessions":               {named, `{"alg":"HS256","typ":"session+jwt"}`, legacySecret, "signature"},
+		"another algorithm":                 {named, `{"alg":"HS512","typ":"JWT"}`, legacySecret, "algorithm"},
+		"none":                              {named, `{"alg":"none","typ":"JWT"}`, legacySecret, "algorithm"},
+		"the legacy key's own kid":          {named, `{"alg":"HS256","typ":"JWT","kid":"old"}`, legacySecret, "unknown_key"},
+		"that kid and our typ":              {named, `{"alg":"HS256","typ":"session+jwt","kid":"old"}`, legacySecret, "unknown_key"},
+		"the new key's kid":                 {named, `{"alg":"HS256","typ":"JWT","kid":"new"}`, legacySecret, "type"},
+		"an empty kid":                      {named, `{"alg":"HS256","typ":"JWT","kid":""}`, legacySecret, "malformed"},
+		"crit":                              {named, `{"alg":"HS256","typ":"JWT","crit":[]}`, legacySecret, "malformed"},
+		"the new secret and typ JWT":        {named, `{"alg":"HS256","typ":"JWT"}`, tokenSecret, "signature"},
+		"the new secret and no typ":         {named, `{"alg":"HS256"}`, tokenSecret, "signature"},
+		"the new secret, kid and typ JWT":   {named, `{"alg":"HS256","typ":"JWT","kid":"new"}`, tokenSecret, "type"},
+		"the new secret and our typ":        {named, `{"alg":"HS256","typ":"session+jwt"}`, tokenSecret, ""},
+		"a shared secret, typ JWT":          {shared, `{"alg":"HS256","typ":"JWT"}`, tokenSecret, ""},
+		"a shared secret, typ JWT and kid":  {shared, `{"alg":"HS256","typ":"JWT","kid":"new"}`, tokenSecret, "type"},
+		"a shared secret, our typ":          {shared, `{"alg":"HS256","typ":"session+jwt"}`, tokenSecret, ""},
+		"a shared secret, our typ, the kid": {shared, `{"alg":"HS256","typ":"session+jwt","kid":"new"}`, tokenSecret, ""},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			checkVerify(t, legacyTokens(t, tt.legacy), hs256(tt.header, payload, tt.secret), tt.ok)
+			checkVerify(t, legacyTokens(t, tt.legacy), hs256(tt.header, payload, tt.secret), tt.reason)
 		})
 	}
 	t.Run("a secret of one byte", func(t *testing.T) {
 		tokens := legacyTokens(t, legacyKey("HS256", []byte("s")))
 		// HMAC fills a short secret up with zeros: the first two are one.
-		for secret, ok := range map[string]bool{"s": true, "s\x00": true, "S": false, "ss": false, "": false} {
-			checkVerify(t, tokens, hs256(`{"alg":"HS256","typ":"JWT"}`, payload, []byte(secret)), ok)
+		for secret, reason := range map[string]string{"s": "", "s\x00": "", "S": "signature", "ss": "signature", "": "signature"} {
+			checkVerify(t, tokens, hs256(`{"alg":"HS256","typ":"JWT"}`, payload, []byte(secret)), reason)
 		}
 	})
 	t.Run("several legacy keys", func(t *testing.T) {
 		tokens := legacyTokens(t, legacyKey("HS256", []byte("a")), legacyKey("HS256", []byte("b")), legacyKey("HS512", []byte("c")))
 		for _, secret := range []string{"a", "b"} {
-			checkVerify(t, tokens, hs256(`{"alg":"HS256","typ":"JWT"}`, payload, []byte(secret)), true)
+			checkVerify(t, tokens, hs256(`{"alg":"HS256","typ":"JWT"}`, payload, []byte(secret)), "")
 		}
-		checkVerify(t, tokens, hs256(`{"alg":"HS256","typ":"JWT"}`, payload, []byte("c")), false)
+		checkVerify(t, tokens, hs256(`{"alg":"HS256","typ":"JWT"}`, payload, []byte("c")), "signature")
 	})
 }
 
@@ -139,35 +139,35 @@ func TestLegacyHeader(t *testing.T) {
 func TestLegacyPayload(t *testing.T) {
 	tests := map[string]struct {
 		members string
-		ok      bool
+		reason  string // "": it is accepted
 		subject string
 	}{
-		"sub":                     {`"sub":"anna"`, true, "anna"},
-		"sub a whole number":      {`"sub":42`, true, "42"},
-		"sub zero":                {`"sub":0`, true, "0"},
-		"sub negative":            {`"sub":-7`, true, "-7"},
-		"sub minus zero":          {`"sub":-0`, false, ""},
-		"sub with a fraction":     {`"sub":4.5`, false, ""},
-		"sub in exponent form":    {`"sub":1e3`, false, ""},
-		"sub over 63 bits":        {`"sub":9223372036854775808`, false, ""},
-		"sub null":                {`"sub":null`, false, ""},
-		"sub true":                {`"sub":true`, false, ""},
-		"sub an object":           {`"sub":{"id":1}`, false, ""},
-		"sub twice":               {`"sub":1,"sub":"1"`, false, ""},
-		"idle of another meaning": {`"idle":true`, true, ""},
-		"idle that reads as ours": {`"idle":1`, true, ""},
-		"exp":                     {`"exp":1700000000`, true, ""},
-		"exp in milliseconds":     {`"exp":1700000000000`, false, ""},
-		"exp a string":            {`"exp":"1700000000"`, false, ""},
-		"iat a string":            {`"iat":"1"`, false, ""},
-		"jti twice":               {`"jti":"` + tokenID + `"`, false, ""},
-		"iss and aud":             {`"iss":1,"aud":{}`, true, ""},
+		"sub":                     {`"sub":"anna"`, "", "anna"},
+		"sub a whole number":      {`"sub":42`, "", "42"},
+		"sub zero":                {`"sub":0`, "", "0"},
+		"sub negative":            {`"sub":-7`, "", "-7"},
+		"sub minus zero":          {`"sub":-0`, "claims", ""},
+		"sub with a fraction":     {`"sub":4.5`, "claims", ""},
+		"sub in exponent form":    {`"sub":1e3`, "claims", ""},
+		"sub over 63 bits":        {`"sub":9223372036854775808`, "claims", ""},
+		"sub null":                {`"sub":null`, "claims", ""},
+		"sub true":                {`"sub":true`, "claims", ""},
+		"sub an object":           {`"sub":{"id":1}`, "claims", ""},
+		"sub twice":               {`"sub":1,"sub":"1"`, "claims", ""},
+		"idle of another meaning": {`"idle":true`, "", ""},
+		"idle that reads as ours": {`"idle":1`, "", ""},
+		"exp":                     {`"exp":1700000000`, "", ""},
+		"exp in milliseconds":     {`"exp":1700000000000`, "claims", ""},
+		"exp a string":            {`"exp":"1700000000"`, "claims", ""},
+		"iat a string":            {`"iat":"1"`, "claims", ""},
+		"jti twice":               {`"jti":"` + tokenID + `"`, "claims", ""},
+		"iss and aud":             {`"iss":1,"aud":{}`, "", ""},
 	}
 	tokens := legacyTokens(t, legacyKey("HS256", legacySecret))
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			token := hs256(`{"alg":"HS256","typ":"JWT"}`, `{"jti":"`+tokenID+`",`+tt.members+`}`, legacySecret)
-			checkVerify(t, tokens, token, tt.ok)
+			checkVerify(t, tokens, token, tt.reason)
 			if v, err := tokens.Verify(token); err == nil && (v.Subject != tt.subject || v.Idle != 0) {
 				t.Errorf("subject %q, idle %v", v.Subject, v.Idle)
 			}
@@ -175,15 +175,15 @@ func TestLegacyPayload(t *testing.T) {
 	}
 	t.Run("jti of another form", func(t *testing.T) {
 		for _, id := range []string{"", "1", strings.ToUpper(tokenID), "0f8fad5b-d9cb-169f-a165-70867728950e"} {
-			checkVerify(t, tokens, hs256(`{"alg":"HS256","typ":"JWT"}`, `{"jti":"`+id+`"}`, legacySecret), false)
+			checkVerify(t, tokens, hs256(`{"alg":"HS256","typ":"JWT"}`, `{"jti":"`+id+`"}`, legacySecret), "claims")
 		}
 	})
 	t.Run("issuer and audience are asked of it too", func(t *testing.T) {
 		strict := newTokens(t, jwt.Config{WithKid: true, Issuer: "me", Audience: []string{"api"}, Keys: []jwt.SigningKey{
 			{Algorithm: "HS256", Key: tokenSecret}, legacyKey("HS256", legacySecret),
 		}})
-		for members, ok := range map[string]bool{`"iss":"me","aud":"api"`: true, `"iss":"me"`: false, `"aud":"api"`: false} {
-			checkVerify(t, strict, hs256(`{"alg":"HS256","typ":"JWT"}`, `{"jti":"`+tokenID+`",`+members+`}`, legacySecret), ok)
+		for members, reason := range map[string]string{`"iss":"me","aud":"api"`: "", `"iss":"me"`: "audience", `"aud":"api"`: "issuer"} {
+			checkVerify(t, strict, hs256(`{"alg":"HS256","typ":"JWT"}`, `{"jti":"`+tokenID+`",`+members+`}`, legacySecret), reason)
 		}
 	})
 }
@@ -209,7 +209,7 @@ func TestLegacyClaimsAreCarried(t *testing.T) {
 	if got := verified.Claims(); !maps.Equal(got, want) {
 		t.Errorf("claims %v, want %v", got, want)
 	}
-	checkVerify(t, newTokens(t, jwt.Config{Keys: []jwt.SigningKey{{ID: "new", Algorithm: "HS256", Key: tokenSecret}}, WithKid: true}), token, true)
+	checkVerify(t, newTokens(t, jwt.Config{Keys: []jwt.SigningKey{{ID: "new", Algorithm: "HS256", Key: tokenSecret}}, WithKid: true}), token, "")
 }
 
 func TestLegacyKeyRefused(t *testing.T) {
@@ -272,7 +272,7 @@ func TestVerifyOnly(t *testing.T) {
 			}
 			key.VerifyOnly = true
 			tokens := newTokens(t, jwt.Config{Keys: []jwt.SigningKey{{ID: "new", Algorithm: "HS256", Key: tokenSecret}, key}, WithKid: true})
-			checkVerify(t, tokens, token, true)
+			checkVerify(t, tokens, token, "")
 			if can := tokens.CanSign(); !slices.Equal(can, []bool{true, false}) {
 				t.Errorf("the keys can sign: %v", can)
 			}
@@ -280,7 +280,7 @@ func TestVerifyOnly(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			checkVerify(t, newTokens(t, jwt.Config{Keys: []jwt.SigningKey{{ID: "new", Algorithm: "HS256", Key: tokenSecret}}, WithKid: true}), issued, true)
+			checkVerify(t, newTokens(t, jwt.Config{Keys: []jwt.SigningKey{{ID: "new", Algorithm: "HS256", Key: tokenSecret}}, WithKid: true}), issued, "")
 		})
 	}
 }
@@ -314,6 +314,9 @@ func FuzzLegacyVerify(f *testing.F) {
 			return
 		}
 		if err != nil {
+			if !slices.Contains(reasons, jwt.Reason(err)) {
+				t.Fatalf("%v: the reason is %q", err, jwt.Reason(err))
+			}
 			return
 		}
 		var h map[string]any

@@ -64,7 +64,7 @@ func (t *Keyring) IssueTicket(v Ticket) (string, error) {
 func (t *Keyring) VerifyTicket(signed string) (Ticket, error) {
 	payload, _, err := t.open(signed, func(k *key, typ string) bool { return !k.legacy && typ == ticketType })
 	if err != nil {
-		return Ticket{}, err
+		return Ticket{}, invalidTicket(err)
 	}
 	return t.parseTicket(payload)
 }
@@ -72,7 +72,7 @@ func (t *Keyring) VerifyTicket(signed string) (Ticket, error) {
 // CheckTicketTime compares a ticket with the clock. Errors match [ErrInvalid].
 func (t *Keyring) CheckTicketTime(v Ticket, now time.Time) error {
 	if !now.Add(-t.skew).Before(v.End) {
-		return invalidToken("the ticket has expired")
+		return invalidToken(badTicket, "the ticket has expired")
 	}
 	return nil
 }
@@ -116,7 +116,7 @@ func (t *Keyring) parseTicket(payload string) (v Ticket, err error) {
 		err = errors.New("a claim is missing")
 	}
 	if err != nil {
-		return Ticket{}, invalidToken("ticket: " + err.Error())
+		return Ticket{}, invalidToken(badTicket, "ticket: "+err.Error())
 	}
 	return v, nil
 }

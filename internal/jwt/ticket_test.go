@@ -61,12 +61,12 @@ func TestTicketIsNoToken(t *testing.T) {
 		}
 		refusesTicket := func(name, s string) {
 			t.Helper()
-			if _, err := tokens.VerifyTicket(s); !errors.Is(err, jwt.ErrInvalid) {
-				t.Errorf("%s is taken for a ticket: %v", name, err)
+			if _, err := tokens.VerifyTicket(s); !errors.Is(err, jwt.ErrInvalid) || jwt.Reason(err) != "ticket" {
+				t.Errorf("%s is taken for a ticket: %v, %q", name, err, jwt.Reason(err))
 			}
 		}
-		checkVerify(t, tokens, token, true)
-		checkVerify(t, tokens, ticket, false)
+		checkVerify(t, tokens, token, "")
+		checkVerify(t, tokens, ticket, "type")
 		refusesTicket("a token", token)
 
 		payload := func(s string) string {
@@ -151,8 +151,8 @@ func TestTicketPayload(t *testing.T) {
 				t.Fatal(err)
 			}
 			_, err = tokens.VerifyTicket(hs256(`{"alg":"HS256","typ":"ticket+jwt"}`, string(payload), tokenSecret))
-			if (err == nil) != tt.ok || err != nil && !errors.Is(err, jwt.ErrInvalid) {
-				t.Error(err)
+			if (err == nil) != tt.ok || err != nil && (!errors.Is(err, jwt.ErrInvalid) || jwt.Reason(err) != "ticket") {
+				t.Errorf("%v, %q", err, jwt.Reason(err))
 			}
 		})
 	}
@@ -165,7 +165,7 @@ func TestTicketTime(t *testing.T) {
 		tokens := newTokens(t, jwt.Config{Keys: []jwt.SigningKey{{Algorithm: "HS256", Key: tokenSecret}}, Skew: skew})
 		end := aTicket().End.Add(skew)
 		for at, ok := range map[time.Time]bool{end.Add(-time.Millisecond): true, end: false, end.Add(time.Hour): false, tokenNow: true} {
-			if err := tokens.CheckTicketTime(aTicket(), at); (err == nil) != ok || err != nil && !errors.Is(err, jwt.ErrInvalid) {
+			if err := tokens.CheckTicketTime(aTicket(), at); (err == nil) != ok || err != nil && (!errors.Is(err, jwt.ErrInvalid) || jwt.Reason(err) != "ticket") {
 				t.Errorf("skew %v, %v before the end: %v", skew, end.Sub(at), err)
 			}
 		}

@@ -1,0 +1,208 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// A node is one server that holds sessions, and what it says of itself.
+type node struct {
+	addr   string
+	client *redis.Client
+
+	info    map[string]string // the fields of INFO
+	infoErr error             // why there are no fields
+
+	config    map[string]string // some parameters of CONFIG GET
+	configErr error             // why there are no parameters
+}
+
+// settingNames are the parameters of the server that doctor reads. None of them is a secret.
+var settingNames = []string{
+	"save", "appendonly", "appendfsync", "stop-writes-on-bgsave-error", "maxclients", "timeout", "client-output-buffer-limit",
+	"min-replicas-to-write", "cluster-require-full-coverage", "cluster-node-timeout",
+}
+
+// findNodes returns the servers that hold sessions, and asks them what they are.
+func findNodes(ctx context.Context, x *examination) ([]*node, error) {
+	var nodes []*node
+	switch c := x.client.(type) {
+	case *redis.ClusterClient:
+		var mu sync.Mutex
+		err := c.ForEachMaster(ctx, func(_ context.Context, client *redis.Client) error {
+			mu.Lock()
+			defer mu.Unlock()
+			nodes = append(nodes, &node{addr: client.Options().Addr, client: client})
+			return nil
+		})
+		if err != nil {
+			return nil, fmt.Errorf("the nodes of the Cluster: %w", err)
+		}
+		slices.SortFunc(nodes, func(a, b *node) int { return strings.Compare(a.addr, b.addr) })
+	case *redis.Client:
+		nodes = append(nodes, &node{addr: addressOf(ctx, x, c), client: c})
+	default:
+		return nil, fmt.Errorf("a %T is no client that doctor knows", x.client)
+	}
+	for _, n := range nodes {
+		text, err := n.client.Info(ctx).Result()
+		n.info, n.infoErr = parseInfo(text), err
+		n.readConfig(ctx)
+	}
+	return nodes, ctx.Err()
+}
+
+// addressOf returns the address of the server that a client has found by Sentinels, or that
+// of the URL.
+func addressOf(ctx context.Context, x *examination, c *redis.Client) string {
+	if x.options.MasterName == "" {
+		return c.Options().Addr
+	}
+	for _, addr := range x.options.Addrs {
+		s := sentinelClient(x, addr)
+		hostPort, err := s.GetMasterAddrByName(ctx, x.options.MasterName).Result()
+		_ = s.Close()
+		if err == nil && len(hostPort) == 2 {
+			return net.JoinHostPort(hostPort[0], hostPort[1])
+		}
+	}
+	return c.Options().Addr
+}
+
+// readConfig reads each parameter by itself: before Redis 7 a command reads one.
+func (n *node) readConfig(ctx context.Context) {
+	n.config = make(map[string]string)
+	pipe := n.client.Pipeline()
+	var replies []*redis.MapStringStringCmd
+	for _, name := range settingNames {
+		replies = append(replies, pipe.ConfigGet(ctx, name))
+	}
+	_, _ = pipe.Exec(ctx)
+	for _, reply := range replies {
+		if err := reply.Err(); err != nil && n.configErr == nil {
+			n.configErr = err
+		}
+		for name, value := range reply.Val() {
+			n.config[name] = value
+		}
+	}
+	if n.configErr == nil && len(n.config) == 0 {
+		n.configErr = errors.New("CONFIG GET names no parameter")
+	}
+}
+
+// parseInfo reads what INFO replies: name:value lines below headings.
+func parseInfo(text string) map[string]string {
+	fields := make(map[string]string)
+	for line := range strings.Lines(text) {
+		name, value, ok := strings.Cut(strings.TrimRight(line, "\r\n"), ":")
+		if ok && !strings.HasPrefix(name, "#") {
+			fields[name] = value
+		}
+	}
+	return fields
+}
+
+// number reads a field of INFO. A server that is not Redis may lack it.
+func (n *node) number(name string) (int64, bool) {
+	value, err := strconv.ParseInt(n.info[name], 10, 64)
+	return value, err == nil
+}
+
+// numberIn reads name=value in a field with several of them, such as keys=1,expires=1.
+func numberIn(field, name string) (int64, bool) {
+	for part := range strings.SplitSeq(field, ",") {
+		if k, v, _ := strings.Cut(part, "="); k == name {
+			value, err := strconv.ParseInt(v, 10, 64)
+			return value, err == nil
+		}
+	}
+	return 0, false
+}
+
+// since says from when the counters of a server count.
+func (n *node) since() string {
+	seconds, ok := n.number("uptime_in_seconds")
+	if !ok {
+		return "since the server started"
+	}
+	return "since the server started, " + spanOf(time.Duration(seconds)*time.Second) + " ago"
+}
+
+// needs reports whether INFO has a field. If it has not, the result says so.
+func (n *node) needs(r *result, fields ...string) bool {
+	if n.infoErr != nil {
+		r.denied("+info", n.infoErr)
+		return false
+	}
+	for _, field := range fields {
+		if _, ok := n.info[field]; !ok {
+			r.unknown("what-doctor-may-not-ask", "Ask the provider of this Redis.", "INFO does not say %s", field)
+			return false
+		}
+	}
+	return true
+}
+
+// countOf returns a number with its noun, as in "1,234 keys".
+func countOf[N int | int64](n N, noun string) string {
+	switch {
+	case n == 1:
+	case strings.HasSuffix(noun, "x"):
+		noun += "es"
+	default:
+		noun += "s"
+	}
+	return grouped(int64(n)) + " " + noun
+}
+
+// verb returns the form of a verb that goes with a number.
+func verb[N int | int64](n N, one, more string) string {
+	if n == 1 {
+		return one
+	}
+	return more
+}
+
+// sizeOf returns a number of bytes, in words that a person reads at a glance.
+func sizeOf(bytes int64) string {
+	for _, unit := range []struct {
+		size int64
+		name string
+	}{{1 << 30, "GiB"}, {1 << 20, "MiB"}, {1 << 10, "KiB"}} {
+		if bytes >= unit.size {
+			return strconv.FormatFloat(float64(bytes)/float64(unit.size), 'f', 1, 64) + " " + unit.name
+		}
+	}
+	return countOf(bytes, "byte")
+}
+
+// spanOf returns a duration in its two largest units.
+func spanOf(d time.Duration) string {
+	switch {
+	case d < 0:
+		return "-" + spanOf(-d)
+	case d >= 48*time.Hour:
+		return countOf(int64(d/(24*time.Hour)), "day")
+	case d >= time.Minute:
+		text := d.Round(time.Second).String()
+		if d >= time.Hour {
+			text, _, _ = strings.Cut(d.Round(time.Minute).String(), "0s")
+		}
+		return text
+	case d >= time.Second:
+		return d.Round(100 * time.Millisecond).String()
+	case d >= time.Millisecond:
+		return d.Round(100 * time.Microsecond).String()
+	}
+	return d.Round(time.Microsecond).String()
+}
