@@ -221,7 +221,7 @@ func (e *engine) read(ctx context.Context, l *live, touch bool, v any) error {
 		header, err := e.serializer.decode(l.ref.ID, record, v)
 		if err == nil && header.subject != l.header.subject {
 			// Nothing authenticates that a rotation led here.
-			err = corrupt("it is of another subject")
+			err = corrupt(whyHead, "it is of another subject")
 		}
 		if errors.Is(err, ErrCorrupt) {
 			// A connection that is out of step hands out replies to other commands:

@@ -166,18 +166,49 @@ func indeterminate(cause error) error {
 	return &storeError{ErrIndeterminate, cause}
 }
 
-// corrupt returns ErrCorrupt and why.
-func corrupt(why string) error { return fmt.Errorf("%w: %s", ErrCorrupt, why) }
+// What makes a record unreadable: the words of [EventUnreadable].
+const (
+	whyCodec     = "codec"      // another codec wrote it
+	whyTooLarge  = "too_large"  // it is larger than MaxRecordSize
+	whySealed    = "sealed"     // it is encrypted, and there is no key
+	whyNotSealed = "not_sealed" // it is not encrypted, and must be
+	whyKey       = "key"        // no encryption key opens it
+	whyHead      = "head"       // it is no record, its header is damaged, or it is of another subject
+	whyData      = "data"       // its data cannot be read
+	whyMigrate   = "migrate"    // MigrateSession refused it
+	whyImport    = "import"     // Import could not read what another library has stored
+)
 
-// corruptError is ErrCorrupt where a function of the program could not read a record. Its
-// text leaves out the cause, which may quote the data; [errors.Is] and [errors.As] find it.
+// corrupt returns ErrCorrupt and why. reason is one of the words above.
+func corrupt(reason, why string) error { return &corruptError{reason, why, nil} }
+
+// corruptData returns ErrCorrupt for data that cannot be read. err quotes nothing of them.
+func corruptData(err error) error { return &corruptError{whyData, err.Error(), err} }
+
+// corruptError is ErrCorrupt. Its text leaves out the cause, which may quote the data where a
+// function of the program could not read it; [errors.Is] and [errors.As] find it.
 type corruptError struct {
-	why   string
-	cause error
+	reason string
+	why    string
+	cause  error // or nil
 }
 
-func (e *corruptError) Error() string   { return corrupt(e.why).Error() }
-func (e *corruptError) Unwrap() []error { return []error{ErrCorrupt, e.cause} }
+func (e *corruptError) Error() string { return ErrCorrupt.Error() + ": " + e.why }
+
+func (e *corruptError) Unwrap() []error {
+	if e.cause == nil {
+		return []error{ErrCorrupt}
+	}
+	return []error{ErrCorrupt, e.cause}
+}
+
+// corruptReason returns what makes a record unreadable, in a word, and "" for other errors.
+func corruptReason(err error) string {
+	if e, ok := errors.AsType[*corruptError](err); ok {
+		return e.reason
+	}
+	return ""
+}
 
 // notFreshError is ErrNotFresh with the age that was demanded.
 type notFreshError struct{ maxAge time.Duration }
@@ -350,6 +381,3 @@ func adviceFor(name string) string {
 	}
 	return ""
 }
-
-// corruptReason is a placeholder until the merge.
-func corruptReason(err error) string { return "" }

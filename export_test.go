@@ -103,5 +103,8 @@ func JustWritten(s Store, ref Ref) bool {
 	return r.getter(r.key(ref)) == "getex"
 }
 
+// CorruptReason says in a word why a record cannot be read.
+func CorruptReason(err error) string { return corruptReason(err) }
+
 // CauseOf names the kind of a store's failure.
 func CauseOf(err error) string { return causeOf(err) }

@@ -97,7 +97,7 @@ func (e *engine) imported(l *live, stored []byte) ([]byte, error) {
 	h.authenticatedAt = h.createdAt
 	record, err := e.serializer.encode(h, v, nil)
 	if err != nil {
-		return nil, &corruptError{"what Import made of it cannot be stored", err}
+		return nil, &corruptError{whyImport, "what Import made of it cannot be stored", err}
 	}
 	return record, nil
 }
@@ -105,7 +105,7 @@ func (e *engine) imported(l *live, stored []byte) ([]byte, error) {
 // run returns what Import makes of stored bytes: a *T.
 func (i *importer) run(stored []byte) (v any, err error) {
 	if len(stored) > i.maxSize {
-		return nil, corrupt(fmt.Sprintf("it has %d bytes, and %d are allowed (MaxRecordSize)", len(stored), i.maxSize))
+		return nil, corrupt(whyTooLarge, fmt.Sprintf("it has %d bytes, and %d are allowed (MaxRecordSize)", len(stored), i.maxSize))
 	}
 	defer func() {
 		if r := recover(); r != nil {
@@ -113,12 +113,12 @@ func (i *importer) run(stored []byte) (v any, err error) {
 			if !ok {
 				cause = fmt.Errorf("panic: %v", r)
 			}
-			v, err = nil, &corruptError{"Import panicked", cause}
+			v, err = nil, &corruptError{whyImport, "Import panicked", cause}
 		}
 	}()
 	v = reflect.New(i.t).Interface()
 	if err := i.decode(withoutMembers(stored, droppedMembers), v); err != nil {
-		return nil, &corruptError{"Import refused it", err}
+		return nil, &corruptError{whyImport, "Import refused it", err}
 	}
 	return v, nil
 }

@@ -482,8 +482,9 @@ func TestImportFails(t *testing.T) {
 				const stored = `{"name":["password"]}`
 				id, token := oldSession(t, cfg, stored, "")
 				sess, err := m.Open(t.Context(), token)
-				if err != nil || sess.Exists() || !errors.Is(sess.Reason(), echosession.ErrCorrupt) || tt.cause != nil && !errors.Is(sess.Reason(), tt.cause) {
-					t.Errorf("%v, %v", sess.Reason(), err)
+				if err != nil || sess.Exists() || !errors.Is(sess.Reason(), echosession.ErrCorrupt) || tt.cause != nil && !errors.Is(sess.Reason(), tt.cause) ||
+					echosession.CorruptReason(sess.Reason()) != "import" {
+					t.Errorf("%v, %q, %v", sess.Reason(), echosession.CorruptReason(sess.Reason()), err)
 				}
 				if record := storedUnder(t, cfg, id); string(record) != stored {
 					t.Errorf("stored is %q", record)
@@ -680,13 +681,17 @@ func TestWithoutImport(t *testing.T) {
 		return nil
 	}})
 	large := `{"name":"` + strings.Repeat("a", 190) + `"}`
-	for stored, m := range map[string]*echosession.Manager[User]{
-		large:            newManager[User](t, cfg),
-		`{"name":"Ada"}`: newManager[User](t, func() echosession.Config { cfg := cfg; cfg.Import = nil; return cfg }()),
+	for stored, tt := range map[string]struct {
+		m      *echosession.Manager[User]
+		reason string
+	}{
+		large:            {newManager[User](t, cfg), "too_large"},
+		`{"name":"Ada"}`: {newManager[User](t, func() echosession.Config { cfg := cfg; cfg.Import = nil; return cfg }()), "head"},
 	} {
 		id, token := oldSession(t, cfg, stored, "")
-		if sess, err := m.Open(t.Context(), token); err != nil || !errors.Is(sess.Reason(), echosession.ErrCorrupt) {
-			t.Errorf("%.20s: %v, %v", stored, sess.Reason(), err)
+		sess, err := tt.m.Open(t.Context(), token)
+		if err != nil || !errors.Is(sess.Reason(), echosession.ErrCorrupt) || echosession.CorruptReason(sess.Reason()) != tt.reason {
+			t.Errorf("%.20s: %v, %q, %v", stored, sess.Reason(), echosession.CorruptReason(sess.Reason()), err)
 		}
 		if record := storedUnder(t, cfg, id); string(record) != stored {
 			t.Errorf("stored is %q", record)

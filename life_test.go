@@ -761,8 +761,8 @@ func TestMigrateSession(t *testing.T) {
 
 			for name, cause := range map[string]error{"refused": errOfMigration, "panics": echosession.ErrCorrupt} {
 				s := make(name)
-				if s.Exists() || !errors.Is(s.Reason(), echosession.ErrCorrupt) || !errors.Is(s.Reason(), cause) {
-					t.Errorf("%s: %v", name, s.Reason())
+				if s.Exists() || !errors.Is(s.Reason(), echosession.ErrCorrupt) || !errors.Is(s.Reason(), cause) || echosession.CorruptReason(s.Reason()) != "migrate" {
+					t.Errorf("%s: %v, %q", name, s.Reason(), echosession.CorruptReason(s.Reason()))
 				}
 				if strings.Contains(fmt.Sprint(s.Reason()), "secret-42") {
 					t.Errorf("the error tells the data: %v", s.Reason())

@@ -79,9 +79,9 @@ func (k *sealKey) derive(purpose string) (cipher.AEAD, error) {
 	return cipher.NewGCMWithRandomNonce(block)
 }
 
-// unseal returns what was sealed, or nil when no key opens it. Only a key with the
-// record's fingerprint is tried.
-func (s *serializer) unseal(fingerprint [fingerprintLen]byte, sealed, head []byte) []byte {
+// unseal returns what was sealed, and which key opens it, or nil when none does. Only a key
+// with the record's fingerprint is tried.
+func (s *serializer) unseal(fingerprint [fingerprintLen]byte, sealed, head []byte) (tail []byte, key int) {
 	for i := range s.seals {
 		if s.seals[i].fingerprint != fingerprint {
 			continue
@@ -94,10 +94,10 @@ func (s *serializer) unseal(fingerprint [fingerprintLen]byte, sealed, head []byt
 		tail, err := seal.Open(nil, nil, sealed, b.bytes)
 		b.release()
 		if err == nil {
-			return tail
+			return tail, i
 		}
 	}
-	return nil
+	return nil, 0
 }
 
 // additional returns a buffer with what sealing authenticates beside what it hides.

@@ -99,7 +99,7 @@ func TestForgedRotation(t *testing.T) {
 		t.Error("Update went to somebody else's session")
 	}
 	sess, err := m.Open(t.Context(), opened.Token())
-	if err != nil || sess.Exists() || !errors.Is(sess.Reason(), echosession.ErrCorrupt) || sess.Data().Name != "" {
+	if err != nil || sess.Exists() || !errors.Is(sess.Reason(), echosession.ErrCorrupt) || echosession.CorruptReason(sess.Reason()) != "head" || sess.Data().Name != "" {
 		t.Errorf("Open: %v, %v, %+v", err, sess.Reason(), sess.Data())
 	}
 	if again, err := m.Open(t.Context(), victim.Token()); err != nil || again.Data().Name != "ada" {
@@ -710,7 +710,7 @@ func TestRecordOfAnotherStruct(t *testing.T) {
 			Name map[string]int `json:"name"`
 		}
 		sess, err := newManager[counted](t, cfg).Open(t.Context(), token)
-		if err != nil || !errors.Is(sess.Reason(), echosession.ErrCorrupt) || sess.Exists() {
+		if err != nil || !errors.Is(sess.Reason(), echosession.ErrCorrupt) || echosession.CorruptReason(sess.Reason()) != "data" || sess.Exists() {
 			t.Error(sess.Reason(), err)
 		}
 		// A struct without the field reads what it knows.

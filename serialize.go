@@ -134,6 +134,10 @@ type recordHeader struct {
 	actor           string // who acts in the subject's place
 	binding         string // bytes of what the session is bound to
 
+	// oldKey says that the record was sealed with another key than the first one. It is
+	// known of a record that was read, and not written.
+	oldKey bool
+
 	// newer is what a newer release has added. It is kept as it is.
 	newer struct {
 		flags  uint64
@@ -232,7 +236,7 @@ func (s *serializer) encode(h recordHeader, v any, prev []byte) ([]byte, error) 
 		}
 		unknown, err := s.shape.Check(p.data, s.maxSize)
 		if err != nil {
-			return nil, fmt.Errorf("%w: %w", ErrCorrupt, err)
+			return nil, corruptData(err)
 		}
 		if unknown {
 			prevData = p.data
@@ -314,7 +318,7 @@ func (s *serializer) rewrite(prev []byte, newID string) ([]byte, error) {
 // store mixed up its replies, and the session may well be there.
 func (s *serializer) decode(id string, record []byte, v any) (recordHeader, error) {
 	if revisionOf(record) == nil {
-		return recordHeader{}, corrupt("it does not begin as a record does")
+		return recordHeader{}, corrupt(whyHead, "it does not begin as a record does")
 	}
 	if want, err := parseID(id); err != nil || [idLen]byte(record[idStart:]) != want {
 		return recordHeader{}, fmt.Errorf("%w: it answered with another session's record", ErrStoreUnavailable)
@@ -333,7 +337,7 @@ func (s *serializer) decode(id string, record []byte, v any) (recordHeader, erro
 	}
 	if s.migrates {
 		if err := shape.Recovered(v.(migrator).MigrateSession); err != nil {
-			return recordHeader{}, &corruptError{"MigrateSession refused it", err}
+			return recordHeader{}, &corruptError{whyMigrate, "MigrateSession refused it", err}
 		}
 	}
 	return p.header, nil
@@ -342,15 +346,15 @@ func (s *serializer) decode(id string, record []byte, v any) (recordHeader, erro
 func (s *serializer) decodeData(data []byte, v any) error {
 	if s.codec == nil {
 		if err := s.shape.Decode(data, reflect.ValueOf(v).Elem(), s.maxSize); err != nil {
-			return fmt.Errorf("%w: %w", ErrCorrupt, err)
+			return corruptData(err)
 		}
 		return nil
 	}
 	scan := shape.Scanner{Data: data}
 	if tok, err := scan.Next(); err != nil || tok.Form != shape.FormBinary || scan.Pos != len(data) {
-		return corrupt("its data is not one binary")
+		return corrupt(whyData, "its data is not one binary")
 	} else if err := shape.Recovered(func() error { return s.codec.Unmarshal(scan.Last(tok), v) }); err != nil {
-		return corrupt("the codec refused it")
+		return corrupt(whyData, "the codec refused it")
 	}
 	return nil
 }
@@ -403,51 +407,53 @@ type opened struct {
 // data.
 func (s *serializer) open(record []byte) (opened, error) {
 	if revisionOf(record) == nil {
-		return opened{}, corrupt("it does not begin as a record does")
+		return opened{}, corrupt(whyHead, "it does not begin as a record does")
 	}
 	format := record[1]
 	sealed := format >= formatSealedMsgpack
 	switch {
 	case len(record) > s.maxSize:
-		return opened{}, corrupt(fmt.Sprintf("it has %d bytes, and %d are allowed (MaxRecordSize)", len(record), s.maxSize))
+		return opened{}, corrupt(whyTooLarge, fmt.Sprintf("it has %d bytes, and %d are allowed (MaxRecordSize)", len(record), s.maxSize))
 	case (format == formatCodec || format == formatSealedCodec) != (s.codec != nil):
-		return opened{}, corrupt("another codec wrote it")
+		return opened{}, corrupt(whyCodec, "another codec wrote it")
 	case sealed && len(s.seals) == 0:
-		return opened{}, corrupt("it is encrypted and there is no key")
+		return opened{}, corrupt(whySealed, "it is encrypted and there is no key")
 	case !sealed && len(s.seals) > 0 && !s.allowPlaintext:
-		return opened{}, corrupt("it is not encrypted")
+		return opened{}, corrupt(whyNotSealed, "it is not encrypted")
 	}
 
 	var p opened
 	scan := shape.Scanner{Data: record, Pos: prefixLen}
 	if !p.header.readHead(&scan) {
-		return opened{}, corrupt("its header is damaged")
+		return opened{}, corrupt(whyHead, "its header is damaged")
 	}
 	p.tail = record[scan.Pos:]
 	if sealed {
 		fingerprint, err := scan.Next()
 		if err != nil || fingerprint.Form != shape.FormBinary || fingerprint.N != fingerprintLen {
-			return opened{}, corrupt("its header is damaged")
+			return opened{}, corrupt(whyHead, "its header is damaged")
 		}
 		which := [fingerprintLen]byte(scan.Last(fingerprint))
 		head := record[:scan.Pos]
 		tok, err := scan.Next()
 		if err != nil || tok.Form != shape.FormBinary || scan.Pos != len(record) {
-			return opened{}, corrupt("its header is damaged")
+			return opened{}, corrupt(whyHead, "its header is damaged")
 		}
-		if p.tail = s.unseal(which, scan.Last(tok), head); p.tail == nil {
-			return opened{}, corrupt("no encryption key opens it")
+		key := 0
+		if p.tail, key = s.unseal(which, scan.Last(tok), head); p.tail == nil {
+			return opened{}, corrupt(whyKey, "no encryption key opens it")
 		}
+		p.header.oldKey = key > 0
 	}
 
 	scan = shape.Scanner{Data: p.tail}
 	subject, err := scan.Next()
 	if err != nil || subject.Form != shape.FormNil && subject.Form != shape.FormString {
-		return opened{}, corrupt("its header is damaged")
+		return opened{}, corrupt(whyHead, "its header is damaged")
 	}
 	p.header.subject = string(scan.Last(subject))
 	if !p.header.readExtras(&scan) {
-		return opened{}, corrupt("its header is damaged")
+		return opened{}, corrupt(whyHead, "its header is damaged")
 	}
 	p.data = p.tail[scan.Pos:]
 	return p, nil

@@ -357,26 +357,36 @@ func TestSealing(t *testing.T) {
 		name   string
 		s      *serializer
 		record []byte
-		reads  bool
+		reason string // "": it is read
+		oldKey bool
 	}{
-		{"the key opens", one, sealedRecord, true},
-		{"a later key opens", two, sealedRecord, true},
-		{"the first key seals", one, encode(t, two, aHeader(), &v, nil), false},
-		{"no key", open, sealedRecord, false},
-		{"another key", sealed[Account](t, key(3)), sealedRecord, false},
-		{"plaintext is refused", one, openRecord, false},
-		{"plaintext is read when allowed", migrating, openRecord, true},
-		{"sealed is read when plaintext is allowed", migrating, sealedRecord, true},
-		{"plaintext is sealed when written again", one, encode(t, migrating, aHeader(), &v, openRecord), true},
+		{"the key opens", one, sealedRecord, "", false},
+		{"a later key opens", two, sealedRecord, "", true},
+		{"the first of several opens", sealed[Account](t, key(1), key(2)), sealedRecord, "", false},
+		{"the first key seals", one, encode(t, two, aHeader(), &v, nil), "key", false},
+		{"what is written again has the first key", two, encode(t, two, aHeader(), &v, sealedRecord), "", false},
+		{"what is rotated has the first key", two, must(two.rewrite(sealedRecord, idA)), "", false},
+		{"no key", open, sealedRecord, "sealed", false},
+		{"another key", sealed[Account](t, key(3)), sealedRecord, "key", false},
+		{"plaintext is refused", one, openRecord, "not_sealed", false},
+		{"plaintext is read when allowed", migrating, openRecord, "", false},
+		{"sealed is read when plaintext is allowed", migrating, sealedRecord, "", false},
+		{"plaintext is sealed when written again", one, encode(t, migrating, aHeader(), &v, openRecord), "", false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var got Account
-			_, err := c.s.decode(idA, c.record, &got)
-			if c.reads && (err != nil || !reflect.DeepEqual(got, v)) {
+			h, err := c.s.decode(idA, c.record, &got)
+			if c.reason == "" && (err != nil || !reflect.DeepEqual(got, v)) {
 				t.Errorf("decoded %+v, %v", got, err)
 			}
-			if !c.reads && !errors.Is(err, ErrCorrupt) {
-				t.Errorf("error %v, want ErrCorrupt", err)
+			if c.reason != "" {
+				checkCorrupt(t, "Decode", err, c.reason)
+			}
+			if h.oldKey != c.oldKey {
+				t.Errorf("an old key: %t, want %t", h.oldKey, c.oldKey)
+			}
+			if alone, err := c.s.header(c.record); err == nil && alone.oldKey != c.oldKey {
+				t.Errorf("header alone, an old key: %t, want %t", alone.oldKey, c.oldKey)
 			}
 		})
 	}
@@ -621,15 +631,15 @@ func TestTooLargeToRead(t *testing.T) {
 				t.Errorf("1000 bytes: %v", err)
 			}
 			got := ""
-			if _, err := small.decode(idA, exceeds, &got); !errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), "MaxRecordSize") || got != "" {
+			_, err := small.decode(idA, exceeds, &got)
+			checkCorrupt(t, "1001 bytes", err, "too_large")
+			if !strings.Contains(err.Error(), "MaxRecordSize") || got != "" {
 				t.Errorf("1001 bytes: %v", err)
 			}
-			if _, err := small.header(exceeds); !errors.Is(err, ErrCorrupt) {
-				t.Errorf("its header: %v", err)
-			}
-			if _, err := small.rewrite(exceeds, idB); !errors.Is(err, ErrCorrupt) {
-				t.Errorf("rewritten: %v", err)
-			}
+			_, err = small.header(exceeds)
+			checkCorrupt(t, "its header", err, "too_large")
+			_, err = small.rewrite(exceeds, idB)
+			checkCorrupt(t, "rewritten", err, "too_large")
 			if _, err := small.decode(idB, exceeds, &got); !errors.Is(err, ErrStoreUnavailable) {
 				t.Errorf("another's: %v", err)
 			}
@@ -789,7 +799,8 @@ func TestCodecErrorsAreCorrupt(t *testing.T) {
 			s := *good
 			s.codec = codec
 			_, err := s.decode(idA, record, new(string))
-			if !errors.Is(err, ErrCorrupt) || strings.Contains(err.Error(), "secret") {
+			checkCorrupt(t, "Decode", err, "data")
+			if strings.Contains(err.Error(), "secret") {
 				t.Errorf("error %v", err)
 			}
 		})
@@ -799,9 +810,8 @@ func TestCodecErrorsAreCorrupt(t *testing.T) {
 		formats := everyFormat[string](t)
 		for _, pair := range [][2]string{{"msgpack", "codec"}, {"codec", "msgpack"}, {"sealed msgpack", "sealed codec"}, {"sealed codec", "sealed msgpack"}} {
 			record := encode(t, formats[pair[0]], aHeader(), &v, nil)
-			if _, err := formats[pair[1]].decode(idA, record, new(string)); !errors.Is(err, ErrCorrupt) {
-				t.Errorf("%s read by %s: error %v", pair[0], pair[1], err)
-			}
+			_, err := formats[pair[1]].decode(idA, record, new(string))
+			checkCorrupt(t, fmt.Sprintf("%s read by %s", pair[0], pair[1]), err, "codec")
 		}
 	})
 }
@@ -909,18 +919,23 @@ func TestHostileRecords(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			dataAlone := name == "no data" || name == "a byte follows" || strings.HasPrefix(name, "data ")
-			s := plain[Account](t)
-			if _, err := s.decode(idA, r, new(Account)); !errors.Is(err, ErrCorrupt) {
-				t.Errorf("Decode: error %v, want ErrCorrupt", err)
+			s, reason := plain[Account](t), "head"
+			switch {
+			case dataAlone:
+				reason = "data"
+			case name == "sealed format":
+				reason = "sealed"
 			}
-			if _, err := s.rewrite(r, idB); !dataAlone && !errors.Is(err, ErrCorrupt) {
-				t.Errorf("Rewrite: error %v, want ErrCorrupt", err)
+			_, err := s.decode(idA, r, new(Account))
+			checkCorrupt(t, "Decode", err, reason)
+			if _, err := s.rewrite(r, idB); !dataAlone {
+				checkCorrupt(t, "Rewrite", err, reason)
 			}
-			if _, err := s.encode(aHeader(), new(Account), append([]byte{}, r...)); r != nil && !errors.Is(err, ErrCorrupt) {
-				t.Errorf("Encode over it: error %v, want ErrCorrupt", err)
+			if _, err := s.encode(aHeader(), new(Account), append([]byte{}, r...)); r != nil {
+				checkCorrupt(t, "Encode over it", err, reason)
 			}
-			if _, err := s.header(r); !dataAlone && !errors.Is(err, ErrCorrupt) {
-				t.Errorf("Header: error %v, want ErrCorrupt", err)
+			if _, err := s.header(r); !dataAlone {
+				checkCorrupt(t, "Header", err, reason)
 			}
 		})
 	}
@@ -940,6 +955,14 @@ func TestHostileRecords(t *testing.T) {
 		if again := encode(t, s, must(s.header(r)), new(Account), nil); !bytes.Equal(again[prefixLen:][:len(r)-1-prefixLen], r[prefixLen:len(r)-1]) {
 			t.Errorf("%s: written again as %x", name, again)
 		}
+	}
+}
+
+// checkCorrupt checks that err is ErrCorrupt, for this reason.
+func checkCorrupt(t *testing.T, what string, err error, reason string) {
+	t.Helper()
+	if got := corruptReason(err); !errors.Is(err, ErrCorrupt) || got != reason {
+		t.Errorf("%s: error %v for the reason %q, want ErrCorrupt for %q", what, err, got, reason)
 	}
 }
 
@@ -970,8 +993,10 @@ func TestHostileCodecRecords(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := s.decode(idA, append(bytes.Clone(head), unhex(t, c.data)...), new(Account))
-			if c.ok && err != nil || !c.ok && !errors.Is(err, ErrCorrupt) {
-				t.Errorf("error %v, reads: %t", err, c.ok)
+			if c.ok && err != nil {
+				t.Errorf("error %v", err)
+			} else if !c.ok {
+				checkCorrupt(t, "Decode", err, "data")
 			}
 		})
 	}
@@ -1304,6 +1329,8 @@ func FuzzSealed(f *testing.F) {
 		var got Account
 		if _, err := s.decode(idA, damaged, &got); err == nil {
 			t.Errorf("%x opened", damaged)
+		} else if errors.Is(err, ErrCorrupt) && corruptReason(err) == "" {
+			t.Errorf("%x: no reason in a word: %v", damaged, err)
 		}
 		if _, err := s.header(damaged); err == nil {
 			t.Errorf("the header of %x opened", damaged)
