@@ -124,7 +124,10 @@ func pause(ctx context.Context, d time.Duration) bool {
 // visitor comes as a guest, logs in, looks around and leaves, again and again.
 func (l *load) visitor(ctx context.Context, name string) {
 	for pause(ctx, 100*time.Millisecond) {
-		_, token := l.request(ctx, http.MethodPost, "/guest", "")
+		status, token := l.request(ctx, http.MethodPost, "/guest", "")
+		if status != http.StatusOK {
+			continue
+		}
 		if status, next := l.request(ctx, http.MethodPost, "/login/"+name, token); status == http.StatusOK {
 			token = next
 		}

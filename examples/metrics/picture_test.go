@@ -232,7 +232,7 @@ func niceTop(lines []line) float64 {
 		return 1
 	}
 	power := math.Pow(10, math.Floor(math.Log10(most)))
-	for _, nice := range []float64{1, 2, 4, 6, 8} {
+	for _, nice := range []float64{1, 1.2, 1.6, 2, 3, 4, 6, 8} {
 		if most <= nice*power {
 			return nice * power
 		}
