@@ -233,6 +233,9 @@ func (e *engine) read(ctx context.Context, l *live, touch bool, v any) error {
 		if err != nil {
 			return e.unreadable(ctx, "load", l.ref.ID, err)
 		}
+		if header.oldKey {
+			e.happened(ctx, EventOldKey, "encryption", header.subject, l.ref.ID)
+		}
 		l.record, l.header, l.touched, l.usedAt = record, header, touch, now
 		if !touch {
 			l.usedAt = time.Unix(0, l.tok.LastTouch.Load())
