@@ -34,7 +34,7 @@ type load struct {
 
 const loadKeyspace = "load:"
 
-func newLoad(t *testing.T) *load {
+func newLoad(t *testing.T, timeout time.Duration) *load {
 	t.Helper()
 	l := &load{registry: prometheus.NewRegistry(), server: redistest.Start(t), e: echo.New()}
 	l.rdb = l.server.Client(t, func(o *redis.Options) { o.ContextTimeoutEnabled = true })
@@ -46,7 +46,7 @@ func newLoad(t *testing.T) *load {
 	today := echosession.SigningKey{ID: "2", Algorithm: "HS256", Key: []byte("the key of today, of 32 bytes!!!")}
 	cfg := echosession.Config{
 		Client: l.rdb, Keyspace: loadKeyspace, SubjectIndex: true, MaxSessions: 3,
-		StoreTimeout: 500 * time.Millisecond, StaleFor: 10 * time.Second, RotateGrace: 2 * time.Second,
+		StoreTimeout: timeout, StaleFor: 10 * time.Second, RotateGrace: 2 * time.Second,
 		Keys: []echosession.SigningKey{yesterday}, Logger: slog.New(slog.DiscardHandler),
 	}
 	if l.old, err = echosession.New[Visitor](cfg); err != nil {
