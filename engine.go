@@ -134,9 +134,17 @@ func (e *engine) verify(ctx context.Context, token string, now time.Time) (tok *
 		if good.OldKey {
 			e.happened(ctx, EventOldKey, "signing", good.Subject, good.ID)
 		}
-		tok = e.verified.Add(token, good)
+		tok = e.remember(token, good)
 	}
 	return tok, known, e.tokens.CheckTime(tok.Token, now)
+}
+
+// remember keeps a verified token for the next request with it.
+func (e *engine) remember(token string, good *jwt.Token) *jwt.Cached {
+	if e.cfg.OnEvent != nil {
+		good.LogID = LogID(good.ID)
+	}
+	return e.verified.Add(token, good)
 }
 
 // touchInterval is how long a use is not worth telling the store.
@@ -412,7 +420,7 @@ func (e *engine) issue(h recordHeader, claims jwt.Claims, now time.Time) (*live,
 	// As the token says it, rounded: that is what counts everywhere.
 	h.deadline, _ = good.ExpiresAt()
 	ref := e.ref(h.id, h.subject)
-	return &live{ref: ref, via: ref, token: token, tok: e.verified.Add(token, good), header: h}, nil
+	return &live{ref: ref, via: ref, token: token, tok: e.remember(token, good), header: h}, nil
 }
 
 // update changes the data with fn until no other writer came first. decoded is

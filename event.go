@@ -128,7 +128,8 @@ const (
 	// "delete_subject", "put_ticket", "take_ticket" or "ping". A visit of all sessions is not
 	// told of. Duration is set. Err is [ErrStoreUnavailable], [ErrIndeterminate],
 	// [ErrNotReplicated], [ErrConflict], [ErrNotFound], [ErrRenewed], [ErrTooManySessions] or
-	// [ErrUnsupported] where that came of it, and [context.Canceled] where the client hung up.
+	// [ErrUnsupported] where that came of it, and [context.Canceled] where the client hung up,
+	// or gave less time than [Config.StoreTimeout].
 	EventStoreCall EventKind = "store_call"
 
 	// EventStoreDown: the first call failed after the store had worked. Reason names the

@@ -477,6 +477,35 @@ func TestEventsOfAnOutage(t *testing.T) {
 	want("store_up 0", "opened cached ada ADA", "opened cached ada ADA")
 }
 
+// A caller that gives the store no time is no outage, and one that waits for the whole
+// StoreTimeout is.
+func TestEventsOfACallersDeadline(t *testing.T) {
+	rec := newEventRecorder()
+	store := newTroubledStore(echosession.NewMemoryStore())
+	m := newManager[User](t, echosession.Config{Store: store, Secret: testSecret, OnEvent: rec.observe, StoreTimeout: 400 * time.Millisecond})
+	sess, err := m.Create(t.Context(), User{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		caller time.Duration
+		want   []string
+	}{
+		{20 * time.Millisecond, nil},
+		{time.Minute, []string{"store_down timeout 0"}},
+	} {
+		ctx, cancel := context.WithTimeout(t.Context(), tt.caller)
+		store.stop("Load", false)
+		if _, err := m.Open(ctx, sess.Token()); !errors.Is(err, echosession.ErrStoreUnavailable) {
+			t.Errorf("%v: %v", tt.caller, err)
+		}
+		cancel()
+		if got := rec.take(echosession.EventStoreDown); !slices.Equal(got, tt.want) {
+			t.Errorf("%v: the events are %q and not %q", tt.caller, got, tt.want)
+		}
+	}
+}
+
 // Each method of the store is told by its name, with how long it took.
 func TestEventsOfTheStore(t *testing.T) {
 	eachStore(t, func(t *testing.T, cfg echosession.Config) {

@@ -48,7 +48,11 @@ func (e *engine) opened(ctx context.Context, reason string, l *live) {
 	if e.cfg.OnEvent == nil {
 		return
 	}
-	e.happened(ctx, EventOpened, reason, l.header.subject, l.ref.ID)
+	if l.tok == nil || l.ref != l.via {
+		e.happened(ctx, EventOpened, reason, l.header.subject, l.ref.ID)
+	} else {
+		e.observe(ctx, Event{Kind: EventOpened, Reason: reason, Subject: l.header.subject, LogID: l.tok.LogID, Count: 1})
+	}
 	if l.ref != l.via {
 		e.happened(ctx, EventSuperseded, "", l.header.subject, l.via.ID)
 	}
@@ -145,6 +149,9 @@ func (s *observedStore) do(ctx context.Context, op string, call func() error) er
 // tell tells of a call, and of the beginning and the end of an outage.
 func (s *observedStore) tell(ctx context.Context, op string, took time.Duration, err error) {
 	kind := storeSentinel(err)
+	if kind == ErrStoreUnavailable && ctx.Err() != nil && took < s.engine.cfg.StoreTimeout*9/10 {
+		kind = context.Canceled // the caller had less time than StoreTimeout: that is no outage
+	}
 	s.engine.observe(ctx, Event{Kind: EventStoreCall, Reason: op, Duration: took, Err: kind})
 	if kind == ErrStoreUnavailable || kind == ErrIndeterminate {
 		s.fails(ctx, err)

@@ -49,14 +49,17 @@ func newLoad(t *testing.T, timeout time.Duration) *load {
 		StoreTimeout: timeout, StaleFor: 10 * time.Second, RotateGrace: 2 * time.Second,
 		Keys: []echosession.SigningKey{yesterday}, Logger: slog.New(slog.DiscardHandler),
 	}
-	if l.old, err = echosession.New[Visitor](cfg); err != nil {
-		t.Fatal(err)
-	}
-	cfg.Keys = []echosession.SigningKey{today, yesterday}
-	l.sessions, err = echosession.New[Visitor](otelsession.Observe(cfg, otelsession.WithMeterProvider(provider)))
+	sessions, err := echosession.New[Visitor](cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
+	l.old = sessions
+	cfg.Keys = []echosession.SigningKey{today, yesterday}
+	sessions, err = echosession.New[Visitor](otelsession.Observe(cfg, otelsession.WithMeterProvider(provider)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.sessions = sessions
 	l.routes()
 	return l
 }

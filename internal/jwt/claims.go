@@ -219,6 +219,9 @@ type Token struct {
 	iat     int64         // always when absent
 	payload string        // the JSON that was signed
 
+	// LogID stands for it in what is told of it, if that is known by now.
+	LogID string
+
 	// OldKey says that the key that verified it is not the first one, which signs.
 	OldKey bool
 }
