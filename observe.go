@@ -146,11 +146,22 @@ func (s *observedStore) do(ctx context.Context, op string, call func() error) er
 func (s *observedStore) told(ctx context.Context, op string, took time.Duration, err error) {
 	kind := storeSentinel(err)
 	s.engine.observe(ctx, Event{Kind: EventStoreCall, Reason: op, Duration: took, Err: kind})
-	if kind == ErrStoreUnavailable || kind == ErrIndeterminate {
-		s.fails(ctx, err)
-	} else if kind != context.Canceled && s.failing.Load() {
+	switch {
+	case kind == context.Canceled:
+	case kind == ErrStoreUnavailable || kind == ErrIndeterminate:
+		if !s.hurried(ctx, took, err) {
+			s.fails(ctx, err)
+		}
+	case s.failing.Load():
 		s.works(ctx)
 	}
+}
+
+// hurried reports whether a call failed because the caller's own deadline left it less than
+// half of the time that a call may take. That says nothing of the store.
+func (s *observedStore) hurried(ctx context.Context, took time.Duration, err error) bool {
+	deadline, ok := ctx.Deadline()
+	return ok && causeOf(err) == timedOut && time.Until(deadline)+took < s.engine.cfg.StoreTimeout/2
 }
 
 func (s *observedStore) fails(ctx context.Context, err error) {
