@@ -110,8 +110,9 @@ const (
 	EventStaleServed EventKind = "stale_served"
 
 	// EventOldKey: a key is still in use that is not the first of its list. Reason is
-	// "signing" for a token, which is told once until this process forgets the token, and
-	// "encryption" for a record, which is told at each read. Subject and LogID are set.
+	// "signing" for a token that opened a session, which is told once until this process
+	// forgets the token, and "encryption" for a record, which is told at each read. Subject
+	// and LogID are set.
 	EventOldKey EventKind = "old_key"
 
 	// EventUnreadable: a record cannot be read: [ErrCorrupt]. Reason is "codec", "too_large",
@@ -130,7 +131,8 @@ const (
 	EventStoreCall EventKind = "store_call"
 
 	// EventStoreDown: the first call failed after the store had worked. Reason names the
-	// cause: "timeout", "connection refused". Err is [ErrStoreUnavailable].
+	// cause: "timeout", "connection refused". Err is [ErrStoreUnavailable]. A call does not
+	// count where a deadline of the request left it less than half of [Config.StoreTimeout].
 	EventStoreDown EventKind = "store_down"
 
 	// EventStoreUp: a call succeeded after EventStoreDown, and none has failed for a second.
@@ -148,7 +150,8 @@ const (
 	EventWatchBegan EventKind = "watch_began"
 
 	// EventWatchEnded: a watch is over. Reason is "gone", "renewed", "closed" or "stopped",
-	// the last for one that the program stopped itself. Subject and LogID are set.
+	// the last for one that the program stopped itself. Subject and LogID are those of
+	// EventWatchBegan.
 	EventWatchEnded EventKind = "watch_ended"
 
 	// EventWatchInterrupted: this process does not hear of ends at once, and asks the store
