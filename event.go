@@ -61,6 +61,8 @@ const (
 	// EventDestroyed: a session was ended by its own token. Reason is "logout" for
 	// [Session.Destroy], "replaced" where [Session.Create] put another one in its place, and
 	// "discarded" where a new session's token could not be handed out.
+	// Two requests that end a session at the same moment are told of both, so these events
+	// may be more than the sessions.
 	EventDestroyed EventKind = "destroyed"
 
 	// EventRevoked: sessions of a subject were ended: Count of them, which may be 0. Reason
