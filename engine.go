@@ -349,7 +349,7 @@ func (e *engine) create(ctx context.Context, v any, p createParams) (*live, erro
 			return l, nil
 		}
 		if !again || attempt == maxCreates {
-			e.isFull(ctx, header.subject, err)
+			e.foundFull(ctx, header.subject, err)
 			return nil, err
 		}
 	}
@@ -709,7 +709,7 @@ func (e *engine) renew(ctx context.Context, l *live, p createParams, fresh func(
 		return next, nil
 	})
 	if err != nil {
-		e.isFull(ctx, subject, err)
+		e.foundFull(ctx, subject, err)
 		return nil, err
 	}
 	e.used(next, now)

@@ -7,14 +7,16 @@ import (
 )
 
 // An Event says what happened to a session, to a request or to the store: see
-// [Config.OnEvent]. It holds no token, no session ID, no key of the store, no data, and no
-// word of the store. The subject is there as the program gave it.
+// [Config.OnEvent]. It holds no token, no session ID, no key of the store, no data, and of
+// what a server answers no more than the code of an error. The subject is there as the
+// program gave it.
 type Event struct {
 	// Kind says what happened. The fields that it sets are in its comment.
 	Kind EventKind
 
-	// Reason says why, in one of the words that the comment of the Kind lists: it may be
-	// the label of a metric.
+	// Reason says why, in one of the words that the comment of the Kind lists. Where Reason
+	// names a cause, the code of a server's error may stand behind a colon, such as
+	// "refused: READONLY": cut it off before you make it the label of a metric.
 	Reason string
 
 	// Subject is whose session it is, or "".

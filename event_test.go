@@ -329,6 +329,91 @@ func TestEventsOfRefusals(t *testing.T) {
 	})
 }
 
+// While keys are replaced, the use of the old ones is told: of a token once, and of a record
+// until it is written again.
+func TestEventsOfOldKeys(t *testing.T) {
+	eachStore(t, func(t *testing.T, cfg echosession.Config) {
+		signing := func(id string) echosession.SigningKey {
+			return echosession.SigningKey{ID: id, Algorithm: "HS256", Key: []byte("a secret of thirty-two bytes: " + id + "!")}
+		}
+		sealing := func(name byte) []byte { return []byte(strings.Repeat(string(name), 32)) }
+		rec := newEventRecorder()
+		cfg.Secret, cfg.OnEvent = nil, rec.observe
+		cfg.Keys, cfg.EncryptionKeys = []echosession.SigningKey{signing("1")}, [][]byte{sealing('1')}
+		token := askFor(t, eventServer(t, newManager[User](t, cfg)), 200, "/guest", "")
+		rec.name(t, token, "GUEST")
+		rec.expect(t, "created guest GUEST")
+
+		cfg.Keys = []echosession.SigningKey{signing("2"), signing("1")}
+		s := eventServer(t, newManager[User](t, cfg))
+		askFor(t, s, 200, "/me", token)
+		rec.expect(t, "old_key signing GUEST", "opened verified GUEST")
+		askFor(t, s, 200, "/me", token)
+		rec.expect(t, "opened cached GUEST")
+
+		cfg.EncryptionKeys = [][]byte{sealing('2'), sealing('1')}
+		s = eventServer(t, newManager[User](t, cfg))
+		askFor(t, s, 200, "/me", token)
+		rec.expect(t, "old_key signing GUEST", "old_key encryption GUEST", "opened verified GUEST")
+		askFor(t, s, 200, "/guest", token) // writes the record
+		rec.expect(t, "old_key encryption GUEST", "opened cached GUEST")
+		askFor(t, s, 200, "/me", token)
+		rec.expect(t, "opened cached GUEST")
+	})
+}
+
+// A record that cannot be read is told with the reason, and its session by its LogID.
+func TestEventsOfUnreadableRecords(t *testing.T) {
+	key := []byte(strings.Repeat("k", 32))
+	other := []byte(strings.Repeat("o", 32))
+	none := func(*echosession.Config) {}
+	sealed := func(cfg *echosession.Config) { cfg.EncryptionKeys = [][]byte{key} }
+	for _, tt := range []struct {
+		reason        string
+		writes, reads func(*echosession.Config)
+		stored        string // what is put in the place of the record, if it is not ""
+	}{
+		{"codec", func(cfg *echosession.Config) { cfg.Codec = new(hastyCodec) }, none, ""},
+		{"too_large", none, func(cfg *echosession.Config) { cfg.MaxRecordSize = 48 }, ""},
+		{"sealed", sealed, none, ""},
+		{"not_sealed", none, sealed, ""},
+		{"key", sealed, func(cfg *echosession.Config) { cfg.EncryptionKeys = [][]byte{other} }, ""},
+		{"head", none, none, "no record"},
+		{"import", none, func(cfg *echosession.Config) {
+			cfg.Import = func([]byte, any) error { return errNotMine }
+		}, "no record"},
+	} {
+		t.Run(tt.reason, func(t *testing.T) {
+			eachStore(t, func(t *testing.T, cfg echosession.Config) {
+				rec, writing := newEventRecorder(), cfg
+				tt.writes(&writing)
+				token := newToken(t, newManager[User](t, writing), "Ada")
+				if tt.stored != "" {
+					replaceStored(t, cfg, tokenID(t, token), tt.stored)
+				}
+				rec.name(t, token, "ADA")
+				cfg.OnEvent = rec.observe
+				tt.reads(&cfg)
+				askFor(t, eventServer(t, newManager[User](t, cfg)), 401, "/me", token)
+				rec.expect(t, "unreadable "+tt.reason+" ADA", "refused corrupt ADA")
+			})
+		})
+	}
+}
+
+// replaceStored puts something in the place of the record of a session without a subject.
+func replaceStored(t *testing.T, cfg echosession.Config, id, stored string) {
+	t.Helper()
+	store, ref := storeOf(t, cfg), echosession.Ref{ID: id}
+	old, err := store.Load(t.Context(), ref, 0)
+	if err == nil {
+		err = store.Replace(t.Context(), ref, old, []byte(stored), time.Hour)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestEventErrIsASentinel(t *testing.T) {
 	rec := newEventRecorder()
 	store := newTroubledStore(echosession.NewMemoryStore())

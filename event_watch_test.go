@@ -38,6 +38,9 @@ func TestEventsOfWatches(t *testing.T) {
 			if e := rec.eventually(t, echosession.EventWatchBegan); e.LogID != id || e.Subject != "ada" {
 				t.Errorf("%+v", e)
 			}
+			if cfg.Store != nil { // the fake tells of no end, and would be asked 5 seconds later
+				waitForChecks(t, rec, 1) // from now on it is known when the session would expire
+			}
 			if err := tt.end(sess, stop); err != nil {
 				t.Fatal(err)
 			}

@@ -45,6 +45,10 @@ const module = "github.com/echosession/echosession"
 // standardOnly are files that need nothing but the standard library.
 var standardOnly = []string{"lookup.go", "body.go", "origin.go", "watch.go", "stale.go", "outage.go", "answer.go", "report.go", "cookie.go", "exchange.go", "handle.go", "typed.go", "manager.go", "store.go", "memory.go", "event.go", "slog.go"}
 
+// commandNeeds is all that the command imports beside the standard library: whoever runs it
+// with go run downloads nothing more than users of the package do.
+var commandNeeds = []string{module, "github.com/redis/go-redis/v9", "github.com/google/uuid"}
+
 // insiders are the tests of the root that need what its users do not see. CONTRIBUTING.md
 // names them.
 var insiders = []string{"serialize_test.go", "serialize_golden_test.go", "option_test.go"}
@@ -128,6 +132,9 @@ func checkImports(t *testing.T, file string, parsed *ast.File) {
 			}) {
 				t.Errorf("%s imports %s", file, imported)
 			}
+		}
+		if strings.HasPrefix(file, "cmd/") && !isTest && strings.Contains(imported, ".") && !slices.Contains(commandNeeds, imported) {
+			t.Errorf("%s imports %s, which the command does without", file, imported)
 		}
 		if first, _, _ := strings.Cut(imported, "/"); slices.Contains(standardOnly, file) && strings.Contains(first, ".") {
 			t.Errorf("%s imports %s and needs nothing but the standard library", file, imported)

@@ -86,8 +86,8 @@ func (e *engine) evicted(ctx context.Context, subject string, ids []string) {
 	}
 }
 
-// isFull tells that a subject has as many sessions as it can have, if err says so.
-func (e *engine) isFull(ctx context.Context, subject string, err error) {
+// foundFull tells that a subject has as many sessions as it can have, if err says so.
+func (e *engine) foundFull(ctx context.Context, subject string, err error) {
 	if errors.Is(err, ErrTooManySessions) {
 		e.turnedAway(ctx, &live{header: recordHeader{subject: subject}}, err)
 	}
@@ -130,7 +130,7 @@ const settled = time.Second
 func observedCall[T any](ctx context.Context, s *observedStore, op string, call func() (T, error)) (T, error) {
 	began := time.Now()
 	result, err := call()
-	s.told(ctx, op, time.Since(began), err)
+	s.tell(ctx, op, time.Since(began), err)
 	return result, err
 }
 
@@ -142,8 +142,8 @@ func (s *observedStore) do(ctx context.Context, op string, call func() error) er
 	return err
 }
 
-// told tells of a call, and of the beginning and the end of an outage.
-func (s *observedStore) told(ctx context.Context, op string, took time.Duration, err error) {
+// tell tells of a call, and of the beginning and the end of an outage.
+func (s *observedStore) tell(ctx context.Context, op string, took time.Duration, err error) {
 	kind := storeSentinel(err)
 	s.engine.observe(ctx, Event{Kind: EventStoreCall, Reason: op, Duration: took, Err: kind})
 	switch {

@@ -18,10 +18,12 @@ import (
 // cause as often as they like is sampled: of each kind and reason the first 10 lines of a
 // second are logged, and a line after that second says how many were left out. Requests that
 // look like an attack are at level Warn: a bad signature, an unknown key, another origin. An
-// outage is at level Error. Opened sessions, calls of the store and watches are at level Debug.
+// outage, and a write of which nobody knows the outcome, are at level Error. Opened sessions,
+// calls of the store, and the beginning and the end of a watch are at level Debug.
 //
-// It logs subjects. It never logs tokens, session IDs, data or words of the store. The logger
-// gets the context of the request, so that its handler can add an address or a trace.
+// It logs subjects. It never logs tokens, session IDs or data, and of a server's error the code
+// at most. The logger gets the context of the request, so that its handler can add an address
+// or a trace.
 func SlogEvents(logger *slog.Logger) func(ctx context.Context, e Event) {
 	l := &eventLog{logger: logger, samples: make(map[eventSource]*eventSample)}
 	return l.log

@@ -277,11 +277,14 @@ func (h *hub) tellInterrupted(cause string) {
 // lag notes that a target is to be checked before all ends are found, or is so no more.
 // h.mu is held.
 func (h *hub) lag(t *target, behind bool) {
-	if t.behind != behind {
-		t.behind = behind
-		if h.behind--; behind {
-			h.behind += 2
-		}
+	if t.behind == behind {
+		return
+	}
+	t.behind = behind
+	if behind {
+		h.behind++
+	} else {
+		h.behind--
 	}
 }
 

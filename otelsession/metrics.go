@@ -2,6 +2,9 @@ package otelsession
 
 import (
 	"context"
+	"maps"
+	"slices"
+	"sync/atomic"
 	"time"
 
 	"go.opentelemetry.io/otel"
@@ -29,7 +32,7 @@ type metrics struct {
 	calls                          callTimes
 	outages, indeterminate         counter
 	outageTime, interruptionTime   histogram
-	down, watches                  gauge
+	down, watches                  *total
 	watchEnds, interrupted, missed counter
 }
 
@@ -83,70 +86,70 @@ func newMetrics(meter metric.Meter, attributes []attribute.KeyValue) *metrics {
 func (m *metrics) record(ctx context.Context, e *echosession.Event) {
 	switch e.Kind {
 	case echosession.EventOpened:
-		m.opened.add(ctx, 1, e.Reason)
+		m.opened.add(1, e.Reason)
 	case echosession.EventStoreCall:
 		m.calls.record(ctx, e)
 	case echosession.EventCreated:
-		m.created.add(ctx, 1, e.Reason)
+		m.created.add(1, e.Reason)
 	case echosession.EventRenewed:
-		m.renewed.add(ctx, 1, "")
+		m.renewed.add(1, "")
 	case echosession.EventRotated:
-		m.rotated.add(ctx, 1, "")
+		m.rotated.add(1, "")
 	case echosession.EventImported:
-		m.imported.add(ctx, 1, "")
+		m.imported.add(1, "")
 	case echosession.EventDestroyed, echosession.EventRevoked, echosession.EventEvicted, echosession.EventExpired:
-		m.end(ctx, e)
+		m.end(e)
 	case echosession.EventRefused:
-		m.refused.add(ctx, 1, e.Reason)
+		m.refused.add(1, e.Reason)
 	case echosession.EventSuperseded:
-		m.superseded.add(ctx, 1, "")
+		m.superseded.add(1, "")
 	case echosession.EventStaleServed:
-		m.stale.add(ctx, 1, "")
+		m.stale.add(1, "")
 	case echosession.EventOldKey:
-		m.oldKeys.add(ctx, 1, e.Reason)
+		m.oldKeys.add(1, e.Reason)
 	case echosession.EventUnreadable:
-		m.unreadable.add(ctx, 1, e.Reason)
+		m.unreadable.add(1, e.Reason)
 	case echosession.EventIndeterminate:
-		m.indeterminate.add(ctx, 1, causeWord(e.Reason))
+		m.indeterminate.add(1, causeWord(e.Reason))
 	case echosession.EventStoreDown:
-		m.outages.add(ctx, 1, causeWord(e.Reason))
-		m.down.add(ctx, 1)
+		m.outages.add(1, causeWord(e.Reason))
+		m.down.Add(1)
 	case echosession.EventStoreUp:
-		m.down.add(ctx, -1)
+		m.down.Add(-1)
 		m.outageTime.record(ctx, e.Duration)
 	default:
 		m.watch(ctx, e)
 	}
 }
 
-func (m *metrics) end(ctx context.Context, e *echosession.Event) {
+func (m *metrics) end(e *echosession.Event) {
 	switch {
 	case e.Kind == echosession.EventEvicted:
-		m.ended.add(ctx, 1, "evicted")
+		m.ended.add(1, "evicted")
 	case e.Kind == echosession.EventExpired:
-		m.ended.add(ctx, 1, "expired")
+		m.ended.add(1, "expired")
 	case e.Kind == echosession.EventDestroyed:
-		m.ended.add(ctx, 1, e.Reason)
+		m.ended.add(1, e.Reason)
 	case e.Reason == "one":
-		m.ended.add(ctx, e.Count, "revoked")
+		m.ended.add(e.Count, "revoked")
 	case e.Reason == "subject":
-		m.ended.add(ctx, e.Count, "revoked_subject")
+		m.ended.add(e.Count, "revoked_subject")
 	default:
-		m.ended.add(ctx, e.Count, other)
+		m.ended.add(e.Count, other)
 	}
 }
 
 func (m *metrics) watch(ctx context.Context, e *echosession.Event) {
 	switch e.Kind {
 	case echosession.EventWatchBegan:
-		m.watches.add(ctx, 1)
+		m.watches.Add(1)
 	case echosession.EventWatchEnded:
-		m.watches.add(ctx, -1)
-		m.watchEnds.add(ctx, 1, e.Reason)
+		m.watches.Add(-1)
+		m.watchEnds.add(1, e.Reason)
 	case echosession.EventWatchInterrupted:
-		m.interrupted.add(ctx, 1, causeWord(e.Reason))
+		m.interrupted.add(1, causeWord(e.Reason))
 	case echosession.EventWatchResumed:
-		m.missed.add(ctx, e.Count, "")
+		m.missed.add(e.Count, "")
 		m.interruptionTime.record(ctx, e.Duration)
 	}
 }
@@ -166,64 +169,65 @@ func (f factory) set(more ...attribute.KeyValue) metric.MeasurementOption {
 // name is the full name of an instrument.
 func name(short string) string { return "echosession." + short }
 
-// A counter adds to one series for each reason.
-type counter struct {
-	instrument metric.Int64Counter
-	sets       map[string][]metric.AddOption
+// A counter has one series for each reason. It counts by itself, and is read when the metrics
+// are collected: that costs a request less than an instrument that is told each time. And all
+// series are there from the beginning with 0: a rate, or an alert, sees no increase in a series
+// that begins with the first event.
+type counter map[string]*total
+
+// A total is the value of a series.
+type total struct {
+	atomic.Int64
+	set metric.MeasurementOption
 }
 
 // counter makes a counter. Without reasons it has one series.
 func (f factory) counter(short, unit, about string, reasons []string) counter {
-	instrument, err := f.meter.Int64Counter(name(short), metric.WithUnit(unit), metric.WithDescription(about))
-	if err != nil {
-		otel.Handle(err)
-		instrument = noop.Int64Counter{}
-	}
-	c := counter{instrument, make(map[string][]metric.AddOption)}
+	c := make(counter)
 	if reasons == nil {
-		c.sets[""] = []metric.AddOption{f.set()}
+		c[""] = &total{set: f.set()}
 	} else {
 		for _, reason := range append([]string{other}, reasons...) {
-			c.sets[reason] = []metric.AddOption{f.set(reasonKey.String(reason))}
+			c[reason] = &total{set: f.set(reasonKey.String(reason))}
 		}
 	}
-	// A series begins with 0: a rate, or an alert, sees no increase in a series that begins
-	// with the first event.
-	for _, set := range c.sets {
-		c.instrument.Add(context.Background(), 0, set...)
-	}
+	instrument, err := f.meter.Int64ObservableCounter(name(short), metric.WithUnit(unit), metric.WithDescription(about))
+	f.read(instrument, err, slices.Collect(maps.Values(c)))
 	return c
 }
 
-func (c *counter) add(ctx context.Context, n int, reason string) {
-	if n <= 0 {
-		return
-	}
-	set, ok := c.sets[reason]
+func (c counter) add(n int, reason string) {
+	t, ok := c[reason]
 	if !ok {
-		set = c.sets[other]
+		t = c[other]
 	}
-	c.instrument.Add(ctx, int64(n), set...)
+	t.Add(int64(max(0, n)))
 }
 
-// A gauge says how many of something there are.
-type gauge struct {
-	instrument metric.Int64UpDownCounter
-	set        []metric.AddOption
-}
-
-func (f factory) gauge(short, unit, about string) gauge {
-	instrument, err := f.meter.Int64UpDownCounter(name(short), metric.WithUnit(unit), metric.WithDescription(about))
-	if err != nil {
-		otel.Handle(err)
-		instrument = noop.Int64UpDownCounter{}
-	}
-	g := gauge{instrument, []metric.AddOption{f.set()}}
-	g.add(context.Background(), 0)
+// gauge makes what says how many of something there are.
+func (f factory) gauge(short, unit, about string) *total {
+	g := &total{set: f.set()}
+	instrument, err := f.meter.Int64ObservableUpDownCounter(name(short), metric.WithUnit(unit), metric.WithDescription(about))
+	f.read(instrument, err, []*total{g})
 	return g
 }
 
-func (g *gauge) add(ctx context.Context, n int64) { g.instrument.Add(ctx, n, g.set...) }
+// read lets the totals be read when the metrics are collected. The callback is registered with
+// the meter: one that is given with the instrument is lost where another Manager has made the
+// same instrument before.
+func (f factory) read(instrument metric.Int64Observable, err error, totals []*total) {
+	if err == nil {
+		_, err = f.meter.RegisterCallback(func(_ context.Context, to metric.Observer) error {
+			for _, t := range totals {
+				to.ObserveInt64(instrument, t.Load(), t.set)
+			}
+			return nil
+		}, instrument)
+	}
+	if err != nil {
+		otel.Handle(err)
+	}
+}
 
 // A histogram counts durations.
 type histogram struct {

@@ -52,9 +52,8 @@ type options struct {
 	exemplars  bool
 }
 
-// WithMeterProvider says where the metrics go. Default [otel.GetMeterProvider]. Set that one
-// before [Observe] is called: else the counters do not begin with 0, and an alert misses the
-// first event of each.
+// WithMeterProvider says where the metrics go. Default [otel.GetMeterProvider]: the
+// program's own, even if it is set after [Observe].
 func WithMeterProvider(p metric.MeterProvider) Option {
 	return func(o *options) { o.meters = p }
 }
@@ -66,8 +65,8 @@ func WithAttributes(attributes ...attribute.KeyValue) Option {
 	return func(o *options) { o.attributes = append(o.attributes, attributes...) }
 }
 
-// WithExemplars lets the MeterProvider keep exemplars: which trace a measurement belongs to.
-// For that the span of every measurement is looked up, which costs a little more.
+// WithExemplars lets the MeterProvider keep exemplars of durations: to which trace a call of
+// the store belongs. For that the span of every call is looked up, which costs a little more.
 func WithExemplars() Option {
 	return func(o *options) { o.exemplars = true }
 }

@@ -420,18 +420,21 @@ func TestAttributesOfAllMeasurements(t *testing.T) {
 	}
 }
 
-// Two Managers on one MeterProvider have series of their own.
+// Managers on one MeterProvider have series of their own, if they have names; else their
+// counts are added up.
 func TestTwoManagers(t *testing.T) {
 	reader := sdkmetric.NewManualReader()
 	provider := otelsession.WithMeterProvider(sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader)))
 	users := &observed{otelsession.Observe(echosession.Config{}, provider), reader}
+	more := &observed{otelsession.Observe(echosession.Config{}, provider), reader} // without a name
 	admins := &observed{otelsession.Observe(echosession.Config{RequestKey: "admin"}, provider), reader}
 	e := echosession.Event{Kind: echosession.EventCreated, Reason: "login", Count: 1}
 	users.raise(t, e)
+	more.raise(t, e, e, e)
 	admins.raise(t, e, e)
 	values := users.values(t)
-	if got := values["echosession.sessions.created{echosession.reason=login}"]; got != "1" {
-		t.Errorf("%s sessions of users", got)
+	if got := values["echosession.sessions.created{echosession.reason=login}"]; got != "4" {
+		t.Errorf("%s sessions of the two without a name", got)
 	}
 	if got := values["echosession.sessions.created{echosession.instance=admin,echosession.reason=login}"]; got != "2" {
 		t.Errorf("%s sessions of admins", got)
@@ -468,11 +471,11 @@ type refusingMeter struct{ noop.Meter }
 
 var errRefused = errors.New("no instrument")
 
-func (refusingMeter) Int64Counter(string, ...metric.Int64CounterOption) (metric.Int64Counter, error) {
+func (refusingMeter) Int64ObservableCounter(string, ...metric.Int64ObservableCounterOption) (metric.Int64ObservableCounter, error) {
 	return nil, errRefused
 }
 
-func (refusingMeter) Int64UpDownCounter(string, ...metric.Int64UpDownCounterOption) (metric.Int64UpDownCounter, error) {
+func (refusingMeter) Int64ObservableUpDownCounter(string, ...metric.Int64ObservableUpDownCounterOption) (metric.Int64ObservableUpDownCounter, error) {
 	return nil, errRefused
 }
 
@@ -494,12 +497,12 @@ func TestInstrumentsThatAreRefused(t *testing.T) {
 	}
 }
 
-// The default is the MeterProvider of the program.
+// The default is the MeterProvider of the program, which may be set later: nothing is lost.
 func TestGlobalMeterProvider(t *testing.T) {
 	reader := sdkmetric.NewManualReader()
-	otel.SetMeterProvider(sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader)))
 	o := &observed{otelsession.Observe(echosession.Config{}), reader}
 	o.raise(t, echosession.Event{Kind: echosession.EventRotated})
+	otel.SetMeterProvider(sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader)))
 	if got := o.values(t)["echosession.sessions.rotated"]; got != "1" {
 		t.Errorf("%q rotations", got)
 	}

@@ -22,7 +22,7 @@ func TestPasswordOnTheCommandLine(t *testing.T) {
 	t.Parallel()
 	for _, url := range []string{
 		"redis://:planted@localhost", "redis://user:planted@localhost:6379/1", "rediss://user:planted@localhost",
-		"redis://:pla/planted@localhost", "redis://:pla@planted@localhost", "redis://:pla#planted@localhost", "redis://:pla?planted@localhost",
+		"redis://:pla/planted@localhost", "redis://:pla@planted@localhost", "redis://us@er:planted@localhost", "redis://:pla#planted@localhost", "redis://:pla?planted@localhost",
 		"redis://user:planted@a,b", "unix://user:planted@/run/redis.sock", "redis://a,user:planted@b", "redis://:%zzplanted@localhost",
 	} {
 		for _, args := range [][]string{{"list", url}, {"list", "redis://localhost", url}, {"token", "-", url}, {"keygen", url}, {"show", url, "0b6f3a8e-6d0c-4c1e-9a53-0d7c6a1b2c3d"}} {
@@ -59,6 +59,39 @@ func TestURLsThatCannotBeRead(t *testing.T) {
 		o := invoke(t, environment{vars: map[string]string{urlVariable: url}}, "list")
 		o.wants(t, exitUnknown, "URL of Redis")
 		o.hides(t, "planted")
+	}
+}
+
+// A URL names all that a client needs. TLS compares each server's certificate with its own
+// name, whichever host the URL begins with.
+func TestSettings(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		url, sentinel string
+		addrs, user   string
+		db            int
+	}{
+		{"redis://localhost", "", "localhost:6379", "", 0},
+		{"redis://localhost/", "", "localhost:6379", "", 0},
+		{"redis://ada@localhost:7000/3", "", "localhost:7000", "ada", 3},
+		{"redis://[::1]", "", "[::1]:6379", "", 0},
+		{"redis://a,b:7000,c", "", "a:6379 b:7000 c:6379", "", 0},
+		{"redis://a,b:7000,c/1", "primary", "a:26379 b:7000 c:26379", "", 1},
+		{"rediss://ada@a:1,b", "primary", "a:1 b:26379", "ada", 0},
+		{"rediss://a,b", "", "a:6379 b:6379", "", 0},
+		{"unix:///run/redis.sock", "", "/run/redis.sock", "", 0},
+	} {
+		o, err := (&target{sentinel: tt.sentinel}).settings(&invocation{args: []string{tt.url}, getenv: func(string) string { return "" }})
+		if err != nil {
+			t.Errorf("%s: %v", tt.url, err)
+			continue
+		}
+		if strings.Join(o.Addrs, " ") != tt.addrs || o.Username != tt.user || o.DB != tt.db || o.MasterName != tt.sentinel {
+			t.Errorf("%s: %q, user %q, database %d, primary %q", tt.url, o.Addrs, o.Username, o.DB, o.MasterName)
+		}
+		if withTLS := strings.HasPrefix(tt.url, "rediss"); withTLS != (o.TLSConfig != nil) || withTLS && (o.TLSConfig.ServerName != "" || o.TLSConfig.InsecureSkipVerify) {
+			t.Errorf("%s: TLS is %+v", tt.url, o.TLSConfig)
+		}
 	}
 }
 

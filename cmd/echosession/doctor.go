@@ -56,7 +56,7 @@ type check struct {
 
 // checks are in the order in which they run. What explains other findings comes first.
 var checks = []check{
-	{"server", "the kind and version of the server", each(checkServer)},
+	{"server", "the kind and version of the server", checkServers},
 	{"eviction", "what Redis throws away when it is full", each(checkEviction)},
 	{"writes", "a key of its own: written, read, deleted", each(checkWrites)},
 	{"memory", "memory in use, and what is left", each(checkMemory)},
@@ -73,7 +73,7 @@ var checks = []check{
 	{"records", "sessions that cannot be read", checkRecords},
 	{"index", "the indexes of subjects against their sessions", checkIndex},
 	{"sizes", "the largest sessions, the subjects with the most", checkSizes},
-	{"rights", "what the user of Redis may do", checkRights},
+	{"rights", "what the user of Redis may do", each(checkRights)},
 	{"pubsub", "a message published and heard", each(checkPubSub)},
 }
 
@@ -163,6 +163,7 @@ type examination struct {
 	options *redis.UniversalOptions
 	client  redis.UniversalClient
 	nodes   []*node // the servers that hold sessions: one, or the primaries of a Cluster
+	lost    []*node // those that do not answer
 
 	user         string        // whose rights are looked at; "": those of the own user
 	uses         []string      // features that the programs use
@@ -204,8 +205,8 @@ func defineDoctor(fs *flag.FlagSet) func(ctx context.Context, inv *invocation) (
 	f.target.define(fs)
 	fs.BoolVar(&f.json, "json", false, "print one JSON document")
 	fs.BoolVar(&f.list, "list", false, "list the checks, and look at nothing")
-	fs.StringVar(&f.skip, "skip", "", "checks to leave out, as in `latency,clock`")
-	fs.StringVar(&f.uses, "uses", "", "features that your programs use, whose rights the user of Redis needs: `"+strings.Join(featureIDs(), ",")+"`")
+	fs.StringVar(&f.skip, "skip", "", "`checks` to leave out, as in latency,clock")
+	fs.StringVar(&f.uses, "uses", "", "`features` that your programs use, as in index,watch, whose rights the user of Redis needs: "+strings.Join(featureIDs(), ", "))
 	fs.StringVar(&f.user, "user", "", "look at the rights of this `user` of Redis, not at your own; needs Redis 7")
 	fs.IntVar(&f.sample, "sample", 10_000, "how many sessions to read; 0 reads all")
 	fs.IntVar(&f.waitReplicas, "wait-replicas", 0, "Config.WaitReplicas of your programs")

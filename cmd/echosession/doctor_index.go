@@ -166,11 +166,8 @@ func checkIndex(ctx context.Context, x *examination, r *result) {
 		r.ok("no indexes: the programs do not use SubjectIndex, or nobody is logged in")
 		return
 	}
-	for _, right := range []string{"+zscore", "+zrange", "+exists"} {
-		if err := s.denied[right]; err != nil {
-			r.denied(right, err)
-			return
-		}
+	if s.missing(r, "+getrange", "+pttl", "+zscore", "+zrange", "+exists") {
+		return
 	}
 	before := len(r.findings)
 	young, lost, leftover := 0, 0, 0

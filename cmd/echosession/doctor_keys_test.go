@@ -15,12 +15,11 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/echosession/echosession"
-	"github.com/echosession/echosession/internal/redistest"
 )
 
 // A keyspace in each state that doctor is to find. All have their own keyspace on one server.
 func TestDoctorOfKeyspaces(t *testing.T) {
-	server := redistest.Start(t, "--appendonly", "yes")
+	server := startRedis(t, "--appendonly", "yes")
 	rdb := server.Client(t)
 	seal := []byte("fedcba9876543210fedcba9876543210")
 	sealFile, otherFile := filepath.Join(t.TempDir(), "keys"), filepath.Join(t.TempDir(), "others")
@@ -206,7 +205,7 @@ func TestDoctorOfKeyspaces(t *testing.T) {
 
 // A keyspace with characters that a pattern knows is looked at, and no other.
 func TestDoctorOfAStrangeKeyspace(t *testing.T) {
-	server := redistest.Start(t)
+	server := startRedis(t)
 	rdb := server.Client(t)
 	login(t, newShop(t, rdb, echosession.Config{Keyspace: "s[ab]*:"}), "alice", 2)
 	login(t, newShop(t, rdb, echosession.Config{Keyspace: "sax:"}), "alice", 1)
@@ -215,7 +214,7 @@ func TestDoctorOfAStrangeKeyspace(t *testing.T) {
 
 // What is in another database is told.
 func TestDoctorOfTheWrongDatabase(t *testing.T) {
-	server := redistest.Start(t)
+	server := startRedis(t)
 	other := server.Client(t, func(o *redis.Options) { o.DB = 3 })
 	login(t, newShop(t, other, echosession.Config{}), "alice", 2)
 	diagnose(t, nil, urlOf(server)).wants(t, "keyspace", "ok", "", "the database is empty; database 3 has 2 keys")
@@ -226,7 +225,7 @@ func TestDoctorOfTheWrongDatabase(t *testing.T) {
 
 // Of many sessions it reads a sample, and says so.
 func TestDoctorSamples(t *testing.T) {
-	server := redistest.Start(t)
+	server := startRedis(t)
 	rdb := server.Client(t)
 	login(t, newShop(t, rdb, echosession.Config{SubjectIndex: true}), "alice", 700)
 	report := diagnose(t, nil, "-sample", "50", urlOf(server))
@@ -321,5 +320,42 @@ func TestKeepLargest(t *testing.T) {
 	}
 	if !slices.Equal(sizes, []int64{9, 9, 7, 5, 3}) {
 		t.Errorf("kept %v", sizes)
+	}
+}
+
+// While doctor reads, sessions end and go on under other IDs. Such a session is not missing.
+func TestDoctorPassesOverSessionsThatHaveJustEnded(t *testing.T) {
+	server := startRedis(t)
+	rdb := server.Client(t)
+	shop := newShop(t, rdb, echosession.Config{SubjectIndex: true})
+	x := &examination{target: &target{keyspace: "sess:"}}
+	n := &node{client: rdb}
+	index := (&site{keyspace: "sess:"}).index("alice")
+	var readings []*reading
+	var sessions []*echosession.Session[shopper]
+	for range 3 {
+		sess, err := shop.Create(t.Context(), shopper{}, echosession.WithSubject("alice"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		sessions = append(sessions, sess)
+		readings = append(readings, &reading{key: foundKey{node: n, kind: indexedKey, id: sess.ID(), name: index + ":" + sess.ID()}})
+	}
+	if err := sessions[0].Destroy(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := sessions[1].Rotate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := rdb.ZRem(t.Context(), index, sessions[2].ID()).Err(); err != nil { // as nobody should
+		t.Fatal(err)
+	}
+	if err := x.lookUp(t.Context(), &survey{denied: make(map[string]error)}, readings); err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []bool{false, false, true} {
+		if readings[i].unindexed != want {
+			t.Errorf("session %d is missing in its index: %v, not %v", i, readings[i].unindexed, want)
+		}
 	}
 }

@@ -37,6 +37,7 @@ func TestDoctorOfManySessions(t *testing.T) {
 		}
 	}
 	rdb.SlowLogReset(t.Context())
+	rdb.ConfigResetStat(t.Context())
 
 	began := time.Now()
 	report := diagnose(t, nil, urlOf(server))
@@ -54,16 +55,42 @@ func TestDoctorOfManySessions(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	longest, of := time.Duration(0), "all commands took less than 1ms"
+	// The slow log counts the time in which the system ran something else, too. So it is for
+	// the log, and the average for the test.
+	longest, over := time.Duration(0), 0
 	for _, e := range entries {
-		if e.Duration > longest {
-			longest, of = e.Duration, strings.Join(e.Args[:min(len(e.Args), 2)], " ")
+		longest = max(longest, e.Duration)
+		if e.Duration > 5*time.Millisecond {
+			over++
 		}
 	}
-	t.Logf("%d sessions: %v; the longest command: %v (%s)", n, took, longest, of)
-	if longest > 20*time.Millisecond {
-		t.Errorf("%s kept Redis busy for %v", of, longest)
+	average, of, calls := slowestOnAverage(t, rdb)
+	t.Logf("%d sessions: %v; %d commands; the slowest on average: %v (%s); the longest: %v; longer than 5ms: %d", n, took, calls, average, of, longest, over)
+	if average > 2*time.Millisecond {
+		t.Errorf("%s keeps Redis busy for %v", of, average)
 	}
+}
+
+// slowestOnAverage returns the command that takes most time on average, and how many commands
+// there were.
+func slowestOnAverage(t *testing.T, rdb *redis.Client) (average time.Duration, of string, calls int64) {
+	t.Helper()
+	text, err := rdb.Info(t.Context(), "commandstats").Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, stats := range parseInfo(text) {
+		n, _ := numberIn(stats, "calls")
+		usec, ok := numberIn(stats, "usec")
+		if !ok || n == 0 {
+			t.Fatalf("%s: %q", name, stats)
+		}
+		calls += n
+		if one := time.Duration(usec/n) * time.Microsecond; one > average {
+			average, of = one, strings.TrimPrefix(name, "cmdstat_")
+		}
+	}
+	return average, of, calls
 }
 
 // load stores sessions: half of them plain, half of them three to a subject.

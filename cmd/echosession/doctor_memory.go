@@ -21,7 +21,7 @@ func checkEviction(_ context.Context, _ *examination, n *node, r *result) {
 		r.ok("noeviction: Redis throws no session away")
 	case evicted > 0:
 		r.critical("evicted-sessions", advice,
-			"Redis is full and throws sessions away (%s): users are logged out at random; %s %s thrown away %s", policy, countOf(evicted, "key"), verb(evicted, "was", "were"), n.since())
+			"when Redis is full, it throws keys away, sessions among them (%s): users are logged out at random; %s %s thrown away %s", policy, countOf(evicted, "key"), verb(evicted, "was", "were"), n.since())
 	case limit == 0:
 		r.warning("an-evicting-policy", advice,
 			"%s: as soon as somebody sets maxmemory, and it is reached, Redis throws sessions away", policy)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -53,10 +54,19 @@ func findNodes(ctx context.Context, x *examination) ([]*node, error) {
 	default:
 		return nil, fmt.Errorf("a %T is no client that doctor knows", x.client)
 	}
-	for _, n := range nodes {
+	var lost error
+	nodes = slices.DeleteFunc(nodes, func(n *node) bool {
 		text, err := n.client.Info(ctx).Result()
 		n.info, n.infoErr = parseInfo(text), err
+		if err != nil && !isReply(err) {
+			x.lost, lost = append(x.lost, n), err
+			return true
+		}
 		n.readConfig(ctx)
+		return false
+	})
+	if len(nodes) == 0 {
+		return nil, cmp.Or(ctx.Err(), lost, errors.New("the Cluster has no primary server"))
 	}
 	return nodes, ctx.Err()
 }

@@ -80,8 +80,9 @@ type denial struct {
 // rights tells what a user may not do.
 type rights func(ctx context.Context, command string) (*denial, error)
 
-func checkRights(ctx context.Context, x *examination, r *result) {
-	n := x.nodes[0]
+// checkRights looks at the rights on one server: each server of a Cluster has users of its own.
+func checkRights(ctx context.Context, x *examination, n *node, r *result) {
+	before := len(r.findings)
 	user, may, err := x.chooseWay(ctx, n)
 	if err != nil {
 		r.denied("+acl|dryrun", err)
@@ -101,10 +102,10 @@ func checkRights(ctx context.Context, x *examination, r *result) {
 		}
 		x.judgeRights(f, user, grants, why, r)
 	}
-	if slices.ContainsFunc(r.findings, func(f finding) bool { return f.Status > statusSkipped }) {
+	if slices.ContainsFunc(r.findings[before:], func(f finding) bool { return f.Status > statusSkipped }) {
 		return
 	}
-	if x.user == "" {
+	if x.user == "" && n == x.nodes[0] {
 		if err := x.ping(ctx); err != nil {
 			r.critical("the-library-fails", "Do what the message says.", "what the library itself tries fails: %s", reply(err))
 			return
@@ -156,14 +157,11 @@ func (x *examination) judgeRights(f feature, user string, grants, why []string, 
 		r.critical("missing-rights", grant, "%s: the user %s lacks rights: %s", f.name, user, why[0])
 		return
 	}
-	if f.id == "watch" && slices.Contains(grants, "&"+x.channel()+"*") && len(grants) == 1 {
-		grant = "If your programs use it: " + grant
-	}
 	r.skipped("rights-not-granted", grant, "%s: the user %s may not use it (%s)", f.name, user, strings.Join(grants, " "))
 }
 
 // chooseWay returns whose rights are looked at, and the way to find them out: ACL DRYRUN,
-// or, where there is none, the commands themselves.
+// or, where the server or the user has no such command, the commands themselves.
 func (x *examination) chooseWay(ctx context.Context, n *node) (user string, may rights, err error) {
 	user = x.user
 	if user == "" {

@@ -61,7 +61,7 @@ func granted(commands string, but ...string) (rights []string) {
 // Each single right of each feature is missed: by ACL DRYRUN, and by trying where the user
 // may not use that.
 func TestDoctorFindsEachMissingRight(t *testing.T) {
-	server := redistest.Start(t)
+	server := startRedis(t)
 	rdb := server.Client(t)
 	tried := 0
 	for _, f := range features {
@@ -94,7 +94,7 @@ func missingRights(t *testing.T, server *redistest.Server, rdb *redis.Client, f 
 	defer x.client.Close()
 	x.nodes = []*node{{addr: server.Addr(), client: x.client.(*redis.Client)}}
 	r := new(result)
-	checkRights(t.Context(), x, r)
+	checkRights(t.Context(), x, x.nodes[0], r)
 	var grants []string
 	for _, found := range r.findings {
 		if found.ID == "missing-rights" && found.Status == statusCritical {
@@ -106,7 +106,7 @@ func missingRights(t *testing.T, server *redistest.Server, rdb *redis.Client, f 
 
 // A user who has all rights of a feature misses none, with ACL DRYRUN and without.
 func TestDoctorFindsNoMissingRight(t *testing.T) {
-	server := redistest.Start(t)
+	server := startRedis(t)
 	rdb := server.Client(t)
 	for _, f := range features {
 		for _, ask := range []string{"+acl|whoami +acl|dryrun", ""} {
@@ -119,7 +119,7 @@ func TestDoctorFindsNoMissingRight(t *testing.T) {
 
 // Keys and channels are rights too.
 func TestDoctorFindsMissingKeysAndChannels(t *testing.T) {
-	server := redistest.Start(t)
+	server := startRedis(t)
 	rdb := server.Client(t)
 	all := granted(features[len(features)-2].commands)[3:] // of Session.Watch
 	for _, ask := range []string{"+acl|dryrun", "-acl|dryrun"} {
@@ -139,7 +139,7 @@ func TestDoctorFindsMissingKeysAndChannels(t *testing.T) {
 // What the keyspace shows, and what the flags say, makes a right necessary. Otherwise its
 // lack is no fault.
 func TestDoctorRightsOfWhatIsUsed(t *testing.T) {
-	server := redistest.Start(t, "--appendonly", "yes")
+	server := startRedis(t, "--appendonly", "yes")
 	rdb := server.Client(t)
 	setUser(t, rdb, "shop", append(granted(sessionCommands), "+@read", "+acl", "+ping", "+info", "+config|get", "+slowlog|get", "-getdel")...)
 	env := map[string]string{"REDISCLI_AUTH": "open"}
@@ -170,7 +170,7 @@ func TestDoctorRightsOfWhatIsUsed(t *testing.T) {
 
 // An administrator looks at the rights of another user.
 func TestDoctorOfAnotherUser(t *testing.T) {
-	server := redistest.Start(t)
+	server := startRedis(t)
 	rdb := server.Client(t)
 	setUser(t, rdb, "shop", granted(sessionCommands, "getex")...)
 	report := diagnose(t, nil, "-user", "shop", urlOf(server))
@@ -182,7 +182,7 @@ func TestDoctorOfAnotherUser(t *testing.T) {
 // A user that may do just what sessions need gets what can be said, and what to grant for
 // the rest. Nothing of that is a fault.
 func TestDoctorWithoutRightsOfItsOwn(t *testing.T) {
-	server := redistest.Start(t)
+	server := startRedis(t)
 	rdb := server.Client(t)
 	login(t, newShop(t, rdb, echosession.Config{}), "alice", 1)
 	setUser(t, rdb, "shop", granted(sessionCommands)...)
@@ -206,7 +206,7 @@ func TestDoctorWithoutRightsOfItsOwn(t *testing.T) {
 
 // Where nothing can be found out, the exit code says that.
 func TestDoctorOfAUserWithoutAnyRight(t *testing.T) {
-	server := redistest.Start(t)
+	server := startRedis(t)
 	setUser(t, server.Client(t), "shop", "~sess:*", "+ping", "+get")
 	report := diagnose(t, map[string]string{"REDISCLI_AUTH": "open"}, "-skip", "failover,access,latency,rights", "redis://shop@"+server.Addr())
 	if report.Exit != exitUnknown || report.Status != "unknown" {
@@ -216,7 +216,7 @@ func TestDoctorOfAUserWithoutAnyRight(t *testing.T) {
 
 // Without CONFIG, as many providers have it, INFO says most of it.
 func TestDoctorWithoutCONFIG(t *testing.T) {
-	server := redistest.Start(t, "--rename-command", "CONFIG", "", "--rename-command", "ACL", "", "--rename-command", "SLOWLOG", "",
+	server := startRedis(t, "--rename-command", "CONFIG", "", "--rename-command", "ACL", "", "--rename-command", "SLOWLOG", "",
 		"--maxmemory-policy", "allkeys-lru")
 	report := diagnose(t, nil, urlOf(server))
 	report.wants(t, "eviction", "warning", "an-evicting-policy", "allkeys-lru")
@@ -230,7 +230,7 @@ func TestDoctorWithoutCONFIG(t *testing.T) {
 
 // The library's own Ping is asked too: here a script fails for a reason that is no right.
 func TestDoctorWhereTheLibraryFails(t *testing.T) {
-	server := redistest.Start(t)
+	server := startRedis(t)
 	proxy := redistest.NewProxy(t, server.Addr())
 	proxy.On(func(cmd []string) bool { return cmd[0] == "EVALSHA" && len(cmd) > 4 }, -1, redistest.Reply("-ERR no scripts today\r\n"))
 	proxy.On(func(cmd []string) bool { return cmd[0] == "EVAL" && len(cmd) > 4 }, -1, redistest.Reply("-ERR no scripts today\r\n"))

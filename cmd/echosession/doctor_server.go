@@ -65,6 +65,14 @@ func before(version string, major, minor int) bool {
 	return a < major || a == major && b < minor
 }
 
+func checkServers(ctx context.Context, x *examination, r *result) {
+	for _, n := range x.lost {
+		r.critical("a-lost-primary", "Bring it back. See the findings of the check failover: they say why no replica has taken its place.",
+			"%s does not answer: its sessions cannot be used; %s", n.addr, reply(n.infoErr))
+	}
+	each(checkServer)(ctx, x, r)
+}
+
 func checkServer(_ context.Context, _ *examination, n *node, r *result) {
 	if !n.needs(r) {
 		return

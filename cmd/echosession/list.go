@@ -161,8 +161,8 @@ type found struct {
 	ofSubject bool  // the index says that it is the subject's, whatever the record says
 }
 
-// sessions visits the sessions of a subject by its index, where there is one. Where there is
-// none, and for the subject "", it visits all sessions, of everybody.
+// sessions visits the sessions of a subject by its index. Without an index, and for the subject
+// "", it visits all sessions, of everybody.
 func (s *site) sessions(ctx context.Context, subject string, notes io.Writer) iter.Seq2[found, error] {
 	return func(yield func(found, error) bool) {
 		indexed := false

@@ -148,6 +148,7 @@ func TestFlagsAnywhere(t *testing.T) {
 		{[]string{"a", "-f", "1", "b"}, []string{"a", "b"}, "1"},
 		{[]string{"-f=1", "a", "--", "-f", "2"}, []string{"a", "-f", "2"}, "1"},
 		{[]string{"--", "-f"}, []string{"-f"}, ""},
+		{[]string{"--", "a", "-f", "1"}, []string{"a", "-f", "1"}, ""},
 		{[]string{"a", "-", "-f", "1"}, []string{"a", "-"}, "1"},
 		{[]string{"-a0dr07B8VaV", "-f", "1"}, []string{"-a0dr07B8VaV"}, "1"},
 		{[]string{"-f", "1", "--0dr07B8VaV", "b"}, []string{"--0dr07B8VaV", "b"}, "1"},

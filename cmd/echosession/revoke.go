@@ -138,7 +138,7 @@ func (r *revoker) checkUsage(inv *invocation) (name string, err error) {
 }
 
 // agreed asks, unless -yes has answered.
-func (r *revoker) agreed(inv *invocation, what string) (bool, error) {
+func (r *revoker) agreed(ctx context.Context, inv *invocation, what string) (bool, error) {
 	if r.yes {
 		return true, nil
 	}
@@ -146,7 +146,7 @@ func (r *revoker) agreed(inv *invocation, what string) (bool, error) {
 		return false, errUsage("there is no terminal to ask: use -yes to revoke " + what)
 	}
 	fmt.Fprintf(inv.stderr, "Revoke %s? [y/N] ", what)
-	line, err := bufio.NewReader(inv.stdin).ReadString('\n')
+	line, err := orInterrupted(ctx, func() (string, error) { return bufio.NewReader(inv.stdin).ReadString('\n') })
 	if err != nil && !errors.Is(err, io.EOF) {
 		return false, err
 	}
@@ -156,6 +156,26 @@ func (r *revoker) agreed(inv *invocation, what string) (bool, error) {
 	}
 	fmt.Fprintln(inv.stderr, "Nothing was revoked.")
 	return false, nil
+}
+
+// orInterrupted returns what read does, or the error of ctx: Ctrl-C ends no read of a terminal.
+func orInterrupted[T any](ctx context.Context, read func() (T, error)) (T, error) {
+	type result struct {
+		value T
+		err   error
+	}
+	done := make(chan result, 1)
+	go func() {
+		value, err := read()
+		done <- result{value, err}
+	}()
+	select {
+	case r := <-done:
+		return r.value, r.err
+	case <-ctx.Done():
+		var zero T
+		return zero, ctx.Err()
+	}
 }
 
 // isTerminal reports whether somebody can answer. A test may bring a terminal of its own.
@@ -240,7 +260,7 @@ func (r *revoker) revokeOne(ctx context.Context, inv *invocation, s *site, name 
 			return exitUnknown, fmt.Errorf("the session %s is in an index of sessions, and %w", p.id, errHiddenSubject)
 		}
 	}
-	if ok, err := r.agreed(inv, what); !ok {
+	if ok, err := r.agreed(ctx, inv, what); !ok {
 		return exitWarning, err
 	}
 	if err := s.store.Delete(ctx, ref); err != nil {
@@ -259,7 +279,7 @@ func (r *revoker) revokeIndexed(ctx context.Context, inv *invocation, s *site) (
 	if len(r.except) > 0 {
 		what += ", except " + strings.Join(r.except, ", ")
 	}
-	if ok, err := r.agreed(inv, what); !ok {
+	if ok, err := r.agreed(ctx, inv, what); !ok {
 		return exitWarning, err
 	}
 	revoked, err := s.store.DeleteSubject(ctx, r.subject, r.except)
@@ -282,7 +302,7 @@ func (r *revoker) revokeScanned(ctx context.Context, inv *invocation, s *site, w
 			fmt.Fprintln(inv.stderr, "there are no sessions "+what)
 			return r.report(inv, 0, 0, nil)
 		}
-		if ok, err := r.agreed(inv, count(n, "session")+" "+what); !ok {
+		if ok, err := r.agreed(ctx, inv, count(n, "session")+" "+what); !ok {
 			return exitWarning, err
 		}
 	}

@@ -24,7 +24,7 @@ with 3.
 
 How long a session was not used is computed from its lifetime that is left and the idle
 timeout: say with -max-age what Config.MaxAge of the program is. Of a sealed session the
-subject is known with -encryption-key-file only. Medians and the like are true to half a percent.
+subject is known with -encryption-key-file only. Medians and percentiles are true to half a percent.
 
 Exit codes: 0, or 3 when it could not count all.
 
@@ -102,6 +102,7 @@ type step struct {
 	share   float64
 	keys    []sessionKey
 	visits  []visit
+	none    int // how many keys of those that were read hold no session
 	err     error
 	over    bool
 }
@@ -170,9 +171,11 @@ func (s *stats) walkAll(ctx context.Context, w *walker, send func(step) bool) er
 			if st.keys, cursor, err = w.keys(ctx, node, cursor); err != nil {
 				return err
 			}
-			if st.visits, err = w.read(ctx, chosen(st.keys, share)); err != nil {
+			some := chosen(st.keys, share)
+			if st.visits, err = w.read(ctx, some); err != nil {
 				return err
 			}
+			st.none = len(some) - len(st.visits)
 			if !send(st) {
 				return ctx.Err()
 			}

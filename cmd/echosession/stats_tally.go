@@ -85,10 +85,12 @@ func newTally() *tally {
 
 func (t *tally) add(s step) {
 	t.Share = s.share
-	t.Sessions += len(s.keys)
-	for _, k := range s.keys {
-		if k.indexed {
-			t.addSubject(k.subject, k)
+	t.Sessions += len(s.keys) - s.none
+	if s.share < 1 { // the names of the keys tell too, but for those that hold no session any more
+		for _, k := range s.keys {
+			if k.indexed {
+				t.addSubject(k.subject, k)
+			}
 		}
 	}
 	now := time.Now()
@@ -99,6 +101,9 @@ func (t *tally) add(s step) {
 
 func (t *tally) addVisit(v visit, now time.Time) {
 	t.Read++
+	if v.key.indexed && t.Share >= 1 {
+		t.addSubject(v.key.subject, v.key)
+	}
 	if v.bad {
 		t.Unreadable++
 		return

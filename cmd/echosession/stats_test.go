@@ -171,7 +171,8 @@ func TestStatsCountsEveryKindOfSession(t *testing.T) {
 }
 
 func testStats(t *testing.T, client redis.UniversalClient, url string) {
-	const keyspace = "stats[1]*:"
+	n := keyspaces.Add(1)
+	keyspace := fmt.Sprintf("stats[%d]*:", n)
 	ctx := t.Context()
 	indexed := echosession.Config{Keyspace: keyspace, SubjectIndex: true, MaxAge: 48 * time.Hour}
 	plain := echosession.Config{Keyspace: keyspace, MaxAge: 48 * time.Hour}
@@ -206,7 +207,7 @@ func testStats(t *testing.T, client redis.UniversalClient, url string) {
 	for _, key := range []string{"ticket:" + strings.Repeat("t", 43), "admin:" + id(), strings.ToUpper(id()), "{short}:" + id(), "other"} {
 		must(t, client.Set(ctx, keyspace+key, "x", time.Hour).Err())
 	}
-	must(t, client.Set(ctx, "stats1x:"+id(), "x", time.Hour).Err()) // the keyspace is no pattern
+	must(t, client.Set(ctx, fmt.Sprint("stats", n%10, "x:", id()), "x", time.Hour).Err()) // the keyspace is no pattern
 	must(t, client.Set(ctx, keyspace+id(), "\xc1"+id()+id()+"!1", time.Hour).Err())
 
 	flags := []string{"-keyspace", keyspace, "-max-age", "48h", url}
@@ -214,7 +215,7 @@ func testStats(t *testing.T, client redis.UniversalClient, url string) {
 	withKey := statsOf(t, append(flags, "-encryption-key-file", fileOf(t, base64.StdEncoding.EncodeToString(testSeal)))...)
 	const all = 600 + 70 + 50 + 30 + 20 + 40 + 10 + 25
 	for _, r := range []statsReport{got, withKey} {
-		if r.Sessions != all+5 || r.Read != all+4 || r.Share != 1 || r.Partial || r.Unreadable != 4 {
+		if r.Sessions != all+4 || r.Read != all+4 || r.Share != 1 || r.Partial || r.Unreadable != 4 {
 			t.Errorf("%d sessions, %d read, %d unreadable", r.Sessions, r.Read, r.Unreadable)
 		}
 		if r.Guests != 20 || r.Remembered != 25 || r.Encrypted != 50 || r.OtherCodec != 25 {
@@ -301,6 +302,240 @@ func checkSubjects(t *testing.T, got, withKey statsReport) {
 	want(got.Subjects.Top[2:3], "", 40)
 	want(withKey.Subjects.Top[2:3], "secret one", 40)
 	want(withKey.Subjects.Top[3:4], "secret two", 10)
+}
+
+// Of many sessions a sample is read: all sessions of a subject, or none.
+func TestStatsReadsASample(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	client := server.Client(t)
+	const keyspace = "sess:"
+	many(t, client, echosession.Config{Keyspace: keyspace, SubjectIndex: true}, 6000, func(i int) (age, unused time.Duration, opts []echosession.CreateOption) {
+		return time.Hour, 0, []echosession.CreateOption{echosession.WithSubject(fmt.Sprint("user-", i%1500))}
+	})
+	many(t, client, echosession.Config{Keyspace: keyspace}, 6000, func(i int) (age, unused time.Duration, opts []echosession.CreateOption) {
+		return time.Hour, 0, nil
+	})
+	for i := range 9000 { // half of the keys are those of others
+		must(t, client.Set(t.Context(), fmt.Sprint("cache:", i), "x", time.Hour).Err())
+	}
+	proxy := redistest.NewProxy(t, server.Addr())
+	r := statsOf(t, "-sample", "1200", "redis://"+proxy.Addr())
+	if r.Sessions != 12_000 || r.Share < 0.08 || r.Share > 0.125 || r.Read < 1000 || r.Read > 1450 {
+		t.Errorf("%d sessions, of which %d were read, a share of %v", r.Sessions, r.Read, r.Share)
+	}
+	// These are counted by their keys.
+	if s := r.Subjects; s.Count != 1500 || s.Sample || s.PerSubject.Median != 4 || s.PerSubject.Max != 4 {
+		t.Errorf("%+v", s)
+	}
+	if r.WithSubject+r.WithoutSubject != r.Read || r.WithSubject%4 != 0 || r.WithSubject < 400 || r.WithSubject > 800 {
+		t.Errorf("%d with a subject, %d without", r.WithSubject, r.WithoutSubject)
+	}
+	for _, cmd := range proxy.Commands() {
+		if cmd[0] == "SCAN" && cmd[len(cmd)-1] != fmt.Sprint(pageKeys) {
+			t.Errorf("%q", cmd)
+		}
+		if !slices.Contains([]string{"SCAN", "GETRANGE", "STRLEN", "PTTL", "DBSIZE", "INFO", "PING"}, cmd[0]) {
+			t.Errorf("it sends %q", cmd)
+		}
+	}
+	if all := statsOf(t, "-sample", "0", "redis://"+server.Addr()); all.Read != 12_000 || all.Share != 1 {
+		t.Errorf("%d were read, a share of %v", all.Read, all.Share)
+	}
+	invoke(t, environment{}, "stats", "-sample", "1200", "redis://"+server.Addr()).wants(t, exitOK, "12,000 sessions in ", " of them were read, a sample.")
+}
+
+// A record of any length is read in few bytes.
+func TestStatsReadsFewBytes(t *testing.T) {
+	t.Parallel()
+	p := onShared(t, echosession.Config{MaxRecordSize: 1 << 20})
+	long := strings.Repeat("s", 1024)
+	for range 20 {
+		if _, err := p.Create(t.Context(), user{Name: strings.Repeat("n", 300_000)}, echosession.WithSubject(long), echosession.WithDevice(strings.Repeat("d", 256))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	proxy := redistest.NewProxy(t, strings.TrimPrefix(p.url, "redis://"))
+	r := statsOf(t, "-keyspace", p.keyspace, "redis://"+proxy.Addr())
+	if r.Read != 20 || r.Unreadable != 0 || r.Size.Median < 300_000 || r.Size.Max > 303_000 || len(r.Subjects.Top) != 1 || r.Subjects.Top[0].Subject != long {
+		t.Errorf("%+v", r)
+	}
+	for _, cmd := range proxy.Commands() {
+		if cmd[0] == "GET" || cmd[0] == "GETRANGE" && cmd[3] != "1151" {
+			t.Errorf("it sends %q", cmd)
+		}
+	}
+}
+
+// The subject of an encrypted record is in the part that is read in whole.
+func TestStatsOpensLongRecords(t *testing.T) {
+	t.Parallel()
+	p := onShared(t, echosession.Config{MaxRecordSize: 1 << 20, EncryptionKeys: [][]byte{testSeal}})
+	if _, err := p.Create(t.Context(), user{Name: strings.Repeat("n", 300_000)}, echosession.WithSubject("ada")); err != nil {
+		t.Fatal(err)
+	}
+	r := statsOf(t, "-keyspace", p.keyspace, "-encryption-key-file", fileOf(t, base64.StdEncoding.EncodeToString(testSeal)), p.url)
+	if r.Read != 1 || r.WithSubject != 1 || r.Size.Max < 300_000 || len(r.Subjects.Top) != 1 || r.Subjects.Top[0].Subject != "ada" {
+		t.Errorf("%+v", r)
+	}
+	if r = statsOf(t, "-keyspace", p.keyspace, p.url); r.SubjectEncrypted != 1 || r.Age.Count != 1 {
+		t.Errorf("%+v", r)
+	}
+}
+
+// A user may have the rights of Manager.All alone.
+func TestStatsWithFewRights(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	p := newProgram(t, "redis://"+server.Addr(), server.Client(t), echosession.Config{SubjectIndex: true})
+	p.login(t, "ada")
+	p.login(t, "bob")
+	must(t, p.client.Do(t.Context(), "acl", "setuser", "operator", "reset", "on", ">secret", "~"+p.keyspace[:4]+"*", "+get", "+pttl", "+scan").Err())
+	r := statsOf(t, "-keyspace", p.keyspace, "-password-file", fileOf(t, "secret"), "redis://operator@"+server.Addr())
+	if r.Sessions != 2 || r.Read != 2 || r.WithSubject != 2 || r.Size.Median < 100 || r.Subjects.Count != 2 {
+		t.Errorf("%+v", r)
+	}
+}
+
+// A failure is told, and no half of a count.
+func TestStatsFails(t *testing.T) {
+	t.Parallel()
+	p := onShared(t, echosession.Config{})
+	p.login(t, "ada")
+	proxy := redistest.NewProxy(t, strings.TrimPrefix(p.url, "redis://"))
+	proxy.On(redistest.Named("GETRANGE"), -1, redistest.Reply("-LOADING Redis is loading the dataset in memory\r\n"))
+	o := invoke(t, environment{}, "stats", "-keyspace", p.keyspace, "redis://"+proxy.Addr())
+	o.wants(t, exitUnknown, "LOADING")
+	if o.stdout != "" {
+		t.Errorf("it writes %s", o.stdout)
+	}
+}
+
+// The memory for subjects is bounded: half of them are given up, and the others are counted
+// in full.
+func TestSubjectsAreThinnedOut(t *testing.T) {
+	t.Parallel()
+	tally := newTally()
+	const subjects = mostSubjects + mostSubjects/2
+	for round := range 2 {
+		for i := range subjects {
+			hash := hashOf(fmt.Sprint(i))
+			tally.addSubject(hash, sessionKey{subject: hash, indexed: true})
+		}
+		if n := len(tally.subjects); n > mostSubjects || n < subjects/2*95/100 || n > subjects/2*105/100 {
+			t.Fatalf("round %d: %d subjects", round, n)
+		}
+	}
+	tally.finish(3)
+	if s := tally.Subjects; !s.Sample || s.PerSubject.quantile(0.01) != 2 || s.PerSubject.max != 2 || len(s.Top) != 3 {
+		t.Errorf("%+v", s)
+	}
+}
+
+func TestQuantiles(t *testing.T) {
+	t.Parallel()
+	for _, most := range []int64{1, 100, 255, 256, 1000, 1 << 20, 1 << 40} {
+		d := newDistribution(milliseconds)
+		const n = 1000
+		for i := range int64(n) {
+			d.add(most * (i + 1) / n)
+		}
+		for _, share := range []float64{0, 0.001, 0.5, 0.9, 0.99, 1} {
+			want := float64(most) * max(share, 1.0/n)
+			if got := d.quantile(share); math.Abs(float64(got)-want) > want/200+1 {
+				t.Errorf("of values up to %d, %v are at most %d, and that is to be %v", most, share, got, want)
+			}
+		}
+		if d.n != n || d.max != most || d.quantile(1) > most {
+			t.Errorf("%d values, the largest %d", d.n, d.max)
+		}
+	}
+	for i := range 10_000 {
+		if got := fineIndex(middleOf(i)); got != i {
+			t.Fatalf("the middle of bucket %d is in bucket %d", i, got)
+		}
+		if middleOf(i) > math.MaxInt64/4 {
+			break
+		}
+	}
+	d := newDistribution(byteCount)
+	d.add(-1)
+	if d.counts[0] != 1 || d.quantile(0.5) != 0 {
+		t.Errorf("%+v", d)
+	}
+}
+
+func TestHistogram(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		kind   valueKind
+		values map[int64]int
+		want   string
+	}{
+		{milliseconds, nil, `
+title: not known of any session
+`}, {milliseconds, map[int64]int{59_999: 1, 60_000: 3, 900_000: 80}, `
+title: 84; median 14m 59s, p90 14m 59s, p99 14m 59s, max 15m
+  under 1m                   1   1.2%  #
+  under 5m                   3   3.6%  ##
+  under 15m                  0   0.0%
+  under 1h                  80  95.2%  ########################################
+`}, {byteCount, map[int64]int{150: 1, 2_500_000: 1}, `
+title: 2; median 150 B, p90 2.5 MB, p99 2.5 MB, max 2.5 MB
+  under 200 B                1  50.0%  ########################################
+  under 500 B                0   0.0%
+  under 1.0 KB               0   0.0%
+  under 2.0 KB               0   0.0%
+  under 5.0 KB               0   0.0%
+  under 10.0 KB              0   0.0%
+  under 20.0 KB              0   0.0%
+  under 50.0 KB              0   0.0%
+  under 100.0 KB             0   0.0%
+  under 1.0 MB               0   0.0%
+  1.0 MB or more             1  50.0%  ########################################
+`}, {plainCount, map[int64]int{1: 4, 2: 2, 3: 1, 5000: 1}, `
+title: 8; median 1, p90 5,000, p99 5,000, max 5,000
+  1                          4  50.0%  ########################################
+  2                          2  25.0%  ####################
+  3 to 5                     1  12.5%  ##########
+  6 to 10                    0   0.0%
+  11 to 50                   0   0.0%
+  51 to 100                  0   0.0%
+  101 to 1,000               0   0.0%
+  1,001 or more              1  12.5%  ##########
+`},
+	} {
+		d := newDistribution(tt.kind)
+		for value, n := range tt.values {
+			for range n {
+				d.add(value)
+			}
+		}
+		var out strings.Builder
+		if d.print(&out, "title"); out.String() != tt.want {
+			t.Errorf("it writes %s\nwant %s", out.String(), tt.want)
+		}
+	}
+}
+
+func TestSessionKeys(t *testing.T) {
+	t.Parallel()
+	const id = "0b6f3a8e-6d0c-4c1e-9a53-0d7c6a1b2c3d"
+	hash := hashOf("ada").String()
+	for _, tt := range []struct {
+		key string
+		ok  bool
+	}{
+		{"s:" + id, true}, {"s:{" + hash + "}:" + id, true},
+		{id, false}, {"t:" + id, false}, {"s:", false}, {"s:" + strings.ToUpper(id), false}, {"s:" + id + "0", false}, {"s:urn:uuid:" + id, false},
+		{"s:{" + hash + "}", false}, {"s:{" + hash + "}" + id, false}, {"s:{" + hash[1:] + "}:" + id, false}, {"s:{}:" + id, false},
+		{"s:ticket:" + hash + hash[:21], false}, {"s:admin:" + id, false}, {"s:{" + hash + "}:admin:" + id, false},
+	} {
+		k, ok := parseSessionKey(tt.key, "s:")
+		if ok != tt.ok || ok && (k.in("s:") != tt.key || k.ID() != id || k.indexed != strings.Contains(tt.key, "{")) {
+			t.Errorf("%s: %v, %+v", tt.key, ok, k)
+		}
+	}
 }
 
 // BenchmarkStats counts a million sessions, and tells how long others wait for Redis

@@ -91,7 +91,7 @@ type tokenReport struct {
 }
 
 func (t *tokenReader) run(ctx context.Context, inv *invocation) (int, error) {
-	text, err := t.read(inv)
+	text, err := t.read(ctx, inv)
 	if err != nil {
 		return exitUnknown, err
 	}
@@ -131,7 +131,7 @@ func (t *tokenReader) run(ctx context.Context, inv *invocation) (int, error) {
 const maxInput = 1 << 20
 
 // read reads the token. No error has a byte of it.
-func (t *tokenReader) read(inv *invocation) (string, error) {
+func (t *tokenReader) read(ctx context.Context, inv *invocation) (string, error) {
 	args := inv.others()
 	if len(args) > 1 {
 		return "", errUsage("name one file")
@@ -149,7 +149,10 @@ func (t *tokenReader) read(inv *invocation) (string, error) {
 		defer file.Close()
 		in = file
 	}
-	text, err := io.ReadAll(io.LimitReader(in, maxInput))
+	if isTerminal(in) {
+		fmt.Fprintln(inv.stderr, "Paste the token, then press Return and Ctrl-D:")
+	}
+	text, err := orInterrupted(ctx, func() ([]byte, error) { return io.ReadAll(io.LimitReader(in, maxInput)) })
 	if err != nil {
 		return "", fmt.Errorf("the token: %w", err)
 	}
@@ -284,7 +287,7 @@ func (noSessions) Load(context.Context, echosession.Ref, time.Duration) ([]byte,
 }
 
 // keys reads the key files. asText has secrets that are base64 as they are: some programs do
-// not decode it. It is nil when there is none.
+// not decode it. It is nil when no file has such a secret.
 func (t *tokenReader) keys() (decoded, asText []echosession.SigningKey, err error) {
 	// The first key signs. This one signs nothing, and lets the others be public keys.
 	unused := make([]byte, 64)

@@ -214,7 +214,9 @@ func configOf(id, algorithm string, key any) echosession.Config {
 	return echosession.Config{Keys: []echosession.SigningKey{{ID: id, Algorithm: algorithm, Key: key}}}
 }
 
-func binarySecret() []byte { return append([]byte{0xff, 0x00, ' '}, testSecret...) }
+func binarySecret() []byte {
+	return append(testSecret[:len(testSecret):len(testSecret)], 0xff, 0x00, '\n')
+}
 
 func certificateOf(t *testing.T, key crypto.Signer) []byte {
 	t.Helper()

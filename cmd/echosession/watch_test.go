@@ -3,9 +3,11 @@ package main
 import (
 	"context"
 	"encoding/base64"
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"io"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -44,13 +46,18 @@ func (l *lines) list() []string {
 	return list[:len(list)-1]
 }
 
-// startWatch starts the command, and waits until it says what it watches.
+// startWatch starts the command for a program, and waits until it says what it watches.
 func startWatch(t *testing.T, args ...string) *watchRun {
+	t.Helper()
+	return startWatchForPeople(t, append([]string{"-json", "-interval", "50ms"}, args...)...)
+}
+
+func startWatchForPeople(t *testing.T, args ...string) *watchRun {
 	t.Helper()
 	ctx, stop := context.WithCancel(t.Context())
 	w := &watchRun{t: t, stop: stop, ended: make(chan int, 1)}
 	go func() {
-		w.ended <- run(ctx, append([]string{"watch", "-json", "-interval", "50ms"}, args...), &invocation{
+		w.ended <- run(ctx, append([]string{"watch"}, args...), &invocation{
 			stdin: strings.NewReader(""), stdout: &w.stdout, stderr: &w.stderr, getenv: func(string) string { return "" },
 		})
 	}()
@@ -103,7 +110,7 @@ func (w *watchRun) events() (list []eventLine) {
 // event waits for an event of a session.
 func (w *watchRun) event(kind, id string) eventLine {
 	w.t.Helper()
-	for range 1000 {
+	for range 2000 {
 		for _, e := range w.events() {
 			if e.Event == kind && e.ID == id {
 				if e.LogID != echosession.LogID(id) {
@@ -245,7 +252,7 @@ func testWatch(t *testing.T, p *program, more ...string) {
 	if e := w.event("ended", nobody.ID()); e.Subject != "" { // it had time left as far as is known
 		t.Errorf("%+v", e)
 	}
-	short := p.login(t, "ada", echosession.WithMaxAge(200*time.Millisecond))
+	short := p.login(t, "ada", echosession.WithMaxAge(3*time.Second))
 	w.event("created", short.ID())
 	if e := w.event("expired", short.ID()); e.Subject != "ada" {
 		t.Errorf("%+v", e)
@@ -447,6 +454,60 @@ func TestWatchWithFewRights(t *testing.T) {
 	}
 }
 
+// With the right to subscribe alone, the key of a session tells what became of it.
+func TestWatchWithoutScripts(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	p := newProgram(t, "redis://"+server.Addr(), server.Client(t), echosession.Config{SubjectIndex: true, RotateGrace: 10 * time.Minute})
+	must(t, p.client.Do(t.Context(), "acl", "setuser", "operator", "reset", "on", ">secret", "~"+p.keyspace[:4]+"*", "&*",
+		"+get", "+getrange", "+strlen", "+pttl", "+scan", "+subscribe", "+publish").Err())
+	first, sess := p.login(t, "ada"), p.login(t, "ada")
+	w := startWatch(t, "-keyspace", p.keyspace, "-password-file", fileOf(t, "secret"), "redis://operator@"+server.Addr())
+	w.event("ended", logout(t, first))
+	from := sess.ID()
+	rotate(t, sess)
+	w.event("ended", from) // its key leads on for ten minutes
+	w.event("created", sess.ID())
+	if list := w.stderr.list(); len(list) != 1 {
+		t.Errorf("it says %q", list)
+	}
+	w.end()
+}
+
+// A rotation that was heard of comes before the look that finds the successor.
+func TestASuccessorIsNoNewSession(t *testing.T) {
+	t.Parallel()
+	for _, indexed := range []bool{true, false} {
+		p := onShared(t, echosession.Config{SubjectIndex: indexed})
+		var stdout, stderr strings.Builder
+		out := &eventWriter{stdout: &stdout, stderr: &stderr}
+		inv := &invocation{args: []string{p.url}, stderr: &stderr, getenv: func(string) string { return "" }}
+		f := &watching{site: siteFlags{target: target{keyspace: p.keyspace, timeout: time.Second}}, most: 10, interval: time.Hour}
+		w, err := openWalker(t.Context(), inv, &f.site)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer w.client.Close()
+		o := newObserver(f, w, out)
+		sess := p.login(t, "ada")
+		must(t, o.look(t.Context()))
+		from := sess.ID()
+		rotate(t, sess)
+		o.hints.tell(echosession.Hint{IDs: []string{from}})
+		must(t, o.look(t.Context()))
+		if text := stdout.String(); strings.Count(text, "\n") != 1 || !strings.Contains(text, "rotated    "+from) {
+			t.Errorf("it writes %s", text)
+		}
+		// Where any session may have ended, the pause is over.
+		o.hints.tell(echosession.Hint{All: true})
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		if o.attend(ctx, time.Hour, true); ctx.Err() != nil || !o.again {
+			t.Error("it goes on waiting")
+		}
+	}
+}
+
 func TestWatchBoundsItsMemory(t *testing.T) {
 	t.Parallel()
 	p := onShared(t, echosession.Config{})
@@ -459,6 +520,27 @@ func TestWatchBoundsItsMemory(t *testing.T) {
 	}
 	w.notice("there are more than 3 keys of sessions")
 	w.end()
+}
+
+// The help says how much memory a session takes.
+func TestWatchKeepsLittle(t *testing.T) {
+	const n = 200_000
+	o := newObserver(&watching{}, nil, nil)
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	for i := range n {
+		v := visit{rec: record{subject: fmt.Sprint("user-", 1_000_000+i)}}
+		binary.BigEndian.PutUint64(v.key.id[:], uint64(i))
+		o.enter(v, true)
+	}
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	each := (int64(after.HeapAlloc) - int64(before.HeapAlloc)) / n
+	if each < 60 || each > 150 || len(o.known) != n {
+		t.Errorf("%d sessions take %d bytes each", len(o.known), each)
+	}
+	t.Logf("%d bytes each", each)
 }
 
 func TestWatchSaysWhyItCannotBegin(t *testing.T) {

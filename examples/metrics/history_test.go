@@ -120,7 +120,11 @@ func (h *history) query(t *testing.T, expr string, start, end time.Time, step ti
 	if err != nil {
 		t.Fatalf("%s: %v", expr, err)
 	}
-	return slices.Clone(result)
+	kept := slices.Clone(result)
+	for i := range kept {
+		kept[i].Floats = slices.Clone(kept[i].Floats) // Close takes them back
+	}
+	return kept
 }
 
 // Querier is a method of [storage.Queryable].
