@@ -354,7 +354,7 @@ func TestEventsOfOldKeys(t *testing.T) {
 		cfg.EncryptionKeys = [][]byte{sealing('2'), sealing('1')}
 		s = eventServer(t, newManager[User](t, cfg))
 		askFor(t, s, 200, "/me", token)
-		rec.expect(t, "old_key signing GUEST", "old_key encryption GUEST", "opened verified GUEST")
+		rec.expect(t, "old_key encryption GUEST", "old_key signing GUEST", "opened verified GUEST")
 		askFor(t, s, 200, "/guest", token) // writes the record
 		rec.expect(t, "old_key encryption GUEST", "opened cached GUEST")
 		askFor(t, s, 200, "/me", token)
