@@ -1,6 +1,7 @@
 package echosession
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -55,6 +56,9 @@ var errHeaderSent = fmt.Errorf("%w: the answer's header has been sent, and no co
 func (h *handle) fromHere() error {
 	if h.verified {
 		return nil
+	}
+	if errors.Is(h.reason, ErrCrossOrigin) { // of which is told
+		return h.engine.origins.refuse(h.exchange.Request())
 	}
 	return h.engine.refuseForeign(h.exchange.Request())
 }

@@ -97,7 +97,7 @@ func (e *engine) ref(id, subject string) Ref {
 // open finds the session of a token and decodes its data into v.
 func (e *engine) open(ctx context.Context, token string, v any) (*live, error) {
 	now := e.cfg.Now()
-	tok, known, err := e.verify(ctx, token, now)
+	tok, known, err := e.verify(token, now)
 	if err != nil {
 		e.turnedAway(ctx, nil, err)
 		return nil, err
@@ -118,21 +118,21 @@ func (e *engine) open(ctx context.Context, token string, v any) (*live, error) {
 	if touch {
 		tok.LastTouch.Store(now.UnixNano())
 	}
+	if tok.OldKey && tok.Told.CompareAndSwap(false, true) {
+		e.happened(ctx, EventOldKey, "signing", tok.Subject, tok.ID)
+	}
 	e.opened(ctx, known, l)
 	return l, nil
 }
 
 // verify checks a token, and the times in it. known is the Reason of [EventOpened].
-func (e *engine) verify(ctx context.Context, token string, now time.Time) (tok *jwt.Cached, known string, err error) {
+func (e *engine) verify(token string, now time.Time) (tok *jwt.Cached, known string, err error) {
 	known = "cached"
 	if tok = e.verified.Get(token); tok == nil {
 		known = "verified"
 		good, err := e.tokens.Verify(token)
 		if err != nil {
 			return nil, "", err
-		}
-		if good.OldKey {
-			e.happened(ctx, EventOldKey, "signing", good.Subject, good.ID)
 		}
 		tok = e.remember(token, good)
 	}

@@ -63,6 +63,8 @@ const (
 	// EventDestroyed: a session was ended by its own token. Reason is "logout" for
 	// [Session.Destroy], "replaced" where [Session.Create] put another one in its place, and
 	// "discarded" where a new session's token could not be handed out.
+	// Two requests that end a session at the same moment are told of both, so these events
+	// may be more than the sessions.
 	EventDestroyed EventKind = "destroyed"
 
 	// EventRevoked: sessions of a subject were ended: Count of them, which may be 0. Reason
@@ -112,8 +114,9 @@ const (
 	EventStaleServed EventKind = "stale_served"
 
 	// EventOldKey: a key is still in use that is not the first of its list. Reason is
-	// "signing" for a token, which is told once until this process forgets the token, and
-	// "encryption" for a record, which is told at each read. Subject and LogID are set.
+	// "signing" for a token that opened a session, which is told once until this process
+	// forgets the token, and "encryption" for a record, which is told at each read. Subject
+	// and LogID are set.
 	EventOldKey EventKind = "old_key"
 
 	// EventUnreadable: a record cannot be read: [ErrCorrupt]. Reason is "codec", "too_large",
@@ -129,11 +132,12 @@ const (
 	// told of. Duration is set. Err is [ErrStoreUnavailable], [ErrIndeterminate],
 	// [ErrNotReplicated], [ErrConflict], [ErrNotFound], [ErrRenewed], [ErrTooManySessions] or
 	// [ErrUnsupported] where that came of it, and [context.Canceled] where the client hung up,
-	// or gave less time than [Config.StoreTimeout].
+	// or left less than half of [Config.StoreTimeout].
 	EventStoreCall EventKind = "store_call"
 
 	// EventStoreDown: the first call failed after the store had worked. Reason names the
-	// cause: "timeout", "connection refused". Err is [ErrStoreUnavailable].
+	// cause: "timeout", "connection refused". Err is [ErrStoreUnavailable]. A call does not
+	// count where a deadline of the request left it less than half of [Config.StoreTimeout].
 	EventStoreDown EventKind = "store_down"
 
 	// EventStoreUp: a call succeeded after EventStoreDown, and none has failed for a second.
@@ -151,7 +155,8 @@ const (
 	EventWatchBegan EventKind = "watch_began"
 
 	// EventWatchEnded: a watch is over. Reason is "gone", "renewed", "closed" or "stopped",
-	// the last for one that the program stopped itself. Subject and LogID are set.
+	// the last for one that the program stopped itself. Subject and LogID are those of
+	// EventWatchBegan.
 	EventWatchEnded EventKind = "watch_ended"
 
 	// EventWatchInterrupted: this process does not hear of ends at once, and asks the store

@@ -70,7 +70,7 @@ func ExampleSlogEvents_address() {
 		return c.JSON(http.StatusOK, sess.Data().Cart)
 	}), sessions.Require())
 
-	first, err := sessions.Create(context.Background(), User{}, echosession.WithSubject("ada"))
+	sess, err := sessions.Create(context.Background(), User{}, echosession.WithSubject("ada"))
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -78,7 +78,7 @@ func ExampleSlogEvents_address() {
 	send := func(method, path, from string) {
 		r := httptest.NewRequest(method, path, nil)
 		r.RemoteAddr = from
-		r.Header.Set("Authorization", "Bearer "+first.Token())
+		r.Header.Set("Authorization", "Bearer "+sess.Token())
 		e.ServeHTTP(httptest.NewRecorder(), r)
 	}
 	send(http.MethodPost, "/login", "192.0.2.1:1234")

@@ -308,6 +308,7 @@ func (h *handle) makeGuest(ctx context.Context, value any, p createParams) (made
 		return false, err
 	}
 	if cookie && h.cameFromElsewhere() {
+		h.engine.turnedAway(ctx, nil, ErrCrossOrigin)
 		return false, ErrCrossOrigin
 	}
 	l, err := h.engine.create(ctx, value, p)

@@ -149,15 +149,24 @@ func (s *observedStore) do(ctx context.Context, op string, call func() error) er
 // tell tells of a call, and of the beginning and the end of an outage.
 func (s *observedStore) tell(ctx context.Context, op string, took time.Duration, err error) {
 	kind := storeSentinel(err)
-	if kind == ErrStoreUnavailable && ctx.Err() != nil && took < s.engine.cfg.StoreTimeout*9/10 {
-		kind = context.Canceled // the caller had less time than StoreTimeout: that is no outage
+	if kind == ErrStoreUnavailable && s.hurried(ctx, took, err) {
+		kind = context.Canceled
 	}
 	s.engine.observe(ctx, Event{Kind: EventStoreCall, Reason: op, Duration: took, Err: kind})
-	if kind == ErrStoreUnavailable || kind == ErrIndeterminate {
+	switch {
+	case kind == context.Canceled:
+	case kind == ErrStoreUnavailable || kind == ErrIndeterminate:
 		s.fails(ctx, err)
-	} else if kind != context.Canceled && s.failing.Load() {
+	case s.failing.Load():
 		s.works(ctx)
 	}
+}
+
+// hurried reports whether a call failed because the caller's own deadline left it less than
+// half of the time that a call may take. That says nothing of the store.
+func (s *observedStore) hurried(ctx context.Context, took time.Duration, err error) bool {
+	deadline, ok := ctx.Deadline()
+	return ok && causeOf(err) == timedOut && time.Until(deadline)+took < s.engine.cfg.StoreTimeout/2
 }
 
 func (s *observedStore) fails(ctx context.Context, err error) {

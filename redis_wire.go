@@ -241,6 +241,9 @@ func refusal(err error) error {
 	}
 	text := reply.Error()
 	code, _, _ := strings.Cut(text, " ")
+	if !isErrorCode(code) {
+		code = "no code"
+	}
 	name := refused + code
 	switch code {
 	case "NOPERM":
@@ -260,6 +263,12 @@ func refusal(err error) error {
 		}
 	}
 	return namedError{err, name, commandIn(text)}
+}
+
+// isErrorCode reports whether the first word of an error is a code. A proxy or a script may
+// put any text there.
+func isErrorCode(word string) bool {
+	return 0 < len(word) && len(word) <= 20 && strings.Trim(word, "ABCDEFGHIJKLMNOPQRSTUVWXYZ") == ""
 }
 
 // commandIn returns the command of the store that a refusal is about, or "". It is a word

@@ -581,7 +581,7 @@ func (e *engine) openStale(ctx context.Context, token string, fresh func() any, 
 		return nil, nil
 	}
 	now := e.cfg.Now()
-	tok, _, err := e.verify(ctx, token, now)
+	tok, _, err := e.verify(token, now)
 	if err != nil || !failed && !e.stale.isDown(e.ref(tok.ID, tok.Subject)) {
 		return nil, nil
 	}

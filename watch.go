@@ -200,8 +200,8 @@ func (h *hub) close() {
 // add begins a watch of ref.
 func (h *hub) add(w *watch) {
 	h.mu.Lock()
-	closed := h.closed
-	if !closed && w.target == nil && w.ctx.Err() == nil {
+	closed, over := h.closed, w.ctx.Err() != nil
+	if !closed && w.target == nil && !over {
 		now := time.Now()
 		h.start(now)
 		w.target = h.targetOf(w.ref)
@@ -210,8 +210,11 @@ func (h *hub) add(w *watch) {
 		h.queue(w.target, urgent)
 	}
 	h.mu.Unlock()
-	if closed {
+	switch {
+	case closed:
 		h.end(w, ErrClosed)
+	case over: // no sweep finds it
+		h.tellEnd(w)
 	}
 }
 
@@ -698,7 +701,7 @@ func (h *hub) check(ctx context.Context, batch []*target) {
 	type ending struct {
 		watches []*watch
 		cause   error
-		expired bool
+		expired string // its ID, if its time was over
 	}
 	var endings []ending
 	now := time.Now()
@@ -735,7 +738,10 @@ func (h *hub) check(ctx context.Context, batch []*target) {
 			h.setTimer(t, now.Add(pause))
 		case hasEnded(err):
 			h.engine.stale.ended(t.ref.ID)
-			expired := t.ends > 0 && now.UnixNano() >= t.ends && errors.Is(err, ErrSessionGone)
+			expired := ""
+			if t.ends > 0 && now.UnixNano() >= t.ends && errors.Is(err, ErrSessionGone) {
+				expired = t.ref.ID
+			}
 			endings = append(endings, ending{h.drop(t), err, expired})
 			continue
 		default:
@@ -747,9 +753,8 @@ func (h *hub) check(ctx context.Context, batch []*target) {
 	}
 	h.mu.Unlock()
 	for _, e := range endings {
-		if e.expired && len(e.watches) > 0 && e.watches[0].news != nil {
-			of := e.watches[0].news
-			h.engine.happened(context.Background(), EventExpired, "", of.subject, of.id)
+		if e.expired != "" && len(e.watches) > 0 && e.watches[0].news != nil {
+			h.engine.happened(context.Background(), EventExpired, "", e.watches[0].news.subject, e.expired)
 		}
 		for _, w := range e.watches {
 			h.end(w, e.cause)

@@ -42,6 +42,9 @@ type Cached struct {
 	// nanoseconds since 1970. 0: it never did.
 	LastCookie atomic.Int64
 
+	// Told says that somebody was told of the old key that has signed the token.
+	Told atomic.Bool
+
 	token string
 }
 
