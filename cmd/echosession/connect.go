@@ -98,7 +98,7 @@ func (t *target) takeURL(inv *invocation) (string, error) {
 // checkPasswords refuses an argument with a password.
 func (inv *invocation) checkPasswords() error {
 	for _, arg := range inv.args {
-		if isURL(arg) && mayHavePassword(arg) {
+		if strings.Contains(arg, "://") && mayHavePassword(arg) { // whatever the scheme
 			return errUsage("the password stands on the command line, where every user of the machine can read it: " +
 				"put it into " + passwordVariable + ", the URL into " + urlVariable + ", or use -password-file; and change it if others were logged in")
 		}
@@ -112,7 +112,14 @@ func mayHavePassword(text string) bool {
 	_, rest, _ := strings.Cut(text, "://")
 	at := strings.LastIndex(rest, "@")
 	_, password, _ := strings.Cut(rest[:max(0, at)], ":")
-	return password != ""
+	return password != "" || strings.Contains(rest, "password=")
+}
+
+// isMisread reports whether a password holds characters that end it too early, so that a part
+// of it would be taken for a host.
+func isMisread(text string) bool {
+	_, rest, _ := strings.Cut(text, "://")
+	return strings.Contains(rest, "#") || strings.ContainsAny(rest[:max(0, strings.LastIndex(rest, "@"))], ",/?")
 }
 
 // settings reads the URL and the flags. No error quotes the URL or says what in it is wrong:
@@ -121,6 +128,10 @@ func (t *target) settings(inv *invocation) (*redis.UniversalOptions, error) {
 	text, err := t.takeURL(inv)
 	if err != nil {
 		return nil, err
+	}
+	const unreadable = "the URL of Redis cannot be read: write redis://host:port/database, and the special characters of a password as in %2F"
+	if isMisread(text) {
+		return nil, errUsage(unreadable)
 	}
 	var more []string // hosts behind the first one: net/url knows one alone
 	if scheme, rest, _ := strings.Cut(text, "://"); scheme != "unix" {
@@ -139,7 +150,7 @@ func (t *target) settings(inv *invocation) (*redis.UniversalOptions, error) {
 	}
 	o, err := redis.ParseURL(text)
 	if err != nil {
-		return nil, errUsage("the URL of Redis cannot be read: write redis://host:port/database, and the special characters of a password as in %2F")
+		return nil, errUsage(unreadable)
 	}
 	if err := t.checkPassword(inv, o); err != nil {
 		return nil, err
@@ -234,6 +245,9 @@ func (t *target) useTLS(o *redis.Options) error {
 // connect connects to the server, which may be a node of a Cluster: then the client is one
 // for all of it. The error says what to check.
 func (t *target) connect(ctx context.Context, inv *invocation) (redis.UniversalClient, error) {
+	if t.keyspace == "" {
+		return nil, errUsage("the keyspace is empty: leave out -keyspace for that of a program that sets none, which is sess:")
+	}
 	o, err := t.settings(inv)
 	if err != nil {
 		return nil, err

@@ -1,12 +1,14 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -128,7 +130,7 @@ func TestPasswords(t *testing.T) {
 		{"of another user", map[string]string{passwordVariable: "planted"}, []string{reader}, exitUnknown, []string{"WRONGPASS"}},
 		{"a wrong file", nil, []string{p.url, "-password-file", wrong}, exitUnknown, []string{"WRONGPASS"}},
 		{"an empty line", nil, []string{p.url, "-password-file", empty}, exitUnknown, []string{"first line", "is empty"}},
-		{"no file", nil, []string{p.url, "-password-file", "absent"}, exitUnknown, []string{"file of the password", "absent"}},
+		{"no file", nil, []string{p.url, "-password-file", "./absent"}, exitUnknown, []string{"file of the password", "./absent"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -160,7 +162,7 @@ func TestTLS(t *testing.T) {
 		{"TLS where there is none", []string{"rediss://" + server.Addr()}, exitUnknown, []string{"no connection to Redis", "write redis://"}},
 		{"an authority without TLS", []string{"redis://" + server.TLSAddr, "-cacert", server.CA}, exitUnknown, []string{"write rediss://"}},
 		{"a file that is no authority", []string{p.url, "-cacert", server.Key}, exitUnknown, []string{"no certificate in PEM form"}},
-		{"no file", []string{p.url, "-cacert", "absent"}, exitUnknown, []string{"-cacert", "absent"}},
+		{"no file", []string{p.url, "-cacert", "./absent"}, exitUnknown, []string{"-cacert", "./absent"}},
 		{"a certificate without its key", []string{p.url, "-cert", server.Cert}, exitUnknown, []string{"-cert and -key"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -332,4 +334,58 @@ func listener(t *testing.T, serve func(net.Conn)) (addr string) {
 		}
 	}()
 	return ln.Addr().String()
+}
+
+// No error repeats what stands in the place of a file, which may be a password, or a part of
+// a URL; and an empty keyspace is not that of every program.
+func TestErrorsRepeatNoSecret(t *testing.T) {
+	for _, tt := range []struct {
+		args []string
+		url  string
+		says string
+	}{
+		{[]string{"list", "-password-file", "hunter2", "redis://127.0.0.1:1"}, "", "no such file"},
+		{[]string{"list", "-encryption-key-file", "hunter2", "redis://127.0.0.1:1"}, "", "no such file"},
+		{[]string{"list", "-cacert", "hunter2", "rediss://127.0.0.1:1"}, "", "no such file"},
+		{[]string{"token", "REDIS://:hunter2@h"}, "", "every user of the machine can read it"},
+		{[]string{"token", "valkey://:hunter2@h"}, "", "every user of the machine can read it"},
+		{[]string{"list", "redis://h?password=hunter2"}, "", "every user of the machine can read it"},
+		{[]string{"list"}, "redis://:77777#hunter2@h", "%2F"},
+		{[]string{"list"}, "redis://:77777,hunter2@h", "%2F"},
+		{[]string{"list"}, "redis://:77777/hunter2@h", "%2F"},
+		{[]string{"list", "-keyspace", "", "redis://127.0.0.1:1"}, "", "the keyspace is empty"},
+	} {
+		var out, errs strings.Builder
+		code := run(t.Context(), tt.args, &invocation{stdin: strings.NewReader(""), stdout: &out, stderr: &errs, getenv: func(name string) string {
+			if name == urlVariable {
+				return tt.url
+			}
+			return ""
+		}})
+		said := out.String() + errs.String()
+		if code != exitUnknown || !strings.Contains(said, tt.says) || strings.Contains(said, "hunter2") || strings.Contains(said, "77777") {
+			t.Errorf("%q, %q: exit %d, %s", tt.args, tt.url, code, said)
+		}
+	}
+}
+
+// What a server sends in an error reaches the terminal without its escapes.
+func TestErrorsAreMadePrintable(t *testing.T) {
+	if got := messageOf(errors.New("ERR \x1b[2J\x1b]0;x\x07")); strings.ContainsAny(got, "\x1b\x07") || !strings.Contains(got, "ERR") {
+		t.Errorf("%q", got)
+	}
+}
+
+// fullDisk takes nothing.
+type fullDisk struct{}
+
+func (fullDisk) Write([]byte) (int, error) { return 0, syscall.ENOSPC }
+
+func TestOutputThatGetsLostIsAnError(t *testing.T) {
+	var errs strings.Builder
+	const token = "eyJhbGciOiJIUzI1NiJ9.e30.c2ln"
+	inv := &invocation{stdin: strings.NewReader(token), stdout: fullDisk{}, stderr: &errs, getenv: func(string) string { return "" }}
+	if code := run(t.Context(), []string{"token", "-"}, inv); code != exitUnknown || !strings.Contains(errs.String(), "no space left on device") {
+		t.Errorf("exit %d, %s", code, errs.String())
+	}
 }

@@ -12,11 +12,14 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"syscall"
+	"unicode"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -95,6 +98,7 @@ func (inv *invocation) oneName() (string, error) {
 func main() {
 	redis.SetLogger(silence{})
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second Ctrl-C ends what does not heed the first
 	code := run(ctx, os.Args[1:], &invocation{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, getenv: os.Getenv})
 	stop()
 	os.Exit(code)
@@ -138,9 +142,14 @@ func (c *command) run(ctx context.Context, args []string, inv *invocation) int {
 		fmt.Fprintf(inv.stderr, "echosession %s: %v; \"echosession help %s\" lists the flags\n", c.name, err, c.name)
 		return exitUnknown
 	}
+	out := &output{w: inv.stdout}
+	inv.stdout = out
 	exit, err := exitUnknown, inv.checkPasswords()
 	if err == nil {
 		exit, err = act(ctx, inv)
+	}
+	if err == nil && out.err != nil && !errors.Is(out.err, syscall.EPIPE) {
+		exit, err = exitUnknown, fmt.Errorf("the output cannot be written: %w", out.err)
 	}
 	if err == nil {
 		return exit
@@ -149,11 +158,39 @@ func (c *command) run(ctx context.Context, args []string, inv *invocation) int {
 		fmt.Fprintf(inv.stderr, "echosession %s: interrupted\n", c.name)
 		return exitUnknown
 	}
-	fmt.Fprintf(inv.stderr, "echosession %s: %v\n", c.name, err)
+	fmt.Fprintf(inv.stderr, "echosession %s: %s\n", c.name, messageOf(err))
 	if _, wrong := errors.AsType[errUsage](err); wrong {
 		fmt.Fprintf(inv.stderr, "\"echosession help %s\" says more\n", c.name)
 	}
 	return max(exit, exitUnknown)
+}
+
+// messageOf is the text of an error for a terminal. A server can send any bytes. What stands
+// in the place of a file that there is not may be a password.
+func messageOf(err error) string {
+	text := err.Error()
+	if of, ok := errors.AsType[*fs.PathError](err); ok && !looksLikePath(of.Path) {
+		text = strings.ReplaceAll(text, of.Error(), of.Err.Error())
+	}
+	return escape(text, func(r rune) bool { return r != '\n' && !unicode.IsPrint(r) })
+}
+
+func looksLikePath(name string) bool {
+	return filepath.IsAbs(name) || strings.HasPrefix(name, "./") || strings.HasPrefix(name, "../")
+}
+
+// An output notes that what a command writes gets lost.
+type output struct {
+	w   io.Writer
+	err error
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	n, err := o.w.Write(p)
+	if o.err == nil {
+		o.err = err
+	}
+	return n, err
 }
 
 // parse reads the flags, which may stand behind other arguments too, and puts these into the

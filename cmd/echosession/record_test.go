@@ -309,3 +309,11 @@ func TestReaderIsSafeForConcurrentUse(t *testing.T) {
 		}
 	}
 }
+
+// Maps as keys of maps, which nest, do not grow into the memory of the machine.
+func TestToJSONOfNestedKeys(t *testing.T) {
+	data := []byte(strings.Repeat("\x81", 50) + "\x01" + strings.Repeat("\x01", 50))
+	if text, err := toJSON(data); err == nil || len(text) > 10*len(data) {
+		t.Errorf("%d bytes became %d: %v", len(data), len(text), err)
+	}
+}

@@ -199,7 +199,7 @@ func TestListEncrypted(t *testing.T) {
 			if !layout.indexed {
 				hidden.wants(t, exitOK, "1 more session cannot be read, and may be of this subject")
 			}
-			p.cli(t, "list", "-encryption-key-file", "absent").wants(t, exitUnknown, "-encryption-key-file", "absent")
+			p.cli(t, "list", "-encryption-key-file", "./absent").wants(t, exitUnknown, "-encryption-key-file", "./absent")
 		})
 	}
 }

@@ -286,7 +286,7 @@ func TestTokenIsRefused(t *testing.T) {
 		{"no audience", issue(t, plain), []string{"-audience", ""}, exitUnknown, []string{"-audience"}},
 		{"two kids for one file", issue(t, plain), []string{"-kid", "a", "-kid", "b"}, exitUnknown, []string{"one -kid and one -algorithm for each -key-file"}},
 		{"a short secret", issue(t, plain), []string{"-key-file", short}, exitUnknown, []string{short, "the secret has 5 bytes"}},
-		{"a file that is not there", issue(t, plain), []string{"-key-file", "absent"}, exitUnknown, []string{"-key-file", "absent"}},
+		{"a file that is not there", issue(t, plain), []string{"-key-file", "./absent"}, exitUnknown, []string{"-key-file", "./absent"}},
 		{"a file that is another thing", issue(t, plain), []string{"-key-file", pemFile(t, "DH PARAMETERS", []byte("x"), nil)}, exitUnknown, []string{"neither a key nor a certificate"}},
 		{"an encrypted key", issue(t, plain), []string{"-key-file", pemFile(t, "ENCRYPTED PRIVATE KEY", []byte("x"), nil)}, exitUnknown, []string{"encrypted with a password"}},
 		{"a damaged key", issue(t, plain), []string{"-key-file", pemFile(t, "PRIVATE KEY", []byte("planted"), nil)}, exitUnknown, []string{"holds no key that can be read"}},

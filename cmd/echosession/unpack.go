@@ -162,6 +162,10 @@ func (u *unpacker) milliseconds() (int64, bool) {
 // maxDepth is deeper than the library lets data nest.
 const maxDepth = 100
 
+// maxKeyDepth bounds how deep the key of a map nests: it becomes a string of JSON, and a
+// string within a string has nearly twice its length at each level.
+const maxKeyDepth = 3
+
 // toJSON makes JSON of one value of MessagePack. Members of objects stay in their order. A
 // key that is no string becomes one; a binary is in base64; a time is in RFC 3339; a number
 // that JSON does not have is a string.
@@ -196,7 +200,7 @@ func (u *unpacker) appendJSON(dst []byte, depth int) ([]byte, error) {
 		}
 		if t.form == formMap {
 			start := len(dst)
-			if dst, err = u.appendJSON(dst, depth-1); err != nil {
+			if dst, err = u.appendJSON(dst, min(depth-1, maxKeyDepth)); err != nil {
 				return dst, err
 			}
 			if key := dst[start:]; key[0] != '"' {
