@@ -300,8 +300,8 @@ type Config struct {
 	// OnEvent is told what happens: sessions that begin and end, requests that are refused,
 	// calls of the store and its outages. [SlogEvents] makes an audit log of it; the module
 	// otelsession makes metrics. It is called in the goroutine in which it happens, often
-	// during a request, whose context it gets. So it must not block, and must call no method
-	// of a [Session] or a [Manager]. Several goroutines call it at once, and events of
+	// during a request, whose context it gets. So it must not block: the request waits for it, and so do
+	// all watches. It must call no method of a [Session] or a [Manager]. Several goroutines call it at once, and events of
 	// different goroutines come in any order. A panic in it is caught and logged. Default
 	// nil: nobody is told, and nothing is spent on it.
 	OnEvent func(ctx context.Context, e Event)
