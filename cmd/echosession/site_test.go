@@ -347,7 +347,7 @@ func testRevokeOne(t *testing.T, p *program) {
 	if !isLive(t, sess) {
 		t.Fatal("it was revoked without a yes")
 	}
-	p.answered(t, "Y\n", "revoke", id).wants(t, exitOK, "? [y/N]", "Revoked 1 session.")
+	p.answered(t, "Y\n", "revoke", id).wants(t, exitOK, "? [y/N]", id+"  "+sess.LogID()+"  ada\n", "Revoked 1 session.")
 	if isLive(t, sess) || !isLive(t, spared) {
 		t.Error("it is live, or another is not")
 	}
@@ -360,7 +360,11 @@ func testRevokeOne(t *testing.T, p *program) {
 
 	// By its log ID, as JSON, and without a subject.
 	guest := p.login(t, "")
-	if o := p.cli(t, "revoke", "-json", "-yes", guest.LogID()); o.code != exitOK || o.stdout != `{"revoked":1,"left":0}`+"\n" {
+	want := fmt.Sprintf(`{"sessions":[{"id":%q,"log_id":%q}],"revoked":1,"left":0}`+"\n", guest.ID(), guest.LogID())
+	if o := p.cli(t, "revoke", "-json", "-yes", guest.LogID()); o.code != exitOK || o.stdout != want {
+		t.Errorf("%d, %s", o.code, o.all())
+	}
+	if o := p.cli(t, "revoke", "-json", "-yes", guest.LogID()); o.code != exitWarning || o.stdout != `{"sessions":[],"revoked":0,"left":0}`+"\n" {
 		t.Errorf("%d, %s", o.code, o.all())
 	}
 	if isLive(t, guest) {
@@ -376,7 +380,7 @@ func testRevokeOne(t *testing.T, p *program) {
 	if _, err := spared.Rotate(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	p.cli(t, "revoke", "-yes", old).wants(t, exitOK, "Revoked 1 session.")
+	p.cli(t, "revoke", "-yes", old).wants(t, exitOK, spared.ID()+"  "+spared.LogID()+"  ada\n", "Revoked 1 session.")
 	if isLive(t, spared) {
 		t.Error("the successor is live")
 	}
@@ -405,7 +409,9 @@ func TestRevokeSubject(t *testing.T) {
 func testRevokeSubject(t *testing.T, p *program) {
 	one, two, spared, bob := p.login(t, "ada"), p.login(t, "ada"), p.login(t, "ada"), p.login(t, "bob")
 	p.answered(t, "no\n", "revoke", "-subject", "ada").wants(t, exitWarning, "Revoke 3 sessions of ada? [y/N]", "Nothing was revoked")
-	p.answered(t, "yes\n", "revoke", "-subject", "ada", "-except", spared.ID()).wants(t, exitOK, "Revoked 2 sessions.")
+	ended := p.answered(t, "yes\n", "revoke", "-subject", "ada", "-except", spared.ID())
+	ended.wants(t, exitOK, one.ID()+"  "+one.LogID()+"  ada\n", two.ID()+"  "+two.LogID()+"  ada\n", "Revoked 2 sessions.")
+	ended.hides(t, spared.LogID(), bob.LogID())
 	if isLive(t, one) || isLive(t, two) || !isLive(t, spared) || !isLive(t, bob) {
 		t.Error("the wrong sessions are live")
 	}
@@ -415,6 +421,72 @@ func testRevokeSubject(t *testing.T, p *program) {
 	if !isLive(t, bob) {
 		t.Error("bob's session has ended")
 	}
+}
+
+// A revocation is what revoke -json writes.
+type revocation struct {
+	Sessions                []ending
+	Revoked, Left, Unlisted int
+}
+
+func (r revocation) ids() (ids []string) {
+	for _, e := range r.Sessions {
+		ids = append(ids, e.ID)
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+func revocationOf(t *testing.T, o outcome) (r revocation) {
+	t.Helper()
+	if err := json.Unmarshal([]byte(o.stdout), &r); err != nil {
+		t.Fatalf("%v in %s", err, o.all())
+	}
+	for _, e := range r.Sessions {
+		if e.LogID != echosession.LogID(e.ID) {
+			t.Errorf("the log ID of %s is not %s", e.ID, e.LogID)
+		}
+	}
+	return r
+}
+
+// The sessions that were ended are listed, those that are encrypted too, and none that was
+// spared by an ID that it had before a rotation.
+func TestRevokeSubjectLists(t *testing.T) {
+	t.Parallel()
+	for _, key := range [][][]byte{nil, {testSeal}} {
+		p := onShared(t, echosession.Config{SubjectIndex: true, RotateGrace: time.Hour, EncryptionKeys: key})
+		one, two, spared := p.login(t, "ada"), p.login(t, "ada"), p.login(t, "ada")
+		old := spared.ID()
+		if _, err := spared.Rotate(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		log := revocationOf(t, p.cli(t, "revoke", "-yes", "-json", "-subject", "ada", "-except", old))
+		if !slices.Equal(log.ids(), sorted(one, two)) || log.Revoked != 2 || log.Left != 0 || log.Unlisted != 0 || log.Sessions[0].Subject != "ada" {
+			t.Errorf("%+v; they are %q", log, sorted(one, two))
+		}
+		if !isLive(t, spared) {
+			t.Error("the session that was to be spared has ended")
+		}
+	}
+}
+
+// Of more sessions than a list has, the newest are listed, and it says how many more ended.
+func TestRevokeMoreThanAreListed(t *testing.T) {
+	t.Parallel()
+	p := onShared(t, echosession.Config{SubjectIndex: true})
+	fill := func() {
+		many(t, p.client, echosession.Config{Keyspace: p.keyspace, SubjectIndex: true}, echosession.MaxListed+3, func(int) (age, unused time.Duration, opts []echosession.CreateOption) {
+			return 0, 0, []echosession.CreateOption{echosession.WithSubject("ada")}
+		})
+	}
+	fill()
+	log := revocationOf(t, p.cli(t, "revoke", "-yes", "-json", "-subject", "ada"))
+	if len(log.Sessions) != echosession.MaxListed || log.Revoked != echosession.MaxListed+3 || log.Unlisted != 3 {
+		t.Errorf("%d are listed, %d have ended, %d more than are listed", len(log.Sessions), log.Revoked, log.Unlisted)
+	}
+	fill()
+	p.cli(t, "revoke", "-yes", "-subject", "ada").wants(t, exitOK, "Revoked 1003 sessions, 3 of which could not be listed.")
 }
 
 // Sessions that cannot be read are not ended by a guess at their subject, and are counted.
@@ -489,7 +561,11 @@ func testRevokeCodec(t *testing.T, old *program, indexed bool) {
 	}
 
 	old.answered(t, "\n", "revoke", "-codec", "msgpack").wants(t, exitWarning, "Revoke 41 sessions whose data is MessagePack? [y/N]")
-	old.answered(t, "y\n", "revoke", "-codec", "msgpack").wants(t, exitOK, "Revoked 41 sessions.")
+	ended := old.answered(t, "y\n", "revoke", "-codec", "msgpack")
+	ended.wants(t, exitOK, "Revoked 41 sessions.")
+	for _, sess := range before {
+		ended.wants(t, exitOK, strings.TrimRight(sess.ID()+"  "+sess.LogID()+"  "+sess.Subject(), " ")+"\n")
+	}
 	for _, sess := range before {
 		if isLive(t, sess) {
 			t.Fatal("a session of the old release is live")
@@ -511,9 +587,11 @@ func testRevokeCodec(t *testing.T, old *program, indexed bool) {
 	if !isLive(t, last) {
 		t.Error("the last one has ended")
 	}
-	next.login(t, "ada")
-	if o := old.cli(t, "revoke", "-yes", "-json", "-codec", "all"); o.code != exitOK || o.stdout != `{"revoked":2,"left":0}`+"\n" {
+	latest := next.login(t, "ada")
+	if o := old.cli(t, "revoke", "-yes", "-json", "-codec", "all"); o.code != exitOK || !strings.HasSuffix(o.stdout, `],"revoked":2,"left":0}`+"\n") {
 		t.Errorf("%d, %s", o.code, o.all())
+	} else if log := revocationOf(t, o); !slices.Equal(log.ids(), sorted(last, latest)) {
+		t.Errorf("it lists %q, and has ended %q", log.ids(), sorted(last, latest))
 	}
 	if n := redistest.AssertNoKeyWithoutTTL(t, old.client, old.keyspace); n != 0 && !indexed {
 		t.Errorf("%d keys are left", n)
