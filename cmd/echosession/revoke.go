@@ -19,7 +19,7 @@ import (
 var revokeCommand = command{
 	name:    "revoke",
 	summary: "end one session, those of a subject, or those of a codec",
-	usage:   "[flags] [<id>] [redis://host:port]",
+	usage:   "[flags] [<id>] [URL]",
 	help: `It ends sessions at once, and tells the programs that watch them. It asks before that,
 unless there is -yes. It writes which sessions it has ended: no program's log has these, so
 keep its output. Of a subject with more than 1000 sessions these are the newest, and it
@@ -37,7 +37,9 @@ key cannot be named without that: use -encryption-key-file, or -subject beside t
 Exit codes: 0 the sessions have ended, 1 there was none, or you said no, or some are left, 3
 it could not be done.
 
-Rights in Redis: +scan +get +pttl +exists +evalsha +eval +zrange +zrem +del +publish.
+Rights in Redis: +scan +get +pttl +exists +evalsha +eval +zrange +zrem +del +publish
+&sess:ended*.
+With another -keyspace its name stands in the place of "sess:".
 
 Examples:
 
@@ -52,7 +54,7 @@ Examples:
 		fs.Var((*list)(&r.except), "except", "spare the session with this `id`, with -subject; may be repeated")
 		fs.StringVar(&r.codec, "codec", "", "end the sessions that this `codec` wrote: msgpack, other or all")
 		fs.BoolVar(&r.yes, "yes", false, "do not ask")
-		fs.BoolVar(&r.json, "json", false, "write the result as JSON")
+		defineJSON(fs, &r.json)
 		return r.run
 	},
 }

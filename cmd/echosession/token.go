@@ -25,7 +25,7 @@ import (
 var tokenCommand = command{
 	name:    "token",
 	summary: "decode a token, and say why it would be refused",
-	usage:   "[flags] [<file>] [redis://host:port]",
+	usage:   "[flags] [<file>] [URL]",
 	help: `It reads a token from a file, or from the standard input if there is no file or "-". Never
 put a token on the command line: every user of the machine can read it there. The header
 and the claims are shown, and never the signature, so what it writes opens no session.
@@ -58,7 +58,7 @@ Examples:
 		fs.StringVar(&t.issuer, "issuer", "", "Config.Issuer: the `iss` that the token must have")
 		fs.Var((*list)(&t.audience), "audience", "Config.Audience: an `aud` that the token may have; may be repeated")
 		fs.DurationVar(&t.skew, "skew", 0, "Config.ClockSkew: how far clocks may differ")
-		fs.BoolVar(&t.json, "json", false, "write one object of JSON")
+		defineJSON(fs, &t.json)
 		return t.run
 	},
 }
