@@ -34,7 +34,7 @@ const connectionHelp = `Where Redis is, each command takes as its first URL, or 
 The password stands in REDISCLI_AUTH, in REDIS_URL or in the file of -password-file. It is
 refused on the command line, where every user of the machine can read it.
 
-Without a connection the exit code is 3. A Cluster needs the right +cluster|slots too.
+Without a connection the exit code is 3. On a Cluster a user needs +cluster|slots and +asking too.
 `
 
 // A target is which Redis a command talks to, and which sessions there.

@@ -37,8 +37,8 @@ key cannot be named without that: use -encryption-key-file, or -subject beside t
 Exit codes: 0 the sessions have ended, 1 there was none, or you said no, or some are left, 3
 it could not be done.
 
-Rights in Redis: +scan +get +pttl +exists +evalsha +eval +zrange +zrem +del +publish
-&sess:ended*.
+Rights in Redis: +scan +get +pttl +exists +evalsha +eval +time +pexpireat +zrange +zrem +del
++publish &sess:ended*.
 With another -keyspace its name stands in the place of "sess:".
 
 Examples:
