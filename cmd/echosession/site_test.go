@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -487,6 +488,68 @@ func TestRevokeMoreThanAreListed(t *testing.T) {
 	}
 	fill()
 	p.cli(t, "revoke", "-yes", "-subject", "ada").wants(t, exitOK, "Revoked 1003 sessions, 3 of which could not be listed.")
+}
+
+// A brokenStore fails in the middle of a revocation.
+type brokenStore struct {
+	echosession.Store
+	deleted error // what DeleteSubject returns
+	lists   int   // how many calls of List work
+}
+
+func (s *brokenStore) DeleteSubject(ctx context.Context, subject string, except []string) (int, error) {
+	if s.deleted != nil {
+		return 0, s.deleted
+	}
+	return s.Store.DeleteSubject(ctx, subject, except)
+}
+
+func (s *brokenStore) List(ctx context.Context, subject string) ([]echosession.Entry, error) {
+	if s.lists--; s.lists < 0 {
+		return nil, echosession.ErrStoreUnavailable
+	}
+	return s.Store.List(ctx, subject)
+}
+
+// When a revocation breaks off, it claims no more than it knows: nothing has ended before the
+// first list, some may have in the middle, and all have behind it.
+func TestRevokeThatBreaksOff(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		store          brokenStore
+		except         bool
+		stdout, stderr string // %s is the session
+		live           bool
+	}{
+		"before":                  {brokenStore{}, false, "", "", true},
+		"in the middle":           {brokenStore{lists: 1, deleted: echosession.ErrIndeterminate}, false, `{"sessions":[],"revoked":0,"left":0}` + "\n", "Some or all of these sessions may have ended:\n%s\n", true},
+		"at the beginning":        {brokenStore{lists: 1, deleted: echosession.ErrStoreUnavailable}, false, `{"sessions":[],"revoked":0,"left":0}` + "\n", "", true},
+		"behind it, with -except": {brokenStore{lists: 1}, true, `{"sessions":[],"revoked":1,"unlisted":1,"left":0}` + "\n", "", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := onShared(t, echosession.Config{SubjectIndex: true})
+			sess := p.login(t, "ada")
+			var stdout, stderr strings.Builder
+			inv := &invocation{args: []string{p.url}, stdout: &stdout, stderr: &stderr, getenv: func(string) string { return "" }}
+			r := &revoker{site: siteFlags{target: target{keyspace: p.keyspace, timeout: 5 * time.Second}}, subject: "ada", yes: true, json: true}
+			if tt.except {
+				r.except = []string{p.login(t, "ada").ID()}
+			}
+			s, err := r.site.open(t.Context(), inv)
+			must(t, err)
+			defer s.client.Close()
+			tt.store.Store, s.store = s.store, &tt.store
+			code, err := r.revokeIndexed(t.Context(), inv, s)
+			wantErr := strings.ReplaceAll(tt.stderr, "%s", sess.ID()+"  "+sess.LogID()+"  ada")
+			if code != exitUnknown || err == nil || stdout.String() != tt.stdout || stderr.String() != wantErr {
+				t.Errorf("%d, %v\n%s\n%s", code, err, &stdout, &stderr)
+			}
+			if isLive(t, sess) != tt.live {
+				t.Errorf("the session is live: %v", !tt.live)
+			}
+		})
+	}
 }
 
 // Sessions that cannot be read are not ended by a guess at their subject, and are counted.
