@@ -494,8 +494,8 @@ func ExampleConfig_encryption() {
 		{EncryptionKeys: [][]byte{oldKey}, AllowPlaintext: true},
 		{EncryptionKeys: [][]byte{oldKey}},
 		{EncryptionKeys: [][]byte{oldKey, newKey}}, // 1: the new key opens
-		{EncryptionKeys: [][]byte{newKey, oldKey}}, // 2: the new key seals
-		{EncryptionKeys: [][]byte{newKey}},         // 3: no record is sealed with the old key
+		{EncryptionKeys: [][]byte{newKey, oldKey}}, // 2: the new key encrypts
+		{EncryptionKeys: [][]byte{newKey}},         // 3: the old key has encrypted no record
 	}
 	for _, cfg := range deploys {
 		cfg.Store, cfg.Secret = echosession.NewMemoryStore(), testSecret

@@ -33,6 +33,8 @@ const connectionHelp = `Where Redis is, each command takes as its first URL, or 
 
 The password stands in REDISCLI_AUTH, in REDIS_URL or in the file of -password-file. It is
 refused on the command line, where every user of the machine can read it.
+
+Without a connection the exit code is 3. On a Cluster a user needs +cluster|slots and +asking too.
 `
 
 // A target is which Redis a command talks to, and which sessions there.
@@ -55,6 +57,21 @@ func (t *target) define(fs *flag.FlagSet) {
 	fs.StringVar(&t.keyFile, "key", "", "PEM `file` of the key of -cert")
 	fs.StringVar(&t.sentinel, "sentinel", "", "`name` of the primary; the URL then lists Sentinels")
 	fs.DurationVar(&t.timeout, "timeout", 5*time.Second, "how long one call of Redis may take")
+}
+
+// defineEncryptionKeys declares the flag for the file that readEncryptionKeys reads.
+func defineEncryptionKeys(fs *flag.FlagSet, file *string) {
+	fs.StringVar(file, "encryption-key-file", "", "`file` with the keys that open encrypted sessions, one in base64 on each line: Config.EncryptionKeys")
+}
+
+// defineJSON declares the flag for output that programs read.
+func defineJSON(fs *flag.FlagSet, on *bool) {
+	fs.BoolVar(on, "json", false, "write one object of JSON, for programs")
+}
+
+// defineJSONLines is defineJSON where there is one line for each thing.
+func defineJSONLines(fs *flag.FlagSet, on *bool, thing string) {
+	fs.BoolVar(on, "json", false, "write an object of JSON on one line for each "+thing+", for programs")
 }
 
 // isURL reports whether an argument names a server.

@@ -254,36 +254,85 @@ func TestRights(t *testing.T) {
 		for _, c := range commands {
 			_, line, found := strings.Cut(c.help, "\nRights in Redis:")
 			if !found {
+				if c.name != "doctor" && c.name != "keygen" { // docs/doctor.md has those of doctor
+					t.Errorf("%s does not name its rights", c.name)
+				}
 				continue
 			}
 			t.Run(fmt.Sprint(c.name, " indexed ", indexed), func(t *testing.T) {
 				line, _, _ := strings.Cut(line, ".\n")
 				name := fmt.Sprint(c.name, indexed)
-				rules := []string{"resetkeys", "resetchannels", "on", ">" + password, "~" + strings.NewReplacer("[", `\[`, "*", `\*`, "]", `\]`).Replace(p.keyspace) + "*", "-@all"}
-				if err := admin.ACLSetUser(t.Context(), name, append(rules, strings.Fields(line)...)...).Err(); err != nil {
+				pattern := strings.NewReplacer("[", `\[`, "*", `\*`, "]", `\]`).Replace(p.keyspace)
+				rules := []string{"resetkeys", "resetchannels", "on", ">" + password, "~" + pattern + "*", "-@all"}
+				rules = append(rules, strings.Fields(strings.ReplaceAll(line, "&sess:", "&"+pattern))...)
+				if err := admin.ACLSetUser(t.Context(), name, rules...).Err(); err != nil {
 					t.Fatal(err)
 				}
 				p.url = "redis://" + name + "@" + server.Addr()
 				sess := p.login(t, "ada")
 				token := fileOf(t, sess.Token())
-				for _, args := range map[string][][]string{
+				rotated := p.login(t, "ada")
+				from := rotated.ID()
+				rotate(t, rotated)
+				told := admin.Subscribe(t.Context(), p.keyspace+"ended")
+				defer told.Close()
+				if _, err := told.Receive(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				if c.name == "watch" {
+					watchWithRights(t, p, fileOf(t, password))
+					return
+				}
+				tries := map[string][][]string{
 					"list":  {{"list"}, {"list", "-subject", "ada"}},
-					"show":  {{"show", sess.ID()}, {"show", sess.LogID()}, {"show", sess.ID(), "-subject", "ada"}},
+					"show":  {{"show", sess.ID()}, {"show", sess.LogID()}, {"show", sess.ID(), "-subject", "ada"}, {"show", from}},
+					"stats": {{"stats"}, {"stats", "-sample", "1"}},
 					"token": {{"token", token}},
 					"revoke": {
-						{"revoke", "-yes", sess.LogID()}, {"revoke", "-yes", p.login(t, "ada").ID()},
+						{"revoke", "-yes", sess.LogID()}, {"revoke", "-yes", p.login(t, "ada").ID()}, {"revoke", "-yes", from},
 						{"revoke", "-yes", "-subject", p.login(t, "bob").Subject()}, {"revoke", "-yes", "-codec", "all"},
 					},
-				}[c.name] {
+				}[c.name]
+				if len(tries) == 0 {
+					t.Error("it was not tried")
+				}
+				for _, args := range tries {
 					if args[0] == "revoke" && args[len(args)-1] == "all" {
 						p.login(t, "ada")
 					}
 					o := invoke(t, environment{vars: map[string]string{passwordVariable: password}}, append(args, "-keyspace", p.keyspace, p.url)...)
 					o.wants(t, exitOK)
 					o.hides(t, password)
+					if args[0] != "revoke" {
+						continue
+					}
+					if _, err := told.ReceiveTimeout(t.Context(), 5*time.Second); err != nil {
+						t.Errorf("%q is not published: %v", args, err)
+					}
 				}
 			})
 		}
+	}
+}
+
+// watchWithRights sees that watch complains of nothing, and tells of each event: of an end at
+// once, because it hears of that.
+func watchWithRights(t *testing.T, p *program, passwordFile string) {
+	t.Helper()
+	ended, rotated := p.login(t, "ada"), p.login(t, "ada")
+	slow := startWatch(t, "-interval", "1h", "-password-file", passwordFile, "-keyspace", p.keyspace, p.url)
+	quick := startWatch(t, "-password-file", passwordFile, "-keyspace", p.keyspace, p.url)
+	created := p.login(t, "ada")
+	quick.event("created", created.ID())
+	from := rotated.ID()
+	rotate(t, rotated)
+	quick.event("rotated", from)
+	slow.event("ended", logout(t, ended))
+	for _, w := range []*watchRun{slow, quick} {
+		if notices := w.stderr.list(); len(notices) != 1 {
+			t.Errorf("it complains: %q", notices)
+		}
+		w.end()
 	}
 }
 

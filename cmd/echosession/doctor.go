@@ -26,7 +26,10 @@ var doctorCommand = command{
 	help: `It looks at the server, its settings and the sessions in it, and prints a line for each
 thing that it has checked: [ok], [warning] or [critical], with what to do about it. It
 prints [unknown] where the user lacks a right, and [skipped] where nothing was looked at.
-In the end it lists what is wrong, the worst first.
+In the end it lists what is wrong, the worst first. docs/doctor.md of the project says what each
+finding means, and which rights in Redis it uses:
+
+	` + doctorPage + `
 
 It changes nothing in Redis but a few keys of its own, which it deletes and which live for
 seconds. It never blocks Redis for more than a few milliseconds. Of a large keyspace it
@@ -169,7 +172,7 @@ type examination struct {
 	uses         []string      // features that the programs use
 	waitReplicas int           // Config.WaitReplicas of the programs
 	sample       int           // how many sessions to read; 0: all
-	keys         [][]byte      // that open sealed records
+	keys         [][]byte      // that open encrypted records
 	timeout      time.Duration // of one call
 
 	now    func() time.Time // the clock of this machine
@@ -203,14 +206,14 @@ type doctorFlags struct {
 func defineDoctor(fs *flag.FlagSet) func(ctx context.Context, inv *invocation) (exit int, err error) {
 	f := new(doctorFlags)
 	f.target.define(fs)
-	fs.BoolVar(&f.json, "json", false, "print one JSON document")
+	defineJSON(fs, &f.json)
 	fs.BoolVar(&f.list, "list", false, "list the checks, and look at nothing")
 	fs.StringVar(&f.skip, "skip", "", "`checks` to leave out, as in latency,clock")
 	fs.StringVar(&f.uses, "uses", "", "`features` that your programs use, as in index,watch, whose rights the user of Redis needs: "+strings.Join(featureIDs(), ", "))
 	fs.StringVar(&f.user, "user", "", "look at the rights of this `user` of Redis, not at your own; needs Redis 7")
 	fs.IntVar(&f.sample, "sample", 10_000, "how many sessions to read; 0 reads all")
 	fs.IntVar(&f.waitReplicas, "wait-replicas", 0, "Config.WaitReplicas of your programs")
-	fs.StringVar(&f.keyFile, "encryption-key-file", "", "`file` with the encryption keys, in base64, one a line: reads sealed sessions")
+	defineEncryptionKeys(fs, &f.keyFile)
 	return f.run
 }
 

@@ -170,7 +170,7 @@ func checkRecords(ctx context.Context, x *examination, r *result) {
 		add("unreadable-records", advice, "%s of %s cannot be read. %s", grouped(int64(damaged)), countOf(read, "session"), strings.Join(parts[:min(len(parts), 5)], "; "))
 	}
 	if sealed > 0 {
-		r.skipped("sealed-records", "Give their keys: -encryption-key-file.", "%s of %s are sealed, and were not opened: that is no damage", grouped(int64(sealed)), countOf(read, "session"))
+		r.skipped("encrypted-records", "Give their keys: -encryption-key-file.", "%s of %s are encrypted, and were not opened: that is no damage", grouped(int64(sealed)), countOf(read, "session"))
 	}
 	if damaged+sealed == 0 {
 		r.ok("%s were read", countOf(read, "session"))

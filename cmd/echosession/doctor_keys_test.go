@@ -62,17 +62,17 @@ func TestDoctorOfKeyspaces(t *testing.T) {
 			want: [][4]string{{"records", "critical", "unreadable-records", "4 of 5 sessions"}}, exit: exitCritical,
 		},
 		{
-			name: "sealed records, without a key", cfg: echosession.Config{EncryptionKeys: [][]byte{seal}},
+			name: "encrypted records, without a key", cfg: echosession.Config{EncryptionKeys: [][]byte{seal}},
 			prepare: func(t *testing.T, _ string, shop *echosession.Manager[shopper]) { login(t, shop, "alice", 3) },
-			want:    [][4]string{{"records", "skipped", "sealed-records", "3 of 3 sessions are sealed"}}, exit: exitOK,
+			want:    [][4]string{{"records", "skipped", "encrypted-records", "3 of 3 sessions are encrypted"}}, exit: exitOK,
 		},
 		{
-			name: "sealed records, with the key", cfg: echosession.Config{EncryptionKeys: [][]byte{seal}}, flags: []string{"-encryption-key-file", sealFile},
+			name: "encrypted records, with the key", cfg: echosession.Config{EncryptionKeys: [][]byte{seal}}, flags: []string{"-encryption-key-file", sealFile},
 			prepare: func(t *testing.T, _ string, shop *echosession.Manager[shopper]) { login(t, shop, "alice", 3) },
 			want:    [][4]string{{"records", "ok", "", "3 sessions were read"}}, exit: exitOK,
 		},
 		{
-			name: "sealed records, with another key", cfg: echosession.Config{EncryptionKeys: [][]byte{seal}}, flags: []string{"-encryption-key-file", otherFile},
+			name: "encrypted records, with another key", cfg: echosession.Config{EncryptionKeys: [][]byte{seal}}, flags: []string{"-encryption-key-file", otherFile},
 			prepare: func(t *testing.T, _ string, shop *echosession.Manager[shopper]) { login(t, shop, "alice", 3) },
 			want:    [][4]string{{"records", "critical", "unreadable-records", "3 of 3"}}, exit: exitCritical,
 		},

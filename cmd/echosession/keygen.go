@@ -30,12 +30,16 @@ var keygenCommand = command{
 program's Config. The file can be read by its owner alone. A file that is there already is
 never written over.
 
-	secret       32 random bytes in base64, for Config.Secret: signs tokens with HS256
+	secret       32 random bytes in base64, for Config.Secret or Config.Keys: HS256
 	ed25519      a private key in PEM form (PKCS #8), for Config.Keys: EdDSA
 	p256         a private key in PEM form (PKCS #8), for Config.Keys: ES256
 	encryption   32 random bytes in base64, for Config.EncryptionKeys
 
 Services that only verify tokens get the public key: -public writes it in PEM form.
+
+Exit codes: 0 the key is written; 3 it is not.
+
+It asks no Redis, and needs no rights there.
 
 Examples:
 
@@ -126,6 +130,10 @@ var keyMakers = map[string]struct {
 	text, err := os.ReadFile(FILE)
 	secret, err := base64.StdEncoding.DecodeString(strings.TrimSpace(string(text)))
 	cfg.Secret = secret
+
+If you plan to replace it some day, begin with Keys and not with Secret. The ID is public:
+
+	cfg.Keys = []echosession.SigningKey{{ID: "2026-11", Algorithm: "HS256", Key: secret}}
 `},
 	"encryption": {key: randomKey, advice: `The key encrypts sessions in the store. Every instance of the program needs it:
 

@@ -34,6 +34,9 @@ func TestKeygen(t *testing.T) {
 			}
 			o := invoke(t, environment{}, args...)
 			o.wants(t, exitOK, "cfg.")
+			if kind != "encryption" { // a key in Keys can be replaced
+				o.wants(t, exitOK, `cfg.Keys = []echosession.SigningKey{{ID: "2026-11", Algorithm: "`+map[string]string{"secret": "HS256", "ed25519": "EdDSA", "p256": "ES256"}[kind]+`", Key: `)
+			}
 			text := read(t, out)
 			for line := range strings.Lines(text) {
 				if line = strings.TrimSpace(line); len(line) > 20 && !strings.HasPrefix(line, "-----") {

@@ -17,7 +17,7 @@ import (
 var listCommand = command{
 	name:    "list",
 	summary: "list the sessions, of everybody or of one subject",
-	usage:   "[flags] [redis://host:port]",
+	usage:   "[flags] [URL]",
 	help: `It writes one line for each session: its ID, the ID that stands for it in logs, its
 subject, when it was created and last used, when it expires, how large it is, and on which
 device. Sessions of a subject come oldest first, and all sessions in no order. A session
@@ -29,6 +29,9 @@ program. It is "-" where a deadline hides it.
 
 With -json each line is an object, with times in UTC. Session data is not listed: show has
 it.
+
+Exit codes: 0 the sessions are listed, those that cannot be read and none at all too; 3 it
+could not be done.
 
 Rights in Redis: +scan +get +pttl +exists +evalsha +eval +zrange +zrem.
 
@@ -43,8 +46,8 @@ Examples:
 		var l lister
 		l.site.define(fs)
 		fs.StringVar(&l.subject, "subject", "", "list the sessions of this `subject` alone")
-		fs.IntVar(&l.limit, "limit", 0, "end after this `number` of sessions; 0: list all")
-		fs.BoolVar(&l.json, "json", false, "write an object of JSON for each session")
+		fs.IntVar(&l.limit, "limit", 0, "list at most this `number` of sessions; 0: list all")
+		defineJSONLines(fs, &l.json, "session")
 		return l.run
 	},
 }

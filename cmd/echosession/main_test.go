@@ -175,6 +175,9 @@ func TestHelp(t *testing.T) {
 		t.Fatalf("there are only %d commands", len(commands))
 	}
 	overview := invoke(t, environment{}, "help").stdout
+	if !strings.Contains(connectionHelp, "exit code is 3") {
+		t.Error("the help of the connection does not say with which code a command ends that has none")
+	}
 	for _, c := range commands {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -183,6 +186,15 @@ func TestHelp(t *testing.T) {
 			}
 			help := invoke(t, environment{}, "help", c.name)
 			help.wants(t, exitOK, "\nUsage:\n", "\nExamples:\n")
+			if !regexp.MustCompile(`(?m)^(Exit codes: 0|The exit code is 0)\b`).MatchString(c.help) {
+				t.Error("it does not say what its exit codes mean")
+			}
+			if takesRedis := strings.HasSuffix(c.usage, " [URL]"); takesRedis != (c.name != "keygen") {
+				t.Errorf("its usage is %q", c.usage)
+			}
+			if !strings.Contains(c.help, "\nRights in Redis: +") && c.name != "doctor" && c.name != "keygen" {
+				t.Error("it does not name the rights that it needs")
+			}
 			_, examples, _ := strings.Cut(help.stdout, "\nExamples:\n")
 			examples, _, _ = strings.Cut(examples, "\nFlags:\n")
 			if !strings.Contains(examples, "\techosession "+c.name) {
@@ -212,6 +224,30 @@ func TestHelp(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A flag that means the same in several commands has one text.
+func TestFlagsHaveOneText(t *testing.T) {
+	t.Parallel()
+	texts := map[string]map[string]bool{}
+	for _, c := range commands {
+		fs := flag.NewFlagSet(c.name, flag.ContinueOnError)
+		c.define(fs)
+		fs.VisitAll(func(f *flag.Flag) {
+			if texts[f.Name] == nil {
+				texts[f.Name] = map[string]bool{}
+			}
+			texts[f.Name][f.Usage] = true
+		})
+	}
+	for name, most := range map[string]int{
+		"encryption-key-file": 1, "max-age": 1, "keyspace": 1, "password-file": 1,
+		"json": 4, // one object, a line for each session or event, and JSON without being asked
+	} {
+		if n := len(texts[name]); n == 0 || n > most {
+			t.Errorf("-%s has %d texts: %v", name, n, texts[name])
+		}
 	}
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -18,9 +19,11 @@ import (
 var revokeCommand = command{
 	name:    "revoke",
 	summary: "end one session, those of a subject, or those of a codec",
-	usage:   "[flags] [<id>] [redis://host:port]",
+	usage:   "[flags] [<id>] [URL]",
 	help: `It ends sessions at once, and tells the programs that watch them. It asks before that,
-unless there is -yes.
+unless there is -yes. It writes which sessions it has ended: no program's log has these, so
+keep its output. Of a subject with more than 1000 sessions these are the newest, and it
+says how many more have ended.
 
 	revoke <id>               this session, named by its ID or its log ID
 	revoke -subject <name>    all sessions of a subject; -except spares some
@@ -34,7 +37,9 @@ key cannot be named without that: use -encryption-key-file, or -subject beside t
 Exit codes: 0 the sessions have ended, 1 there was none, or you said no, or some are left, 3
 it could not be done.
 
-Rights in Redis: +scan +get +pttl +exists +evalsha +eval +zrange +zrem +del +publish.
+Rights in Redis: +scan +get +pttl +exists +evalsha +eval +time +pexpireat +zrange +zrem +del
++publish &sess:ended*.
+With another -keyspace its name stands in the place of "sess:".
 
 Examples:
 
@@ -49,7 +54,7 @@ Examples:
 		fs.Var((*list)(&r.except), "except", "spare the session with this `id`, with -subject; may be repeated")
 		fs.StringVar(&r.codec, "codec", "", "end the sessions that this `codec` wrote: msgpack, other or all")
 		fs.BoolVar(&r.yes, "yes", false, "do not ask")
-		fs.BoolVar(&r.json, "json", false, "write the result as JSON")
+		defineJSON(fs, &r.json)
 		return r.run
 	},
 }
@@ -71,6 +76,8 @@ type revoker struct {
 	codec   string
 	yes     bool
 	json    bool
+
+	listed int // how many sessions the JSON has until now
 }
 
 func (r *revoker) run(ctx context.Context, inv *invocation) (int, error) {
@@ -195,15 +202,56 @@ func isTerminal(stdin io.Reader) bool {
 	return err != nil || !os.SameFile(info, null)
 }
 
-// report says how many sessions have ended, and how many could not be ended.
-func (r *revoker) report(inv *invocation, revoked, left int, err error) (int, error) {
+// An ending is a session that was ended, as it is written.
+type ending struct {
+	ID      string `json:"id"`
+	LogID   string `json:"log_id"`
+	Subject string `json:"subject,omitempty"`
+}
+
+func newEnding(id, subject string) ending {
+	return ending{ID: id, LogID: echosession.LogID(id), Subject: subject}
+}
+
+// String is the line of a session that was ended.
+func (e ending) String() string {
+	return strings.TrimRight(e.ID+"  "+e.LogID+"  "+printable(e.Subject), " ")
+}
+
+// wrote writes a session that has ended. It does so at once: what an interrupted command
+// has done is then known, and the sessions of everybody need no memory.
+func (r *revoker) wrote(inv *invocation, e ending) {
+	if !r.json {
+		fmt.Fprintln(inv.stdout, e)
+		return
+	}
+	before := ","
+	if r.listed == 0 {
+		before = `{"sessions":[`
+	}
+	fmt.Fprint(inv.stdout, before, toLine(e))
+	r.listed++
+}
+
+// report says how many sessions have ended, how many of these were not written before, and
+// how many could not be ended.
+func (r *revoker) report(inv *invocation, revoked, unlisted, left int, err error) (int, error) {
 	if r.json {
-		fmt.Fprintln(inv.stdout, toLine(struct {
-			Revoked int `json:"revoked"`
-			Left    int `json:"left"`
-		}{revoked, left}))
+		if r.listed == 0 {
+			fmt.Fprint(inv.stdout, `{"sessions":[`)
+		}
+		// What follows the list is the rest of the object.
+		fmt.Fprintln(inv.stdout, "],"+strings.TrimPrefix(toLine(struct {
+			Revoked  int `json:"revoked"`
+			Unlisted int `json:"unlisted,omitempty"`
+			Left     int `json:"left"`
+		}{revoked, unlisted, left}), "{"))
 	} else if err == nil || revoked > 0 {
-		fmt.Fprintf(inv.stdout, "Revoked %s.\n", count(revoked, "session"))
+		fmt.Fprintf(inv.stdout, "Revoked %s", count(revoked, "session"))
+		if unlisted > 0 {
+			fmt.Fprintf(inv.stdout, ", %d of which could not be listed", unlisted)
+		}
+		fmt.Fprintln(inv.stdout, ".")
 	}
 	switch {
 	case err != nil:
@@ -243,7 +291,7 @@ func (r *revoker) revokeOne(ctx context.Context, inv *invocation, s *site, name 
 	}
 	if ended {
 		fmt.Fprintf(inv.stderr, "there is no session %s with keys that begin with %q\n", name, s.keyspace)
-		return r.report(inv, 0, 0, nil)
+		return r.report(inv, 0, 0, 0, nil)
 	}
 
 	rec, unreadable := s.reader.read(echosession.Entry{Record: last.value, TTL: last.ttl})
@@ -266,7 +314,8 @@ func (r *revoker) revokeOne(ctx context.Context, inv *invocation, s *site, name 
 	if err := s.store.Delete(ctx, ref); err != nil {
 		return exitUnknown, err
 	}
-	return r.report(inv, 1, 0, nil)
+	r.wrote(inv, newEnding(last.id, cmp.Or(rec.subject, ref.Subject)))
+	return r.report(inv, 1, 0, 0, nil)
 }
 
 // revokeIndexed ends the sessions of a subject by its index, in one step.
@@ -282,8 +331,48 @@ func (r *revoker) revokeIndexed(ctx context.Context, inv *invocation, s *site) (
 	if ok, err := r.agreed(ctx, inv, what); !ok {
 		return exitWarning, err
 	}
+	before, err := s.store.List(ctx, r.subject)
+	if err != nil {
+		return exitUnknown, err
+	}
 	revoked, err := s.store.DeleteSubject(ctx, r.subject, r.except)
-	return r.report(inv, revoked, 0, err)
+	if err != nil {
+		if errors.Is(err, echosession.ErrIndeterminate) {
+			fmt.Fprintln(inv.stderr, "Some or all of these sessions may have ended:")
+			for _, id := range s.idsOf(before) {
+				fmt.Fprintln(inv.stderr, newEnding(id, r.subject))
+			}
+		}
+		return r.report(inv, revoked, 0, 0, err)
+	}
+	var spared []string
+	if len(r.except) > 0 {
+		// What -except names may have been rotated since, and is then live under another ID.
+		after, err := s.store.List(ctx, r.subject)
+		if err != nil {
+			return r.report(inv, revoked, revoked, 0, err)
+		}
+		spared = s.idsOf(after)
+	}
+	listed := 0
+	for _, id := range s.idsOf(before) {
+		if !slices.Contains(spared, id) {
+			r.wrote(inv, newEnding(id, r.subject))
+			listed++
+		}
+	}
+	return r.report(inv, revoked, max(0, revoked-listed), 0, nil)
+}
+
+// idsOf returns the IDs of sessions, of those too that cannot be opened. A record that is
+// damaged has none.
+func (s *site) idsOf(entries []echosession.Entry) (ids []string) {
+	for _, entry := range entries {
+		if id := s.reader.head(entry).id; id != "" {
+			ids = append(ids, id)
+		}
+	}
+	return ids
 }
 
 // revokeScanned ends the sessions that match, of all that there are. what describes them, and
@@ -300,13 +389,13 @@ func (r *revoker) revokeScanned(ctx context.Context, inv *invocation, s *site, w
 		}
 		if n == 0 {
 			fmt.Fprintln(inv.stderr, "there are no sessions "+what)
-			return r.report(inv, 0, 0, nil)
+			return r.report(inv, 0, 0, 0, nil)
 		}
 		if ok, err := r.agreed(ctx, inv, count(n, "session")+" "+what); !ok {
 			return exitWarning, err
 		}
 	}
-	d := s.deleter(ctx)
+	d := s.deleter(ctx, func(rec record) { r.wrote(inv, newEnding(rec.id, rec.subject)) })
 	left := 0
 	var failed error
 	for f, err := range s.sessions(ctx, "", io.Discard) {
@@ -320,7 +409,7 @@ func (r *revoker) revokeScanned(ctx context.Context, inv *invocation, s *site, w
 		}
 	}
 	revoked, hidden, err := d.wait()
-	return r.report(inv, revoked, left+hidden, errors.Join(failed, err))
+	return r.report(inv, revoked, 0, left+hidden, errors.Join(failed, err))
 }
 
 // A deleter deletes sessions, some at a time: each takes a round trip.
@@ -328,6 +417,7 @@ type deleter struct {
 	site    *site
 	ctx     context.Context
 	records chan record
+	ended   func(record) // is called once at a time
 	workers sync.WaitGroup
 
 	mu      sync.Mutex
@@ -338,8 +428,9 @@ type deleter struct {
 
 const deleters = 16
 
-func (s *site) deleter(ctx context.Context) *deleter {
-	d := &deleter{site: s, ctx: ctx, records: make(chan record)}
+// deleter calls ended with each session that it has deleted.
+func (s *site) deleter(ctx context.Context, ended func(record)) *deleter {
+	d := &deleter{site: s, ctx: ctx, records: make(chan record), ended: ended}
 	for range deleters {
 		d.workers.Go(d.work)
 	}
@@ -370,8 +461,9 @@ func (d *deleter) work() {
 		case errors.Is(err, echosession.ErrRenewed): // it has ended meanwhile
 		case err != nil && d.err == nil:
 			d.err = err
-		case err == nil:
-			d.deleted += toInt(there)
+		case err == nil && there:
+			d.deleted++
+			d.ended(rec)
 		}
 		d.mu.Unlock()
 	}

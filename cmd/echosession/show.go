@@ -11,7 +11,7 @@ import (
 var showCommand = command{
 	name:    "show",
 	summary: "show one session, named by its ID or its log ID",
-	usage:   "[flags] <id> [redis://host:port]",
+	usage:   "[flags] <id> [URL]",
 	help: `It writes what Redis knows of the session as JSON: whose it is, its times, how it is
 stored. It shows the session's data with -data alone. An encrypted session needs
 -encryption-key-file. Of a session that was rotated it says the ID under which the session
@@ -37,7 +37,7 @@ Examples:
 		s.site.define(fs)
 		fs.StringVar(&s.subject, "subject", "", "whose session it is: the `subject`")
 		fs.BoolVar(&s.data, "data", false, "show the session's data too")
-		fs.BoolVar(&s.json, "json", false, "write the JSON on one line")
+		fs.BoolVar(&s.json, "json", false, "write the object of JSON on one line, for programs")
 		return s.run
 	},
 }

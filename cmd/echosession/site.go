@@ -34,7 +34,7 @@ type siteFlags struct {
 
 func (f *siteFlags) define(fs *flag.FlagSet) {
 	f.target.define(fs)
-	fs.StringVar(&f.keyFile, "encryption-key-file", "", "`file` with the keys that open encrypted sessions, one in base64 on each line: Config.EncryptionKeys")
+	defineEncryptionKeys(fs, &f.keyFile)
 	fs.DurationVar(&f.maxAge, "max-age", 24*time.Hour, "Config.MaxAge of the program, from which the last use is computed")
 }
 

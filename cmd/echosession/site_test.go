@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -347,7 +348,7 @@ func testRevokeOne(t *testing.T, p *program) {
 	if !isLive(t, sess) {
 		t.Fatal("it was revoked without a yes")
 	}
-	p.answered(t, "Y\n", "revoke", id).wants(t, exitOK, "? [y/N]", "Revoked 1 session.")
+	p.answered(t, "Y\n", "revoke", id).wants(t, exitOK, "? [y/N]", id+"  "+sess.LogID()+"  ada\n", "Revoked 1 session.")
 	if isLive(t, sess) || !isLive(t, spared) {
 		t.Error("it is live, or another is not")
 	}
@@ -360,7 +361,11 @@ func testRevokeOne(t *testing.T, p *program) {
 
 	// By its log ID, as JSON, and without a subject.
 	guest := p.login(t, "")
-	if o := p.cli(t, "revoke", "-json", "-yes", guest.LogID()); o.code != exitOK || o.stdout != `{"revoked":1,"left":0}`+"\n" {
+	want := fmt.Sprintf(`{"sessions":[{"id":%q,"log_id":%q}],"revoked":1,"left":0}`+"\n", guest.ID(), guest.LogID())
+	if o := p.cli(t, "revoke", "-json", "-yes", guest.LogID()); o.code != exitOK || o.stdout != want {
+		t.Errorf("%d, %s", o.code, o.all())
+	}
+	if o := p.cli(t, "revoke", "-json", "-yes", guest.LogID()); o.code != exitWarning || o.stdout != `{"sessions":[],"revoked":0,"left":0}`+"\n" {
 		t.Errorf("%d, %s", o.code, o.all())
 	}
 	if isLive(t, guest) {
@@ -376,7 +381,7 @@ func testRevokeOne(t *testing.T, p *program) {
 	if _, err := spared.Rotate(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	p.cli(t, "revoke", "-yes", old).wants(t, exitOK, "Revoked 1 session.")
+	p.cli(t, "revoke", "-yes", old).wants(t, exitOK, spared.ID()+"  "+spared.LogID()+"  ada\n", "Revoked 1 session.")
 	if isLive(t, spared) {
 		t.Error("the successor is live")
 	}
@@ -405,7 +410,9 @@ func TestRevokeSubject(t *testing.T) {
 func testRevokeSubject(t *testing.T, p *program) {
 	one, two, spared, bob := p.login(t, "ada"), p.login(t, "ada"), p.login(t, "ada"), p.login(t, "bob")
 	p.answered(t, "no\n", "revoke", "-subject", "ada").wants(t, exitWarning, "Revoke 3 sessions of ada? [y/N]", "Nothing was revoked")
-	p.answered(t, "yes\n", "revoke", "-subject", "ada", "-except", spared.ID()).wants(t, exitOK, "Revoked 2 sessions.")
+	ended := p.answered(t, "yes\n", "revoke", "-subject", "ada", "-except", spared.ID())
+	ended.wants(t, exitOK, one.ID()+"  "+one.LogID()+"  ada\n", two.ID()+"  "+two.LogID()+"  ada\n", "Revoked 2 sessions.")
+	ended.hides(t, spared.LogID(), bob.LogID())
 	if isLive(t, one) || isLive(t, two) || !isLive(t, spared) || !isLive(t, bob) {
 		t.Error("the wrong sessions are live")
 	}
@@ -414,6 +421,134 @@ func testRevokeSubject(t *testing.T, p *program) {
 	p.cli(t, "revoke", "-subject", "nobody").wants(t, exitWarning, "there are no sessions of nobody", "Revoked 0 sessions")
 	if !isLive(t, bob) {
 		t.Error("bob's session has ended")
+	}
+}
+
+// A revocation is what revoke -json writes.
+type revocation struct {
+	Sessions                []ending
+	Revoked, Left, Unlisted int
+}
+
+func (r revocation) ids() (ids []string) {
+	for _, e := range r.Sessions {
+		ids = append(ids, e.ID)
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+func revocationOf(t *testing.T, o outcome) (r revocation) {
+	t.Helper()
+	if err := json.Unmarshal([]byte(o.stdout), &r); err != nil {
+		t.Fatalf("%v in %s", err, o.all())
+	}
+	for _, e := range r.Sessions {
+		if e.LogID != echosession.LogID(e.ID) {
+			t.Errorf("the log ID of %s is not %s", e.ID, e.LogID)
+		}
+	}
+	return r
+}
+
+// The sessions that were ended are listed, those that are encrypted too, and none that was
+// spared by an ID that it had before a rotation.
+func TestRevokeSubjectLists(t *testing.T) {
+	t.Parallel()
+	for _, key := range [][][]byte{nil, {testSeal}} {
+		p := onShared(t, echosession.Config{SubjectIndex: true, RotateGrace: time.Hour, EncryptionKeys: key})
+		one, two, spared := p.login(t, "ada"), p.login(t, "ada"), p.login(t, "ada")
+		old := spared.ID()
+		if _, err := spared.Rotate(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		log := revocationOf(t, p.cli(t, "revoke", "-yes", "-json", "-subject", "ada", "-except", old))
+		if !slices.Equal(log.ids(), sorted(one, two)) || log.Revoked != 2 || log.Left != 0 || log.Unlisted != 0 || log.Sessions[0].Subject != "ada" {
+			t.Errorf("%+v; they are %q", log, sorted(one, two))
+		}
+		if !isLive(t, spared) {
+			t.Error("the session that was to be spared has ended")
+		}
+	}
+}
+
+// Of more sessions than a list has, the newest are listed, and it says how many more ended.
+func TestRevokeMoreThanAreListed(t *testing.T) {
+	t.Parallel()
+	p := onShared(t, echosession.Config{SubjectIndex: true})
+	fill := func() {
+		many(t, p.client, echosession.Config{Keyspace: p.keyspace, SubjectIndex: true}, echosession.MaxListed+3, func(int) (age, unused time.Duration, opts []echosession.CreateOption) {
+			return 0, 0, []echosession.CreateOption{echosession.WithSubject("ada")}
+		})
+	}
+	fill()
+	log := revocationOf(t, p.cli(t, "revoke", "-yes", "-json", "-subject", "ada"))
+	if len(log.Sessions) != echosession.MaxListed || log.Revoked != echosession.MaxListed+3 || log.Unlisted != 3 {
+		t.Errorf("%d are listed, %d have ended, %d more than are listed", len(log.Sessions), log.Revoked, log.Unlisted)
+	}
+	fill()
+	p.cli(t, "revoke", "-yes", "-subject", "ada").wants(t, exitOK, "Revoked 1003 sessions, 3 of which could not be listed.")
+}
+
+// A brokenStore fails in the middle of a revocation.
+type brokenStore struct {
+	echosession.Store
+	deleted error // what DeleteSubject returns
+	lists   int   // how many calls of List work
+}
+
+func (s *brokenStore) DeleteSubject(ctx context.Context, subject string, except []string) (int, error) {
+	if s.deleted != nil {
+		return 0, s.deleted
+	}
+	return s.Store.DeleteSubject(ctx, subject, except)
+}
+
+func (s *brokenStore) List(ctx context.Context, subject string) ([]echosession.Entry, error) {
+	if s.lists--; s.lists < 0 {
+		return nil, echosession.ErrStoreUnavailable
+	}
+	return s.Store.List(ctx, subject)
+}
+
+// When a revocation breaks off, it claims no more than it knows: nothing has ended before the
+// first list, some may have in the middle, and all have behind it.
+func TestRevokeThatBreaksOff(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		store          brokenStore
+		except         bool
+		stdout, stderr string // %s is the session
+		live           bool
+	}{
+		"before":                  {brokenStore{}, false, "", "", true},
+		"in the middle":           {brokenStore{lists: 1, deleted: echosession.ErrIndeterminate}, false, `{"sessions":[],"revoked":0,"left":0}` + "\n", "Some or all of these sessions may have ended:\n%s\n", true},
+		"at the beginning":        {brokenStore{lists: 1, deleted: echosession.ErrStoreUnavailable}, false, `{"sessions":[],"revoked":0,"left":0}` + "\n", "", true},
+		"behind it, with -except": {brokenStore{lists: 1}, true, `{"sessions":[],"revoked":1,"unlisted":1,"left":0}` + "\n", "", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := onShared(t, echosession.Config{SubjectIndex: true})
+			sess := p.login(t, "ada")
+			var stdout, stderr strings.Builder
+			inv := &invocation{args: []string{p.url}, stdout: &stdout, stderr: &stderr, getenv: func(string) string { return "" }}
+			r := &revoker{site: siteFlags{target: target{keyspace: p.keyspace, timeout: 5 * time.Second}}, subject: "ada", yes: true, json: true}
+			if tt.except {
+				r.except = []string{p.login(t, "ada").ID()}
+			}
+			s, err := r.site.open(t.Context(), inv)
+			must(t, err)
+			defer s.client.Close()
+			tt.store.Store, s.store = s.store, &tt.store
+			code, err := r.revokeIndexed(t.Context(), inv, s)
+			wantErr := strings.ReplaceAll(tt.stderr, "%s", sess.ID()+"  "+sess.LogID()+"  ada")
+			if code != exitUnknown || err == nil || stdout.String() != tt.stdout || stderr.String() != wantErr {
+				t.Errorf("%d, %v\n%s\n%s", code, err, &stdout, &stderr)
+			}
+			if isLive(t, sess) != tt.live {
+				t.Errorf("the session is live: %v", !tt.live)
+			}
+		})
 	}
 }
 
@@ -489,7 +624,11 @@ func testRevokeCodec(t *testing.T, old *program, indexed bool) {
 	}
 
 	old.answered(t, "\n", "revoke", "-codec", "msgpack").wants(t, exitWarning, "Revoke 41 sessions whose data is MessagePack? [y/N]")
-	old.answered(t, "y\n", "revoke", "-codec", "msgpack").wants(t, exitOK, "Revoked 41 sessions.")
+	ended := old.answered(t, "y\n", "revoke", "-codec", "msgpack")
+	ended.wants(t, exitOK, "Revoked 41 sessions.")
+	for _, sess := range before {
+		ended.wants(t, exitOK, strings.TrimRight(sess.ID()+"  "+sess.LogID()+"  "+sess.Subject(), " ")+"\n")
+	}
 	for _, sess := range before {
 		if isLive(t, sess) {
 			t.Fatal("a session of the old release is live")
@@ -511,9 +650,11 @@ func testRevokeCodec(t *testing.T, old *program, indexed bool) {
 	if !isLive(t, last) {
 		t.Error("the last one has ended")
 	}
-	next.login(t, "ada")
-	if o := old.cli(t, "revoke", "-yes", "-json", "-codec", "all"); o.code != exitOK || o.stdout != `{"revoked":2,"left":0}`+"\n" {
+	latest := next.login(t, "ada")
+	if o := old.cli(t, "revoke", "-yes", "-json", "-codec", "all"); o.code != exitOK || !strings.HasSuffix(o.stdout, `],"revoked":2,"left":0}`+"\n") {
 		t.Errorf("%d, %s", o.code, o.all())
+	} else if log := revocationOf(t, o); !slices.Equal(log.ids(), sorted(last, latest)) {
+		t.Errorf("it lists %q, and has ended %q", log.ids(), sorted(last, latest))
 	}
 	if n := redistest.AssertNoKeyWithoutTTL(t, old.client, old.keyspace); n != 0 && !indexed {
 		t.Errorf("%d keys are left", n)

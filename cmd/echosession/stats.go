@@ -23,10 +23,13 @@ Ctrl-C ends it at once: it prints what it has counted, says that this is partial
 with 3.
 
 How long a session was not used is computed from its lifetime that is left and the idle
-timeout: say with -max-age what Config.MaxAge of the program is. Of a sealed session the
-subject is known with -encryption-key-file only. Medians and percentiles are true to half a percent.
+timeout: say with -max-age what Config.MaxAge of the program is. Of an encrypted session the
+subject is known with -encryption-key-file only. Medians and percentiles are true to half a
+percent.
 
 Exit codes: 0, or 3 when it could not count all.
+
+Rights in Redis: +scan +get +getrange +strlen +pttl +dbsize.
 
 Examples:
 
@@ -38,7 +41,7 @@ Examples:
 		s.site.define(fs)
 		fs.IntVar(&s.sample, "sample", 200_000, "read about this many `sessions` if there are more; 0: all of them")
 		fs.IntVar(&s.top, "top", 10, "how many `subjects` with the most sessions to list")
-		fs.BoolVar(&s.json, "json", false, "write JSON, for programs")
+		defineJSON(fs, &s.json)
 		return s.run
 	},
 }

@@ -25,7 +25,7 @@ import (
 var tokenCommand = command{
 	name:    "token",
 	summary: "decode a token, and say why it would be refused",
-	usage:   "[flags] [<file>] [redis://host:port]",
+	usage:   "[flags] [<file>] [URL]",
 	help: `It reads a token from a file, or from the standard input if there is no file or "-". Never
 put a token on the command line: every user of the machine can read it there. The header
 and the claims are shown, and never the signature, so what it writes opens no session.
@@ -58,7 +58,7 @@ Examples:
 		fs.StringVar(&t.issuer, "issuer", "", "Config.Issuer: the `iss` that the token must have")
 		fs.Var((*list)(&t.audience), "audience", "Config.Audience: an `aud` that the token may have; may be repeated")
 		fs.DurationVar(&t.skew, "skew", 0, "Config.ClockSkew: how far clocks may differ")
-		fs.BoolVar(&t.json, "json", false, "write one object of JSON")
+		defineJSON(fs, &t.json)
 		return t.run
 	},
 }
@@ -78,7 +78,10 @@ type tokenReader struct {
 type tokenReport struct {
 	Header    json.RawMessage `json:"header"`
 	Claims    json.RawMessage `json:"claims"`
+	SessionID string          `json:"session_id,omitempty"`
 	LogID     string          `json:"log_id,omitempty"`
+	Subject   string          `json:"subject,omitempty"`
+	Kid       string          `json:"kid,omitempty"`
 	IssuedAt  time.Time       `json:"issued_at,omitzero"`
 	NotBefore time.Time       `json:"not_before,omitzero"`
 	ExpiresAt time.Time       `json:"expires_at,omitzero"`
@@ -86,8 +89,11 @@ type tokenReport struct {
 	Reason    string          `json:"reason,omitempty"`
 	Hint      string          `json:"hint,omitempty"`
 	Session   string          `json:"session,omitempty"` // with a Redis: live, none, rotated, renewed, renewing or unindexed
+}
 
-	id, subject, kid string
+// isFound reports whether a request with the token finds its session, as far as is known.
+func (r *tokenReport) isFound() bool {
+	return r.Session == "" || r.Session == sessionLive || r.Session == rotated
 }
 
 func (t *tokenReader) run(ctx context.Context, inv *invocation) (int, error) {
@@ -121,7 +127,7 @@ func (t *tokenReader) run(ctx context.Context, inv *invocation) (int, error) {
 	switch {
 	case report.Accepted != nil && !*report.Accepted:
 		return exitCritical, nil
-	case report.Session != "" && report.Session != sessionLive && report.Session != rotated:
+	case !report.isFound():
 		return exitWarning, nil
 	}
 	return exitOK, nil
@@ -196,13 +202,12 @@ func decodeToken(token string) (*tokenReport, error) {
 		Kid string `json:"kid"`
 	}
 	_ = json.Unmarshal(header, &named) // another type is for the check to complain about
-	r.kid = named.Kid
+	r.Kid = named.Kid
 	var members map[string]any
 	_ = json.Unmarshal(claims, &members)
-	r.id, _ = members["jti"].(string)
-	r.subject, _ = members["sub"].(string)
-	if isID(r.id) {
-		r.LogID = echosession.LogID(r.id)
+	r.Subject, _ = members["sub"].(string)
+	if id, _ := members["jti"].(string); isID(id) {
+		r.SessionID, r.LogID = id, echosession.LogID(id)
 	}
 	r.IssuedAt, r.NotBefore, r.ExpiresAt = timeIn(members["iat"]), timeIn(members["nbf"]), timeIn(members["exp"])
 	return r, nil
@@ -357,10 +362,10 @@ func (t *tokenReader) wrongKeys(err error) error {
 func (t *tokenReader) hint(r *tokenReport) string {
 	switch {
 	case strings.Contains(r.Reason, "no key for its"):
-		if r.kid == "" {
+		if r.Kid == "" {
 			return "compare alg and typ in its header with -algorithm and with \"session+jwt\""
 		}
-		return fmt.Sprintf("its header names the key %q: is that in Config.Keys, with the algorithm of the header? Then say so with -kid and -algorithm", printable(r.kid))
+		return fmt.Sprintf("its header names the key %q: is that in Config.Keys, with the algorithm of the header? Then say so with -kid and -algorithm", printable(r.Kid))
 	case strings.Contains(r.Reason, "does not verify"):
 		return "another key has signed it, or it was changed on the way"
 	case strings.Contains(r.Reason, "not yet valid"), strings.Contains(r.Reason, "in the future"):
@@ -377,7 +382,7 @@ const (
 
 // lookUp finds out whether the session is there. It reads, and restarts no timeout.
 func (t *tokenReader) lookUp(ctx context.Context, inv *invocation, report *tokenReport) error {
-	if !isID(report.id) {
+	if report.SessionID == "" {
 		report.Session = sessionNone
 		return nil
 	}
@@ -388,7 +393,7 @@ func (t *tokenReader) lookUp(ctx context.Context, inv *invocation, report *token
 	defer client.Close()
 	s := &site{client: client, keyspace: t.target.keyspace}
 	// Where sessions are not indexed, the subject does not matter.
-	p, err := s.find(ctx, report.id, cmp.Or(report.subject, report.id))
+	p, err := s.find(ctx, report.SessionID, cmp.Or(report.Subject, report.SessionID))
 	if err != nil {
 		return err
 	}
@@ -446,8 +451,10 @@ func (r *tokenReport) write(w io.Writer, now time.Time) {
 	switch {
 	case r.Accepted == nil:
 		fmt.Fprintln(w, "Nothing of this was checked: use -key-file for that.")
-	case *r.Accepted:
+	case *r.Accepted && r.isFound():
 		fmt.Fprintln(w, "It would be accepted.")
+	case *r.Accepted:
+		fmt.Fprintln(w, "The token itself is good. A request with it gets 401: see its session.")
 	default:
 		fmt.Fprintf(w, "It would be refused: %s.\n", r.Reason)
 	}

@@ -102,9 +102,10 @@ func TestTokenIsDecoded(t *testing.T) {
 		t.Fatalf("%v in %s", err, line.stdout)
 	}
 	var claims struct{ Jti string }
-	if err := json.Unmarshal(report.Claims, &claims); err != nil || report.LogID != echosession.LogID(claims.Jti) || report.Accepted != nil || report.ExpiresAt.Before(time.Now()) {
+	if err := json.Unmarshal(report.Claims, &claims); err != nil || report.LogID != echosession.LogID(claims.Jti) || report.SessionID != claims.Jti || report.Subject != "ada" || report.Kid != "" || report.Accepted != nil || report.ExpiresAt.Before(time.Now()) {
 		t.Errorf("%v, %+v", err, report)
 	}
+	decode(t, issue(t, configOf("k2", "HS256", testSecret)), "-json").wants(t, exitOK, `"session_id":"`, `"subject":"ada"`, `"kid":"k2"`)
 }
 
 // What is no token is refused in words that have nothing of it.
@@ -337,6 +338,7 @@ func TestTokenAndItsSession(t *testing.T) {
 			}
 			keys := slices.Collect(maps.Keys(lifetimes()))
 			ask(first).wants(t, exitOK, "Its session is in Redis.")
+			ask(first, "-key-file", secret).wants(t, exitOK, "Its session is in Redis.", "It would be accepted.")
 			ask(first, "-json", "-key-file", secret).wants(t, exitOK, `"session":"live"`, `"accepted":true`)
 			if len(keys) != 1 || p.client.PTTL(t.Context(), keys[0]).Val() > 30*time.Minute {
 				t.Errorf("the look has prolonged the life of %q", keys)
@@ -345,16 +347,23 @@ func TestTokenAndItsSession(t *testing.T) {
 				t.Fatal(err)
 			}
 			ask(first).wants(t, exitOK, "Its session was rotated: its old token still finds it")
+			ask(first, "-key-file", secret).wants(t, exitOK, "It would be accepted.")
 			second := sess.Token()
 			if _, err := sess.Renew(t.Context(), func(*user) error { return nil }); err != nil {
 				t.Fatal(err)
 			}
-			ask(second, "-key-file", secret).wants(t, exitWarning, "It would be accepted.", "Its session has ended: a login")
+			const noSession = "The token itself is good. A request with it gets 401: see its session."
+			ended := ask(second, "-key-file", secret)
+			ended.wants(t, exitWarning, noSession, "Its session has ended: a login")
+			ended.hides(t, "It would be accepted")
 			third := sess.Token()
 			if err := sess.Destroy(t.Context()); err != nil {
 				t.Fatal(err)
 			}
-			ask(third).wants(t, exitWarning, "Its session is not in Redis")
+			ask(third).wants(t, exitWarning, "Its session is not in Redis", "Nothing of this was checked")
+			ended = ask(third, "-key-file", secret)
+			ended.wants(t, exitWarning, noSession, "Its session is not in Redis")
+			ended.hides(t, "It would be accepted")
 			ask("eyJhbGciOiJIUzI1NiJ9.eyJqdGkiOiIqIn0.c2lnbmF0dXJl").wants(t, exitWarning, "Its session is not in Redis")
 			invoke(t, environment{stdin: strings.NewReader(third)}, "token", "redis://127.0.0.1:1").wants(t, exitUnknown, "no connection to Redis")
 		})

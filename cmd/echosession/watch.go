@@ -31,9 +31,13 @@ pause of -interval. The looking takes at most a quarter of the time of one conne
 session that lives for less than that may be missed.
 
 Of each session it keeps the ID of 16 bytes, two times and the subject: about 150 bytes.
--most bounds how many sessions that are. Nothing in Redis is changed.
+-limit bounds how many sessions that are. Nothing in Redis is changed.
 
 Exit codes: 0 when it was interrupted, 3 when it could not begin.
+
+Rights in Redis: +scan +get +getrange +strlen +pttl +zscore +evalsha +eval +time
++pexpireat +del +subscribe +publish &sess:ended*.
+With another -keyspace its name stands in the place of "sess:".
 
 Examples:
 
@@ -44,11 +48,11 @@ Examples:
 	define: func(fs *flag.FlagSet) func(context.Context, *invocation) (int, error) {
 		var w watching
 		w.site.target.define(fs)
-		fs.StringVar(&w.site.keyFile, "encryption-key-file", "", "`file` with the keys that open encrypted sessions, one in base64 on each line: Config.EncryptionKeys")
+		defineEncryptionKeys(fs, &w.site.keyFile)
 		fs.DurationVar(&w.interval, "interval", time.Second, "pause between two looks at all keys")
 		fs.StringVar(&w.subject, "subject", "", "show the sessions of this `subject` only")
-		fs.IntVar(&w.most, "most", 1_000_000, "watch no more `sessions` than these")
-		fs.BoolVar(&w.json, "json", false, "write a line of JSON for each event, for programs")
+		fs.IntVar(&w.limit, "limit", 1_000_000, "watch at most this `number` of sessions")
+		defineJSONLines(fs, &w.json, "event")
 		return w.run
 	},
 }
@@ -58,13 +62,13 @@ type watching struct {
 	site     siteFlags
 	interval time.Duration
 	subject  string
-	most     int
+	limit    int
 	json     bool
 }
 
 func (f *watching) run(ctx context.Context, inv *invocation) (int, error) {
-	if f.interval <= 0 || f.most <= 0 {
-		return exitUnknown, errUsage("-interval and -most are above zero")
+	if f.interval <= 0 || f.limit <= 0 {
+		return exitUnknown, errUsage("-interval and -limit are above zero")
 	}
 	if err := inv.noArguments(); err != nil {
 		return exitUnknown, err

@@ -26,7 +26,7 @@ type observer struct {
 	// began is when this round began, and before when the one before did.
 	began, before time.Time
 	again         bool // any session may have ended: look at once
-	full          bool // there are more sessions than flags.most
+	full          bool // there are more sessions than flags.limit
 	down          bool // Redis did not answer at the last attempt
 }
 
@@ -178,10 +178,10 @@ func (o *observer) see(ctx context.Context, keys []sessionKey, first bool) error
 			k.round = o.round
 			o.known[key.id] = k
 		case key.indexed && o.flags.subject != "" && key.subject != o.hash:
-		case len(o.known)+len(fresh) >= o.flags.most:
+		case len(o.known)+len(fresh) >= o.flags.limit:
 			if !o.full {
 				o.full = true
-				o.out.notice("there are more than %s keys of sessions: the others are not watched. See -most.", grouped(o.flags.most))
+				o.out.notice("there are more than %s keys of sessions: the others are not watched. See -limit.", grouped(o.flags.limit))
 			}
 		default:
 			fresh = append(fresh, key)

@@ -482,7 +482,7 @@ func TestASuccessorIsNoNewSession(t *testing.T) {
 		var stdout, stderr strings.Builder
 		out := &eventWriter{stdout: &stdout, stderr: &stderr}
 		inv := &invocation{args: []string{p.url}, stderr: &stderr, getenv: func(string) string { return "" }}
-		f := &watching{site: siteFlags{target: target{keyspace: p.keyspace, timeout: time.Second}}, most: 10, interval: time.Hour}
+		f := &watching{site: siteFlags{target: target{keyspace: p.keyspace, timeout: time.Second}}, limit: 10, interval: time.Hour}
 		w, err := openWalker(t.Context(), inv, &f.site)
 		if err != nil {
 			t.Fatal(err)
@@ -514,7 +514,7 @@ func TestWatchBoundsItsMemory(t *testing.T) {
 	for range 5 {
 		p.login(t, "ada")
 	}
-	w := startWatch(t, "-most", "3", "-keyspace", p.keyspace, p.url)
+	w := startWatch(t, "-limit", "3", "-keyspace", p.keyspace, p.url)
 	if line := w.notice("watching "); !strings.HasPrefix(line, "watching 3 sessions. ") {
 		t.Errorf("it says %q", line)
 	}
@@ -546,7 +546,7 @@ func TestWatchKeepsLittle(t *testing.T) {
 func TestWatchSaysWhyItCannotBegin(t *testing.T) {
 	t.Parallel()
 	invoke(t, environment{}, "watch", "redis://127.0.0.1:1").wants(t, exitUnknown, "no connection to Redis")
-	invoke(t, environment{}, "watch", "-interval", "0s", "redis://127.0.0.1:1").wants(t, exitUnknown, "-interval and -most are above zero")
+	invoke(t, environment{}, "watch", "-interval", "0s", "redis://127.0.0.1:1").wants(t, exitUnknown, "-interval and -limit are above zero")
 	invoke(t, environment{}, "watch", "redis://127.0.0.1:1", "more").wants(t, exitUnknown, "the only argument")
 	invoke(t, environment{}, "stats", "-sample", "-1", "redis://127.0.0.1:1").wants(t, exitUnknown, "0 or more")
 }
