@@ -90,6 +90,14 @@ const (
 
 var statusNames = [...]string{"ok", "skipped", "unknown", "warning", "critical"}
 
+// count writes how many findings have a status: "2 warnings", "17 ok".
+func (s status) count(n int) string {
+	if s == statusWarning {
+		return countOf(n, s.String())
+	}
+	return grouped(n) + " " + s.String()
+}
+
 func (s status) String() string               { return statusNames[s] }
 func (s status) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
@@ -101,6 +109,15 @@ type finding struct {
 	Text   string `json:"text"`
 	Advice string `json:"advice,omitempty"`
 	Link   string `json:"link,omitempty"`
+}
+
+// line is the finding for people, without what to do.
+func (f *finding) line(check string) string {
+	where := ""
+	if f.Server != "" {
+		where = f.Server + ": "
+	}
+	return fmt.Sprintf("%-10s %s: %s%s", "["+f.Status.String()+"]", check, where, printable(f.Text))
 }
 
 // A result collects what one check finds out.
@@ -406,11 +423,7 @@ func merge(findings []finding) (merged []finding) {
 }
 
 func (p *report) print(id string, f finding) {
-	where := ""
-	if f.Server != "" {
-		where = f.Server + ": "
-	}
-	fmt.Fprintf(p.w, "%-10s %s: %s%s\n", "["+f.Status.String()+"]", id, where, printable(f.Text))
+	fmt.Fprintln(p.w, f.line(id))
 	for _, more := range []string{f.Advice, f.Link} {
 		if more != "" {
 			fmt.Fprintf(p.w, "%-10s %s\n", "", printable(more))
@@ -455,7 +468,7 @@ func (p *report) summarize() {
 	var parts []string
 	for s := statusCritical; s >= statusOK; s-- {
 		if n := p.doc.Counts[s.String()]; n > 0 {
-			parts = append(parts, fmt.Sprintf("%d %s", n, s))
+			parts = append(parts, s.count(n))
 		}
 	}
 	fmt.Fprintf(p.w, "In short: %s\n", strings.Join(parts, ", "))
@@ -463,11 +476,7 @@ func (p *report) summarize() {
 		for _, c := range p.doc.Checks {
 			for _, f := range c.Findings {
 				if f.Status == s {
-					where := ""
-					if f.Server != "" {
-						where = f.Server + ": "
-					}
-					fmt.Fprintf(p.w, "%-10s %s: %s%s\n", "["+s.String()+"]", c.ID, where, printable(f.Text))
+					fmt.Fprintln(p.w, f.line(c.ID))
 				}
 			}
 		}

@@ -29,7 +29,7 @@ func checkClients(_ context.Context, _ *examination, n *node, r *result) {
 	}
 	if most > 0 && connected*100/most >= 80 {
 		r.warning("rejected-connections", "Raise maxclients, or lower PoolSize in your programs: each of their processes has a pool.",
-			"%d of %s are in use", connected, countOf(most, "connection"))
+			"%s of %s are in use", grouped(connected), countOf(most, "connection"))
 	}
 	if timeout, ok := numberOf(n.config["timeout"]); ok && timeout > 0 && timeout < 60 {
 		r.warning("idle-connections-closed", "Set timeout 0, or ConnMaxIdleTime of your clients below it.",
@@ -43,7 +43,7 @@ func checkClients(_ context.Context, _ *examination, n *node, r *result) {
 		return
 	}
 	if most > 0 {
-		r.ok("%d of %s in use, none refused", connected, countOf(most, "connection"))
+		r.ok("%s of %s in use, none refused", grouped(connected), countOf(most, "connection"))
 		return
 	}
 	r.ok("%s, none refused", countOf(connected, "connection"))

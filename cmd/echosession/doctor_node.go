@@ -163,26 +163,6 @@ func (n *node) needs(r *result, fields ...string) bool {
 	return true
 }
 
-// countOf returns a number with its noun, as in "1,234 keys".
-func countOf[N int | int64](n N, noun string) string {
-	switch {
-	case n == 1:
-	case strings.HasSuffix(noun, "x"):
-		noun += "es"
-	default:
-		noun += "s"
-	}
-	return grouped(int64(n)) + " " + noun
-}
-
-// verb returns the form of a verb that goes with a number.
-func verb[N int | int64](n N, one, more string) string {
-	if n == 1 {
-		return one
-	}
-	return more
-}
-
 // sizeOf returns a number of bytes, in words that a person reads at a glance.
 func sizeOf(bytes int64) string {
 	for _, unit := range []struct {

@@ -165,7 +165,7 @@ func TestDoctorJudgesClusters(t *testing.T) {
 		want []verdict
 	}{
 		{"cluster_state:ok\r\ncluster_slots_assigned:16384\r\ncluster_slots_pfail:0\r\ncluster_slots_fail:0", nil},
-		{"cluster_state:fail\r\ncluster_slots_assigned:16000", []verdict{{statusCritical, "a-broken-cluster", "384 slots of 16384 have no server"}}},
+		{"cluster_state:fail\r\ncluster_slots_assigned:16000", []verdict{{statusCritical, "a-broken-cluster", "384 slots of 16,384 have no server"}}},
 		{"cluster_state:fail\r\ncluster_slots_assigned:16384\r\ncluster_slots_fail:5461", []verdict{{statusCritical, "a-broken-cluster", "5,461 slots are on servers that are down"}}},
 		{"cluster_state:fail\r\ncluster_slots_assigned:16384", []verdict{{statusCritical, "a-broken-cluster", "state is fail"}}},
 		{"cluster_state:ok\r\ncluster_slots_assigned:16384\r\ncluster_slots_pfail:1", []verdict{{statusWarning, "a-broken-cluster", "1 slot is on servers that do not answer"}}},

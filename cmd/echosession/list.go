@@ -110,16 +110,16 @@ func toInt(b bool) int {
 
 // sumUp says on the error output what programs that read the list do not need.
 func (l *lister) sumUp(w io.Writer, listed, unread, hidden int) {
-	fmt.Fprint(w, count(listed, "session"))
+	fmt.Fprint(w, countOf(listed, "session"))
 	if unread > 0 {
-		fmt.Fprintf(w, ", %d of which cannot be read", unread)
+		fmt.Fprintf(w, ", %s of which cannot be read", grouped(unread))
 	}
 	if listed > 0 && listed == l.limit {
 		fmt.Fprint(w, ": as many as -limit says, and there may be more")
 	}
 	fmt.Fprintln(w)
 	if hidden > 0 {
-		fmt.Fprintf(w, "%s cannot be read, and may be of this subject: -encryption-key-file opens the encrypted ones\n", count(hidden, "more session"))
+		fmt.Fprintf(w, "%s cannot be read, and may be of this subject: -encryption-key-file opens the encrypted ones\n", countOf(hidden, "more session"))
 	}
 }
 

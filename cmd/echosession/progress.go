@@ -122,19 +122,6 @@ func firstFit(columns int, lines ...string) string {
 	return lines[len(lines)-1]
 }
 
-// grouped writes a number with a comma after each three digits.
-func grouped[N int | int64](n N) string {
-	text := fmt.Sprint(n)
-	sign := ""
-	if n < 0 {
-		sign, text = "-", text[1:]
-	}
-	for i := len(text) - 3; i > 0; i -= 3 {
-		text = text[:i] + "," + text[i:]
-	}
-	return sign + text
-}
-
 // roundedDuration writes a duration with its two largest units: "2d 3h", "12m 5s", "40s". Less than
 // a second is "0s".
 func roundedDuration(d time.Duration) string {

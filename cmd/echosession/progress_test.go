@@ -100,14 +100,6 @@ func TestProgressIsForTerminals(t *testing.T) {
 	p.clear()
 }
 
-func TestGrouped(t *testing.T) {
-	for n, want := range map[int]string{0: "0", 999: "999", 1000: "1,000", 1_234_567: "1,234,567", -1000: "-1,000", -999: "-999"} {
-		if got := grouped(n); got != want {
-			t.Errorf("%d is written %q, want %q", n, got, want)
-		}
-	}
-}
-
 func TestRoundedDuration(t *testing.T) {
 	for d, want := range map[time.Duration]string{
 		0: "0s", 999 * time.Millisecond: "0s", time.Second: "1s", 59*time.Second + 999*time.Millisecond: "59s", time.Minute: "1m",

@@ -203,13 +203,13 @@ func (r *revoker) report(inv *invocation, revoked, left int, err error) (int, er
 			Left    int `json:"left"`
 		}{revoked, left}))
 	} else if err == nil || revoked > 0 {
-		fmt.Fprintf(inv.stdout, "Revoked %s.\n", count(revoked, "session"))
+		fmt.Fprintf(inv.stdout, "Revoked %s.\n", countOf(revoked, "session"))
 	}
 	switch {
 	case err != nil:
 		return exitUnknown, err
 	case left > 0:
-		fmt.Fprintf(inv.stderr, "%s cannot be read, and may be meant too: -encryption-key-file opens the encrypted ones\n", count(left, "more session"))
+		fmt.Fprintf(inv.stderr, "%s cannot be read, and may be meant too: -encryption-key-file opens the encrypted ones\n", countOf(left, "more session"))
 		return exitWarning, nil
 	case revoked == 0:
 		return exitWarning, nil
@@ -275,7 +275,7 @@ func (r *revoker) revokeIndexed(ctx context.Context, inv *invocation, s *site) (
 	if err != nil {
 		return exitUnknown, err
 	}
-	what := count(n, "session") + " of " + printable(r.subject)
+	what := countOf(n, "session") + " of " + printable(r.subject)
 	if len(r.except) > 0 {
 		what += ", except " + strings.Join(r.except, ", ")
 	}
@@ -302,7 +302,7 @@ func (r *revoker) revokeScanned(ctx context.Context, inv *invocation, s *site, w
 			fmt.Fprintln(inv.stderr, "there are no sessions "+what)
 			return r.report(inv, 0, 0, nil)
 		}
-		if ok, err := r.agreed(ctx, inv, count(n, "session")+" "+what); !ok {
+		if ok, err := r.agreed(ctx, inv, countOf(n, "session")+" "+what); !ok {
 			return exitWarning, err
 		}
 	}

@@ -229,10 +229,3 @@ func chosen(keys []sessionKey, share float64) []sessionKey {
 	}
 	return some
 }
-
-func plural(n int, one, many string) string {
-	if n == 1 {
-		return "1 " + one
-	}
-	return fmt.Sprintf("%s %s", grouped(n), many)
-}

@@ -99,7 +99,7 @@ func (k valueKind) show(value int64) string {
 	case byteCount:
 		return bytesOf(int(value))
 	default:
-		return grouped(int(value))
+		return grouped(value)
 	}
 }
 
@@ -107,7 +107,7 @@ func (k valueKind) show(value int64) string {
 func (d *distribution) label(i int) string {
 	if i == len(d.bounds) {
 		if d.kind == plainCount {
-			return grouped(int(d.bounds[i-1])) + " or more"
+			return grouped(d.bounds[i-1]) + " or more"
 		}
 		return d.kind.show(d.bounds[i-1]) + " or more"
 	}
@@ -119,9 +119,9 @@ func (d *distribution) label(i int) string {
 		first = d.bounds[i-1]
 	}
 	if first == last {
-		return grouped(int(first))
+		return grouped(first)
 	}
-	return grouped(int(first)) + " to " + grouped(int(last))
+	return grouped(first) + " to " + grouped(last)
 }
 
 const histogramWidth = 40

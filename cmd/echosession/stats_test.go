@@ -518,6 +518,18 @@ title: 8; median 1, p90 5,000, p99 5,000, max 5,000
 	}
 }
 
+// Without a session there are no percentages, and no spaces in their place.
+func TestStatsOfNoSessions(t *testing.T) {
+	t.Parallel()
+	var out strings.Builder
+	none := newTally()
+	none.finish(10)
+	must(t, none.print(&out))
+	if text := out.String(); !strings.HasPrefix(text, "0 sessions in ") || !strings.Contains(text, "guests (nobody logged in)              0\n") || strings.Contains(text, " \n") {
+		t.Errorf("it writes %q", text)
+	}
+}
+
 func TestSessionKeys(t *testing.T) {
 	t.Parallel()
 	const id = "0b6f3a8e-6d0c-4c1e-9a53-0d7c6a1b2c3d"

@@ -181,7 +181,7 @@ func looksLikeToken(arg string) bool {
 func decodeToken(token string) (*tokenReport, error) {
 	parts := strings.Split(token, ".")
 	if len(parts) != 3 {
-		return nil, fmt.Errorf("it has %s, and a token has 3, with dots between them", count(len(parts), "part"))
+		return nil, fmt.Errorf("it has %s, and a token has 3, with dots between them", countOf(len(parts), "part"))
 	}
 	header, err := decodePart("header", parts[0])
 	if err != nil {

@@ -123,7 +123,7 @@ func (o *observer) introduce() {
 			n++
 		}
 	}
-	what := plural(n, "session", "sessions")
+	what := countOf(n, "session")
 	if o.flags.subject != "" {
 		what += " of " + printable(o.flags.subject)
 	}

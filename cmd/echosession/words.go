@@ -136,25 +136,50 @@ func column(text string, width int) string {
 	return string(runes) + strings.Repeat(" ", width-len(runes))
 }
 
-// count writes a number of things: "1 session", "2 sessions".
-func count(n int, thing string) string {
-	if n == 1 {
-		return "1 " + thing
+// grouped writes a number with a comma after each three digits.
+func grouped[N int | int64](n N) string {
+	text := fmt.Sprint(n)
+	sign := ""
+	if n < 0 {
+		sign, text = "-", text[1:]
 	}
-	return fmt.Sprintf("%d %ss", n, thing)
+	for i := len(text) - 3; i > 0; i -= 3 {
+		text = text[:i] + "," + text[i:]
+	}
+	return sign + text
+}
+
+// countOf returns a number with its noun, as in "1,234 keys".
+func countOf[N int | int64](n N, noun string) string {
+	switch {
+	case n == 1:
+	case strings.HasSuffix(noun, "x"):
+		noun += "es"
+	default:
+		noun += "s"
+	}
+	return grouped(int64(n)) + " " + noun
+}
+
+// verb returns the form of a verb that goes with a number.
+func verb[N int | int64](n N, one, more string) string {
+	if n == 1 {
+		return one
+	}
+	return more
 }
 
 // lasting writes a length of time in one unit: "3 minutes".
 func lasting(d time.Duration) string {
 	switch d = d.Abs(); {
 	case d < 2*time.Minute:
-		return count(int(d/time.Second), "second")
+		return countOf(int(d/time.Second), "second")
 	case d < 2*time.Hour:
-		return count(int(d/time.Minute), "minute")
+		return countOf(int(d/time.Minute), "minute")
 	case d < 48*time.Hour:
-		return count(int(d/time.Hour), "hour")
+		return countOf(int(d/time.Hour), "hour")
 	default:
-		return count(int(d/(24*time.Hour)), "day")
+		return countOf(int(d/(24*time.Hour)), "day")
 	}
 }
 

@@ -49,6 +49,14 @@ func TestEscapeControls(t *testing.T) {
 	}
 }
 
+func TestGrouped(t *testing.T) {
+	for n, want := range map[int]string{0: "0", 999: "999", 1000: "1,000", 1_234_567: "1,234,567", -1000: "-1,000", -999: "-999"} {
+		if got := grouped(n); got != want {
+			t.Errorf("%d is written %q, want %q", n, got, want)
+		}
+	}
+}
+
 func TestBytesOf(t *testing.T) {
 	t.Parallel()
 	for n, want := range map[int]string{0: "0 B", 999: "999 B", 1000: "1.0 KB", 65536: "65.5 KB", 999999: "1000.0 KB", 3 << 20: "3.1 MB"} {
