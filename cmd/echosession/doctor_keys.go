@@ -66,7 +66,7 @@ func checkKeyspace(ctx context.Context, x *examination, r *result) {
 	} else if len(s.readings) > 0 && len(s.readings) < s.sessions() {
 		text += fmt.Sprintf("; %s of them were read", grouped(len(s.readings)))
 	}
-	r.ok("%s; it took %s", text, spanOf(s.took))
+	r.ok("%s; it took %s", text, shortTime(s.took))
 }
 
 func (s *survey) moved() (n int) {

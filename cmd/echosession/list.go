@@ -128,7 +128,7 @@ const timeLayout = "2006-01-02 15:04"
 var listHeader = strings.TrimRight(listColumns("ID", "LOG ID", "SUBJECT", "CREATED (UTC)", "LAST USED", "EXPIRES", "SIZE", "DEVICE"), " ")
 
 func listColumns(id, logID, subject, created, used, expires, size, rest string) string {
-	return fmt.Sprintf("%s  %s  %s  %s  %s  %s  %8s  %s", column(id, 36), column(logID, 12), column(subject, 20),
+	return fmt.Sprintf("%s  %s  %s  %s  %s  %s  %9s  %s", column(id, 36), column(logID, 12), column(subject, 20),
 		column(created, len(timeLayout)), column(used, 14), column(expires, 14), size, rest)
 }
 
@@ -150,7 +150,7 @@ func listLine(v view, now time.Time) string {
 	if v.Unreadable != "" {
 		rest = "unreadable: " + v.Unreadable
 	}
-	line := listColumns(cmp.Or(v.ID, "-"), cmp.Or(v.LogID, "-"), cmp.Or(v.Subject, "-"), created, used, expires, bytesOf(v.Size), printable(rest))
+	line := listColumns(cmp.Or(v.ID, "-"), cmp.Or(v.LogID, "-"), cmp.Or(v.Subject, "-"), created, used, expires, sizeOf(v.Size), printable(rest))
 	return strings.TrimRight(line, " ")
 }
 

@@ -141,7 +141,7 @@ func testList(t *testing.T, p *program) {
 	guest := p.login(t, "")
 
 	all := p.cli(t, "list")
-	all.wants(t, exitOK, "SUBJECT", "4 sessions", first.ID(), first.LogID(), "Firefox \\u001b[2Jon Linux", "(used by root)", "in 23 hours")
+	all.wants(t, exitOK, "SUBJECT", "4 sessions", first.ID(), first.LogID(), "Firefox \\u001b[2Jon Linux", "(used by root)", "in 24 hours")
 	all.hides(t, "\x1b", "Ada", first.Token(), strings.Split(first.Token(), ".")[2], "unreadable", "planted")
 	if n := strings.Count(all.stdout, "\n"); n != 5 {
 		t.Errorf("the list has %d lines:\n%s", n, all.stdout)

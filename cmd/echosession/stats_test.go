@@ -481,18 +481,18 @@ title: 84; median 14m 59s, p90 14m 59s, p99 14m 59s, max 15m
   under 15m                  0   0.0%
   under 1h                  80  95.2%  ########################################
 `}, {byteCount, map[int64]int{150: 1, 2_500_000: 1}, `
-title: 2; median 150 B, p90 2.5 MB, p99 2.5 MB, max 2.5 MB
-  under 200 B                1  50.0%  ########################################
-  under 500 B                0   0.0%
-  under 1.0 KB               0   0.0%
-  under 2.0 KB               0   0.0%
-  under 5.0 KB               0   0.0%
-  under 10.0 KB              0   0.0%
-  under 20.0 KB              0   0.0%
-  under 50.0 KB              0   0.0%
-  under 100.0 KB             0   0.0%
-  under 1.0 MB               0   0.0%
-  1.0 MB or more             1  50.0%  ########################################
+title: 2; median 150 B, p90 2.4 MiB, p99 2.4 MiB, max 2.4 MiB
+  under 256 B                1  50.0%  ########################################
+  under 512 B                0   0.0%
+  under 1.0 KiB              0   0.0%
+  under 2.0 KiB              0   0.0%
+  under 4.0 KiB              0   0.0%
+  under 8.0 KiB              0   0.0%
+  under 16.0 KiB             0   0.0%
+  under 64.0 KiB             0   0.0%
+  under 256.0 KiB            0   0.0%
+  under 1.0 MiB              0   0.0%
+  1.0 MiB or more            1  50.0%  ########################################
 `}, {plainCount, map[int64]int{1: 4, 2: 2, 3: 1, 5000: 1}, `
 title: 8; median 1, p90 5,000, p99 5,000, max 5,000
   1                          4  50.0%  ########################################

@@ -161,7 +161,7 @@ func (e *event) text() string {
 	}
 	line := fmt.Sprintf("%s  %-9s  %s  %s  %s", e.Time.Format("15:04:05.000"), e.Event, e.ID, e.LogID, subject)
 	if e.CreatedAt != nil {
-		line += "  age " + roundedDuration(e.Time.Sub(*e.CreatedAt))
+		line += "  age " + shortTime(max(0, e.Time.Sub(*e.CreatedAt).Truncate(time.Second)))
 	}
 	if e.To != "" {
 		line += "  to " + e.To + "  " + e.ToLogID

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -129,15 +128,7 @@ func (o *observer) introduce() {
 	}
 	took := time.Since(o.began)
 	o.out.notice("watching %s. A look at all keys takes %s or less, and the next one follows after %v.",
-		what, shortTime(took+took/4*busyShare), o.flags.interval)
-}
-
-// shortTime writes a time that a person waits for.
-func shortTime(d time.Duration) string {
-	if d < time.Second {
-		return fmt.Sprintf("%d ms", max(1, d.Milliseconds()))
-	}
-	return fmt.Sprintf("%.1f s", d.Seconds())
+		what, shortTime(max(time.Millisecond, (took+took/4*busyShare).Round(time.Millisecond))), o.flags.interval)
 }
 
 // busyShare says how rarely Redis is asked after the first look: a page takes some time, and
