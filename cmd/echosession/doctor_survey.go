@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"encoding/base64"
 	"errors"
 	"maps"
 	"math/rand/v2"
@@ -36,47 +35,6 @@ const (
 
 	largestShown = 5
 )
-
-// A keyKind is what the name of a key says.
-type keyKind int
-
-const (
-	otherKey   keyKind = iota
-	plainKey           // a session
-	indexedKey         // a session with a subject
-	indexKey           // the sessions of a subject
-	ticketKey
-	scratchKey // of doctor
-	keyKinds
-)
-
-// classify tells the library's keys apart by what stands behind the keyspace. It returns
-// the session's ID, and the name of its index behind the keyspace.
-func classify(rest string) (kind keyKind, id, index string) {
-	if strings.HasPrefix(rest, "{") {
-		hash := len("{") + base64.RawURLEncoding.EncodedLen(16)
-		if len(rest) < hash+1 || rest[hash] != '}' {
-			return otherKey, "", ""
-		}
-		index, id = rest[:hash+1], rest[hash+1:]
-		switch {
-		case id == "":
-			return indexKey, "", index
-		case id[0] == ':' && isID(id[1:]):
-			return indexedKey, id[1:], index
-		}
-		return otherKey, "", ""
-	}
-	switch {
-	case isID(rest):
-		return plainKey, rest, ""
-	case strings.HasPrefix(rest, "ticket:"):
-		return ticketKey, "", ""
-	case strings.HasPrefix(rest, scratchPrefix):
-		return scratchKey, "", ""
-	}
-	return otherKey, "", ""
-}
 
 // A found key is one that the walk has seen.
 type foundKey struct {
@@ -241,7 +199,10 @@ func (x *examination) measure(ctx context.Context, n *node, s *survey, names []s
 	for i, name := range names {
 		k := foundKey{node: n, name: name, size: -1}
 		rest := strings.TrimPrefix(name, x.target.keyspace)
-		k.kind, k.id, _ = classify(rest)
+		var key sessionKey
+		if k.kind, key = classify(rest); k.kind == plainKey || k.kind == indexedKey {
+			k.id = key.ID()
+		}
 		s.count[k.kind]++
 		switch k.kind {
 		case plainKey, indexedKey:

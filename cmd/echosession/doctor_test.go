@@ -448,7 +448,7 @@ func TestDoctorKeysAreNoSessions(t *testing.T) {
 	if n != 1 {
 		t.Errorf("the library found %d sessions", n)
 	}
-	if kind, _, _ := classify(strings.TrimPrefix(key, "sess:")); kind != scratchKey {
+	if kind, _ := classify(strings.TrimPrefix(key, "sess:")); kind != scratchKey {
 		t.Errorf("%s is of kind %d", key, kind)
 	}
 }

@@ -530,26 +530,6 @@ func TestStatsOfNoSessions(t *testing.T) {
 	}
 }
 
-func TestSessionKeys(t *testing.T) {
-	t.Parallel()
-	const id = "0b6f3a8e-6d0c-4c1e-9a53-0d7c6a1b2c3d"
-	hash := hashOf("ada").String()
-	for _, tt := range []struct {
-		key string
-		ok  bool
-	}{
-		{"s:" + id, true}, {"s:{" + hash + "}:" + id, true},
-		{id, false}, {"t:" + id, false}, {"s:", false}, {"s:" + strings.ToUpper(id), false}, {"s:" + id + "0", false}, {"s:urn:uuid:" + id, false},
-		{"s:{" + hash + "}", false}, {"s:{" + hash + "}" + id, false}, {"s:{" + hash[1:] + "}:" + id, false}, {"s:{}:" + id, false},
-		{"s:ticket:" + hash + hash[:21], false}, {"s:admin:" + id, false}, {"s:{" + hash + "}:admin:" + id, false},
-	} {
-		k, ok := parseSessionKey(tt.key, "s:")
-		if ok != tt.ok || ok && (k.in("s:") != tt.key || k.ID() != id || k.indexed != strings.Contains(tt.key, "{")) {
-			t.Errorf("%s: %v, %+v", tt.key, ok, k)
-		}
-	}
-}
-
 // BenchmarkStats counts a million sessions, and tells how long others wait for Redis
 // meanwhile.
 func BenchmarkStats(b *testing.B) {

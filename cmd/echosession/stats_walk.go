@@ -3,14 +3,10 @@ package main
 import (
 	"cmp"
 	"context"
-	"crypto/sha256"
-	"encoding/base64"
 	"errors"
-	"strings"
 	"sync/atomic"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/redis/go-redis/v9"
 
 	"github.com/echosession/echosession"
@@ -19,54 +15,6 @@ import (
 // pageKeys is how many keys one SCAN looks at. That takes Redis less than a millisecond, and
 // so does what is then read of them: Redis serves others between the commands.
 const pageKeys = 500
-
-// A sessionKey is the key of a session without the keyspace. It needs less memory than the
-// text.
-type sessionKey struct {
-	id      [16]byte
-	subject subjectHash // of the index that has the session
-	indexed bool        // there is such an index
-}
-
-// A subjectHash is the first half of the SHA-256 of a subject.
-type subjectHash [16]byte
-
-func hashOf(subject string) subjectHash {
-	sum := sha256.Sum256([]byte(subject))
-	return subjectHash(sum[:16])
-}
-
-func (h subjectHash) String() string { return base64.RawURLEncoding.EncodeToString(h[:]) }
-
-func (k sessionKey) ID() string { return uuid.UUID(k.id).String() }
-
-// in returns the key in a keyspace.
-func (k sessionKey) in(keyspace string) string {
-	if k.indexed {
-		return keyspace + "{" + k.subject.String() + "}:" + k.ID()
-	}
-	return keyspace + k.ID()
-}
-
-// parseSessionKey reads a key that begins with the keyspace. Other keys than sessions are
-// there too: indexes, tickets, and those of a keyspace whose name begins with this one's.
-func parseSessionKey(key, keyspace string) (k sessionKey, ok bool) {
-	text, ok := strings.CutPrefix(key, keyspace)
-	if !ok {
-		return k, false
-	}
-	if inside, braced := strings.CutPrefix(text, "{"); braced {
-		hash, id, found := strings.Cut(inside, "}:")
-		sum, err := base64.RawURLEncoding.DecodeString(hash)
-		if !found || err != nil || len(sum) != len(k.subject) {
-			return k, false
-		}
-		text, k.subject, k.indexed = id, subjectHash(sum), true
-	}
-	id, err := uuid.Parse(text)
-	k.id = id
-	return k, err == nil && id.String() == text
-}
 
 // A walker visits the sessions of a keyspace in small steps.
 type walker struct {
