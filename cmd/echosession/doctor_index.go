@@ -44,7 +44,7 @@ func (x *examination) lookUp(ctx context.Context, s *survey, readings []*reading
 		if err != nil && !isReply(err) {
 			return err
 		}
-		if len(value) == 0 || value[0] == movedValue {
+		if len(value) == 0 || value[0] == notARecord {
 			continue
 		}
 		if err := client.ZScore(ctx, r.key.index(), r.key.id).Err(); err == redis.Nil {

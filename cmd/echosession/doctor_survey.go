@@ -17,9 +17,6 @@ import (
 )
 
 const (
-	// scanCount is how many keys a SCAN looks at, which takes Redis about half a millisecond.
-	scanCount = 250
-
 	// readBatch is how many values are read at once, and readMost how many bytes of each. A
 	// record has 64 KiB at most unless Config.MaxRecordSize allows more.
 	readBatch = 32
@@ -345,9 +342,6 @@ func (x *examination) readSessions(ctx context.Context, s *survey, keys []foundK
 	return nil
 }
 
-// movedValue begins a value that is no session's record: see lua/prelude.lua.
-const movedValue = 0xc1
-
 // readOne reads one value. It reports whether there was one: a session may have ended since
 // its key was found.
 func (x *examination) readOne(reader *reader, k foundKey, value []byte, ttl time.Duration) (reading, bool) {
@@ -355,7 +349,7 @@ func (x *examination) readOne(reader *reader, k foundKey, value []byte, ttl time
 	switch {
 	case len(value) == 0:
 		return r, false
-	case value[0] == movedValue:
+	case value[0] == notARecord:
 		r.moved = true
 		return r, true
 	case len(value) > readMost:

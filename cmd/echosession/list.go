@@ -40,7 +40,7 @@ Examples:
 	echosession list -keyspace admin: -encryption-key-file keys.txt
 `,
 	define: func(fs *flag.FlagSet) func(ctx context.Context, inv *invocation) (int, error) {
-		var l lister
+		var l listFlags
 		l.site.define(fs)
 		fs.StringVar(&l.subject, "subject", "", "list the sessions of this `subject` alone")
 		fs.IntVar(&l.limit, "limit", 0, "end after this `number` of sessions; 0: list all")
@@ -49,14 +49,15 @@ Examples:
 	},
 }
 
-type lister struct {
+// listFlags are the flags of "echosession list".
+type listFlags struct {
 	site    siteFlags
 	subject string
 	limit   int
 	json    bool
 }
 
-func (l *lister) run(ctx context.Context, inv *invocation) (int, error) {
+func (l *listFlags) run(ctx context.Context, inv *invocation) (int, error) {
 	if err := inv.noArguments(); err != nil {
 		return exitUnknown, err
 	}
@@ -109,7 +110,7 @@ func toInt(b bool) int {
 }
 
 // sumUp says on the error output what programs that read the list do not need.
-func (l *lister) sumUp(w io.Writer, listed, unread, hidden int) {
+func (l *listFlags) sumUp(w io.Writer, listed, unread, hidden int) {
 	fmt.Fprint(w, countOf(listed, "session"))
 	if unread > 0 {
 		fmt.Fprintf(w, ", %s of which cannot be read", grouped(unread))

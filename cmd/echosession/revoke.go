@@ -89,7 +89,7 @@ func (r *revoker) run(ctx context.Context, inv *invocation) (int, error) {
 	case r.codec != "":
 		return r.revokeScanned(ctx, inv, s, codecWords[r.codec], func(f found) (bool, bool) {
 			known := f.rec.id != ""
-			return known && (r.codec == codecAll || f.rec.codec == (r.codec == codecOther)), !known
+			return known && (r.codec == codecAll || f.rec.otherCodec == (r.codec == codecOther)), !known
 		})
 	}
 	indexed, err := s.isIndexed(ctx, r.subject)

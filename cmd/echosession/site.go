@@ -212,6 +212,10 @@ func (s *site) nodes(ctx context.Context) (nodes []redis.Cmdable, err error) {
 	return nodes, err
 }
 
+// scanCount is how many keys one SCAN looks at. That takes Redis less than a millisecond, and
+// so does what is then read of them: Redis serves others between the commands.
+const scanCount = 500
+
 // scan calls visit with the names of the keys that match a pattern, some at a time, until it
 // returns false.
 func (s *site) scan(ctx context.Context, pattern string, visit func(keys []string) (more bool, err error)) error {
@@ -222,7 +226,7 @@ func (s *site) scan(ctx context.Context, pattern string, visit func(keys []strin
 	for _, node := range nodes {
 		for cursor := uint64(0); ; {
 			var keys []string
-			if keys, cursor, err = node.ScanType(ctx, cursor, pattern, 1000, "string").Result(); err != nil {
+			if keys, cursor, err = node.ScanType(ctx, cursor, pattern, scanCount, "string").Result(); err != nil {
 				return err
 			}
 			if more, err := visit(keys); !more || err != nil {
@@ -258,7 +262,7 @@ const (
 // value begins with the byte 0xC1, its own ID and that of the successor.
 func (p *place) leadsTo() *successor {
 	const head = 1 + 2*36
-	if len(p.value) <= head || p.value[0] != 0xc1 || string(p.value[1:37]) != p.id {
+	if len(p.value) <= head || p.value[0] != notARecord || string(p.value[1:37]) != p.id {
 		return nil
 	}
 	s := &successor{state: rotated, to: string(p.value[37:head])}
@@ -275,9 +279,9 @@ func (p *place) leadsTo() *successor {
 	return s
 }
 
-// isListed reports whether the index of the place has its session: without that no request
+// isInIndex reports whether the index of the place has its session: without that no request
 // finds it.
-func (s *site) isListed(ctx context.Context, p *place) (bool, error) {
+func (s *site) isInIndex(ctx context.Context, p *place) (bool, error) {
 	if p.index == "" {
 		return true, nil
 	}

@@ -121,7 +121,7 @@ func (t *tally) addVisit(v visit, now time.Time) {
 	count(&t.Guests, rec.authenticatedAt.IsZero())
 	count(&t.Remembered, rec.remembered)
 	count(&t.Sealed, rec.sealed)
-	count(&t.OtherCodec, rec.codec)
+	count(&t.OtherCodec, rec.otherCodec)
 	left := rec.expiresAt.Sub(now)
 	count(&t.EndInAnHour, left <= time.Hour)
 	count(&t.EndInADay, left <= day)

@@ -332,7 +332,7 @@ func TestStatsReadsASample(t *testing.T) {
 		t.Errorf("%d with a subject, %d without", r.WithSubject, r.WithoutSubject)
 	}
 	for _, cmd := range proxy.Commands() {
-		if cmd[0] == "SCAN" && cmd[len(cmd)-1] != fmt.Sprint(pageKeys) {
+		if cmd[0] == "SCAN" && cmd[len(cmd)-1] != fmt.Sprint(scanCount) {
 			t.Errorf("%q", cmd)
 		}
 		if !slices.Contains([]string{"SCAN", "GETRANGE", "STRLEN", "PTTL", "DBSIZE", "INFO", "PING"}, cmd[0]) {

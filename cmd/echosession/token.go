@@ -401,7 +401,7 @@ func (t *tokenReader) lookUp(ctx context.Context, inv *invocation, report *token
 		return nil
 	}
 	report.Session = sessionLive
-	listed, err := s.isListed(ctx, p)
+	listed, err := s.isInIndex(ctx, p)
 	if !listed {
 		report.Session = "unindexed"
 	}

@@ -42,7 +42,7 @@ Examples:
 	echosession watch -json redis://localhost:6379 | jq 'select(.event == "ended")'
 `,
 	define: func(fs *flag.FlagSet) func(context.Context, *invocation) (int, error) {
-		var w watching
+		var w watchFlags
 		w.site.target.define(fs)
 		fs.StringVar(&w.site.keyFile, "encryption-key-file", "", "`file` with the keys that open encrypted sessions, one in base64 on each line: Config.EncryptionKeys")
 		fs.DurationVar(&w.interval, "interval", time.Second, "pause between two looks at all keys")
@@ -53,8 +53,8 @@ Examples:
 	},
 }
 
-// watching are the flags of "echosession watch".
-type watching struct {
+// watchFlags are the flags of "echosession watch".
+type watchFlags struct {
 	site     siteFlags
 	interval time.Duration
 	subject  string
@@ -62,7 +62,7 @@ type watching struct {
 	json     bool
 }
 
-func (f *watching) run(ctx context.Context, inv *invocation) (int, error) {
+func (f *watchFlags) run(ctx context.Context, inv *invocation) (int, error) {
 	if f.interval <= 0 || f.most <= 0 {
 		return exitUnknown, errUsage("-interval and -most are above zero")
 	}

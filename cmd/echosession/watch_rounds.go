@@ -13,7 +13,7 @@ import (
 // An observer knows the sessions of a keyspace, and notices what changes. Its methods are for
 // one goroutine.
 type observer struct {
-	flags *watching
+	flags *watchFlags
 	w     *walker
 	out   *eventWriter
 	hints *hints
@@ -48,7 +48,7 @@ const (
 	other                // of another subject than the one to be shown
 )
 
-func newObserver(f *watching, w *walker, out *eventWriter) *observer {
+func newObserver(f *watchFlags, w *walker, out *eventWriter) *observer {
 	return &observer{
 		flags: f, w: w, out: out, hash: hashOf(f.subject),
 		hints: &hints{news: make(chan struct{}, 1)}, known: make(map[[16]byte]known),
@@ -316,7 +316,7 @@ func (o *observer) missing(ctx context.Context) error {
 // ask finds out what became of sessions, and tells. heard says that a hint named them.
 func (o *observer) ask(ctx context.Context, ids [][16]byte, heard bool) error {
 	for len(ids) > 0 {
-		batch := ids[:min(len(ids), pageKeys)]
+		batch := ids[:min(len(ids), scanCount)]
 		ids = ids[len(batch):]
 		if err := o.askBatch(ctx, batch, heard); err != nil {
 			return err

@@ -42,7 +42,7 @@ func newView(rec record, err error) view {
 	}
 	if rec.id != "" {
 		v.LogID, v.Codec = rec.logID(), codecMsgpack
-		if rec.codec {
+		if rec.otherCodec {
 			v.Codec = codecOther
 		}
 	}
