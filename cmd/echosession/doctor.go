@@ -93,6 +93,14 @@ const (
 
 var statusNames = [...]string{"ok", "skipped", "unknown", "warning", "critical"}
 
+// count writes how many findings have a status: "2 warnings", "17 ok".
+func (s status) count(n int) string {
+	if s == statusWarning {
+		return countOf(n, s.String())
+	}
+	return grouped(n) + " " + s.String()
+}
+
 func (s status) String() string               { return statusNames[s] }
 func (s status) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
@@ -104,6 +112,15 @@ type finding struct {
 	Text   string `json:"text"`
 	Advice string `json:"advice,omitempty"`
 	Link   string `json:"link,omitempty"`
+}
+
+// line is the finding for people, without what to do.
+func (f *finding) line(check string) string {
+	where := ""
+	if f.Server != "" {
+		where = f.Server + ": "
+	}
+	return fmt.Sprintf("%-10s %s: %s", "["+f.Status.String()+"]", check, printable(where+f.Text))
 }
 
 // A result collects what one check finds out.
@@ -374,7 +391,7 @@ func (p *report) begin(x *examination) {
 	p.doc.Server = x.describe()
 	if !p.asJSON {
 		s := p.doc.Server
-		fmt.Fprintf(p.w, "%s, %s: %s; keyspace %s\n\n", strings.TrimSpace(s.Kind+" "+s.Version), s.Topology, strings.Join(s.Servers, " "), p.doc.Keyspace)
+		fmt.Fprintln(p.w, printable(fmt.Sprintf("%s, %s: %s; keyspace %s", strings.TrimSpace(s.Kind+" "+s.Version), s.Topology, strings.Join(s.Servers, " "), p.doc.Keyspace))+"\n")
 	}
 }
 
@@ -409,11 +426,7 @@ func merge(findings []finding) (merged []finding) {
 }
 
 func (p *report) print(id string, f finding) {
-	where := ""
-	if f.Server != "" {
-		where = f.Server + ": "
-	}
-	fmt.Fprintf(p.w, "%-10s %s: %s%s\n", "["+f.Status.String()+"]", id, where, printable(f.Text))
+	fmt.Fprintln(p.w, f.line(id))
 	for _, more := range []string{f.Advice, f.Link} {
 		if more != "" {
 			fmt.Fprintf(p.w, "%-10s %s\n", "", printable(more))
@@ -458,7 +471,7 @@ func (p *report) summarize() {
 	var parts []string
 	for s := statusCritical; s >= statusOK; s-- {
 		if n := p.doc.Counts[s.String()]; n > 0 {
-			parts = append(parts, fmt.Sprintf("%d %s", n, s))
+			parts = append(parts, s.count(n))
 		}
 	}
 	fmt.Fprintf(p.w, "In short: %s\n", strings.Join(parts, ", "))
@@ -466,11 +479,7 @@ func (p *report) summarize() {
 		for _, c := range p.doc.Checks {
 			for _, f := range c.Findings {
 				if f.Status == s {
-					where := ""
-					if f.Server != "" {
-						where = f.Server + ": "
-					}
-					fmt.Fprintf(p.w, "%-10s %s: %s%s\n", "["+s.String()+"]", c.ID, where, printable(f.Text))
+					fmt.Fprintln(p.w, f.line(c.ID))
 				}
 			}
 		}

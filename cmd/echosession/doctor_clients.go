@@ -29,11 +29,11 @@ func checkClients(_ context.Context, _ *examination, n *node, r *result) {
 	}
 	if most > 0 && connected*100/most >= 80 {
 		r.warning("rejected-connections", "Raise maxclients, or lower PoolSize in your programs: each of their processes has a pool.",
-			"%d of %s are in use", connected, countOf(most, "connection"))
+			"%s of %s are in use", grouped(connected), countOf(most, "connection"))
 	}
 	if timeout, ok := numberOf(n.config["timeout"]); ok && timeout > 0 && timeout < 60 {
 		r.warning("idle-connections-closed", "Set timeout 0, or ConnMaxIdleTime of your clients below it.",
-			"Redis closes connections after %s without a command: a write may meet a closed one, and its outcome is unknown then", spanOf(time.Duration(timeout)*time.Second))
+			"Redis closes connections after %s without a command: a write may meet a closed one, and its outcome is unknown then", shortTime(time.Duration(timeout)*time.Second))
 	}
 	if hard, ok := pubSubLimit(n.config["client-output-buffer-limit"]); ok && hard > 0 && hard < 1<<20 {
 		r.warning("a-small-pubsub-buffer", "Set client-output-buffer-limit pubsub 32mb 8mb 60, which is its default.",
@@ -43,7 +43,7 @@ func checkClients(_ context.Context, _ *examination, n *node, r *result) {
 		return
 	}
 	if most > 0 {
-		r.ok("%d of %s in use, none refused", connected, countOf(most, "connection"))
+		r.ok("%s of %s in use, none refused", grouped(connected), countOf(most, "connection"))
 		return
 	}
 	r.ok("%s, none refused", countOf(connected, "connection"))
@@ -86,7 +86,7 @@ func checkLatency(ctx context.Context, _ *examination, n *node, r *result) {
 func judgeLatency(took []time.Duration, r *result) {
 	slices.Sort(took)
 	middle, late, last := took[len(took)/2], took[len(took)*99/100-1], took[len(took)-1]
-	text := fmt.Sprintf("%d PINGs from this machine: median %s, 99 %% within %s, the slowest %s", len(took), spanOf(middle), spanOf(late), spanOf(last))
+	text := fmt.Sprintf("%d PINGs from this machine: median %s, 99 %% within %s, the slowest %s", len(took), shortTime(middle), shortTime(late), shortTime(last))
 	const advice = "Run doctor where your programs run. If it is slow there too, look at the network, at the load of the server and at slow commands."
 	switch {
 	case middle >= 250*time.Millisecond, late >= time.Second:
@@ -124,12 +124,12 @@ func judgeSlow(entries []redis.SlowLog, now time.Time, r *result) {
 		}
 	}
 	if len(count) == 0 {
-		r.ok("no command in the slow log blocked Redis for %s", spanOf(slowCommand))
+		r.ok("no command in the slow log blocked Redis for %s", shortTime(slowCommand))
 		return
 	}
 	var parts []string
 	for name, e := range slowest {
-		parts = append(parts, fmt.Sprintf("%s %s, up to %s, %s ago", name, countOf(count[name], "time"), spanOf(e.Duration), spanOf(max(0, now.Sub(e.Time)))))
+		parts = append(parts, fmt.Sprintf("%s %s, up to %s, %s ago", name, countOf(count[name], "time"), shortTime(e.Duration), lasting(max(0, now.Sub(e.Time)))))
 	}
 	slices.Sort(parts)
 	r.warning("blocking-commands", "Find out which program sends them (SLOWLOG GET names it); KEYS, and reads of large values, do not belong on this Redis.",
@@ -169,10 +169,10 @@ func judgeClock(ahead, trip time.Duration, r *result) {
 		direction, off = "behind", -ahead
 	}
 	const advice = "Set the clocks of all machines by NTP, and look at this one's first: date -u."
-	text := fmt.Sprintf("the server's clock is %s %s this machine's", spanOf(off), direction)
+	text := fmt.Sprintf("the server's clock is %s %s this machine's", shortTime(off), direction)
 	switch {
 	case off < time.Second+trip:
-		r.ok("the server's clock and this machine's agree within %s", spanOf(max(off, trip/2, time.Millisecond)))
+		r.ok("the server's clock and this machine's agree within %s", shortTime(max(off, trip/2, time.Millisecond)))
 	case off < time.Minute:
 		r.warning("clocks-apart", advice, "%s: tokens with an exp, deadlines and graces end too early or too late", text)
 	default:
@@ -237,10 +237,10 @@ func checkPubSub(ctx context.Context, x *examination, n *node, r *result) {
 	}
 	if _, err := pubsub.ReceiveTimeout(ctx, heardWithin); err != nil {
 		r.critical("unheard-messages", "Look for a proxy between here and Redis, and at client-output-buffer-limit pubsub.",
-			"a message was published and not heard within %s: Session.Watch asks again and again", spanOf(heardWithin))
+			"a message was published and not heard within %s: Session.Watch asks again and again", shortTime(heardWithin))
 		return
 	}
-	r.ok("a message was published and heard in %s", spanOf(time.Since(began)))
+	r.ok("a message was published and heard in %s", shortTime(time.Since(began)))
 }
 
 // channel is where the library publishes the ends of sessions.

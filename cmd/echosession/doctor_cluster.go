@@ -57,7 +57,7 @@ func (x *examination) checkCluster(ctx context.Context, r *result) {
 	}
 	r.server = ""
 	if len(members) > 0 && judgeMembers(members, x.nodes[0].config["cluster-require-full-coverage"], r) && sound == len(x.nodes) {
-		r.ok("all %d slots are served, and each primary has a replica", clusterSlots)
+		r.ok("all %s slots are served, and each primary has a replica", grouped(clusterSlots))
 	}
 }
 
@@ -69,8 +69,8 @@ func judgeCluster(info map[string]string, r *result) bool {
 	const advice = "Bring the lost nodes back, or assign the slots to others: redis-cli --cluster fix."
 	switch {
 	case assigned < clusterSlots:
-		r.critical("a-broken-cluster", advice, "%s of %d %s no server: the sessions there cannot be used (the Cluster's state is %s)",
-			countOf(clusterSlots-assigned, "slot"), clusterSlots, verb(clusterSlots-assigned, "has", "have"), info["cluster_state"])
+		r.critical("a-broken-cluster", advice, "%s of %s %s no server: the sessions there cannot be used (the Cluster's state is %s)",
+			countOf(clusterSlots-assigned, "slot"), grouped(clusterSlots), verb(clusterSlots-assigned, "has", "have"), info["cluster_state"])
 	case failing > 0:
 		r.critical("a-broken-cluster", advice, "%s %s on servers that are down (the Cluster's state is %s)", countOf(failing, "slot"), verb(failing, "is", "are"), info["cluster_state"])
 	case info["cluster_state"] != "ok":

@@ -302,7 +302,7 @@ func TestDoctorClock(t *testing.T) {
 		{0, statusOK, "agree within"},
 		{-20 * time.Second, statusWarning, "20s ahead of this machine's"},
 		{20 * time.Second, statusWarning, "20s behind this machine's"},
-		{-2 * time.Hour, statusCritical, "2h0m ahead of"},
+		{-2 * time.Hour, statusCritical, "2h ahead of"},
 		{700 * time.Millisecond, statusOK, "agree within"},
 	} {
 		x := &examination{now: func() time.Time { return time.Now().Add(tt.off) }}
@@ -417,7 +417,7 @@ func TestDoctorOfACluster(t *testing.T) {
 		login(t, shop, "user-"+strconv.Itoa(i), 1)
 	}
 	report := diagnose(t, nil, urlOf(c.Servers[0]))
-	report.wants(t, "failover", "ok", "", "all 16384 slots are served, and each primary has a replica")
+	report.wants(t, "failover", "ok", "", "all 16,384 slots are served, and each primary has a replica")
 	report.wants(t, "keyspace", "ok", "", "30 sessions, 30 indexes of subjects")
 	report.wants(t, "rights", "ok", "", "a Cluster")
 	if n := len(report.of("persistence")); n != 1 || report.Exit != exitWarning {
@@ -477,7 +477,7 @@ func TestDoctorOfACluster(t *testing.T) {
 		return strings.Contains(info, "cluster_state:fail")
 	})
 	report = diagnose(t, nil, urlOf(c.Servers[0]))
-	report.wants(t, "failover", "critical", "a-broken-cluster", "1 slot of 16384 has no server")
+	report.wants(t, "failover", "critical", "a-broken-cluster", "1 slot of 16,384 has no server")
 	report.wants(t, "writes", "critical", "a-broken-cluster", "the Cluster is down")
 	if report.Exit != exitCritical {
 		t.Errorf("exit code %d", report.Exit)

@@ -44,7 +44,7 @@ func (x *examination) lookUp(ctx context.Context, s *survey, readings []*reading
 		if err != nil && !isReply(err) {
 			return err
 		}
-		if len(value) == 0 || value[0] == movedValue {
+		if len(value) == 0 || value[0] == notARecord {
 			continue
 		}
 		if err := client.ZScore(ctx, r.key.index(), r.key.id).Err(); err == redis.Nil {
@@ -176,14 +176,14 @@ func checkIndex(ctx context.Context, x *examination, r *result) {
 	}
 	if lost > 0 {
 		r.warning("lost-sessions", "Look for an eviction policy, for a program that deletes keys, and for sessions with a short lifetime of their own, which may just have expired.",
-			"%s of the %d young entries of indexes that were looked at have no session, which could not have expired yet: it was evicted or deleted, and its user logged out",
-			grouped(int64(lost)), young)
+			"%s of the %s young entries of indexes that were looked at have no session, which could not have expired yet: it was evicted or deleted, and its user logged out",
+			grouped(lost), grouped(young))
 	}
 	s.unindexedFindings(r)
 	s.mixedFindings(r)
 	if len(r.findings) == before {
-		r.ok("%s and %s agree; sessions that have expired left %d entries, which is normal",
-			countOf(len(s.indexes), "index"), countOf(s.sampled(indexedKey), "session"), leftover)
+		r.ok("%s and %s agree; sessions that have expired left %s entries, which is normal",
+			countOf(len(s.indexes), "index"), countOf(s.sampled(indexedKey), "session"), grouped(leftover))
 	}
 }
 
@@ -200,7 +200,7 @@ func (s *survey) unindexedFindings(r *result) {
 	if n > 0 {
 		r.warning("unindexed-sessions", "Look for an eviction policy, and for a program that deletes keys. The library ends such a session at its next use.",
 			"the index of their subject lacks %s of %s that were read: their users are logged out (%s)",
-			grouped(int64(n)), countOf(s.sampled(indexedKey), "session"), strings.Join(examples, " "))
+			grouped(n), countOf(s.sampled(indexedKey), "session"), strings.Join(examples, " "))
 	}
 }
 
@@ -216,7 +216,7 @@ func (s *survey) mixedFindings(r *result) {
 	if with := s.sampled(indexedKey); with > 0 && without > 0 {
 		r.warning("with-and-without-index", "Set SubjectIndex alike in all programs with this keyspace. After it was changed, sessions of before are not found, and expire.",
 			"%s of those read %s a subject and no index, and %s %s one: a program with SubjectIndex does not find the former, one without does not find the latter",
-			countOf(without, "session"), verb(without, "has", "have"), grouped(int64(with)), verb(with, "has", "have"))
+			countOf(without, "session"), verb(without, "has", "have"), grouped(with), verb(with, "has", "have"))
 	}
 }
 

@@ -62,11 +62,11 @@ func checkKeyspace(ctx context.Context, x *examination, r *result) {
 		text += fmt.Sprintf("; these are the first %s of %s in the database: see -sample", grouped(s.walked), grouped(s.database))
 	}
 	if moved := s.moved(); moved > 0 {
-		text += fmt.Sprintf("; of %s read, %d lead to where a session went (rotated or renewed)", countOf(len(s.readings), "session"), moved)
+		text += fmt.Sprintf("; of %s read, %s lead to where a session went (rotated or renewed)", countOf(len(s.readings), "session"), grouped(moved))
 	} else if len(s.readings) > 0 && len(s.readings) < s.sessions() {
-		text += fmt.Sprintf("; %s of them were read", grouped(int64(len(s.readings))))
+		text += fmt.Sprintf("; %s of them were read", grouped(len(s.readings)))
 	}
-	r.ok("%s; it took %s", text, spanOf(s.took))
+	r.ok("%s; it took %s", text, shortTime(s.took))
 }
 
 func (s *survey) moved() (n int) {
@@ -160,17 +160,17 @@ func checkRecords(ctx context.Context, x *examination, r *result) {
 	if damaged > 0 {
 		var parts []string
 		for _, text := range slices.SortedFunc(maps.Keys(why), func(a, b string) int { return cmp.Or(cmp.Compare(why[b], why[a]), strings.Compare(a, b)) }) {
-			parts = append(parts, fmt.Sprintf("%d: %s (%s)", why[text], text, shown[text]))
+			parts = append(parts, fmt.Sprintf("%s: %s (%s)", grouped(why[text]), text, shown[text]))
 		}
 		const advice = "Their users get 401 until they log in again. Look for another program that writes below this keyspace, and for a change of Keyspace, EncryptionKeys or Codec."
 		add := r.warning
 		if damaged*2 >= read {
 			add = r.critical
 		}
-		add("unreadable-records", advice, "%s of %s cannot be read. %s", grouped(int64(damaged)), countOf(read, "session"), strings.Join(parts[:min(len(parts), 5)], "; "))
+		add("unreadable-records", advice, "%s of %s cannot be read. %s", grouped(damaged), countOf(read, "session"), strings.Join(parts[:min(len(parts), 5)], "; "))
 	}
 	if sealed > 0 {
-		r.skipped("encrypted-records", "Give their keys: -encryption-key-file.", "%s of %s are encrypted, and were not opened: that is no damage", grouped(int64(sealed)), countOf(read, "session"))
+		r.skipped("encrypted-records", "Give their keys: -encryption-key-file.", "%s of %s are encrypted, and were not opened: that is no damage", grouped(sealed), countOf(read, "session"))
 	}
 	if damaged+sealed == 0 {
 		r.ok("%s were read", countOf(read, "session"))

@@ -259,34 +259,6 @@ func TestReservoir(t *testing.T) {
 	}
 }
 
-func TestClassify(t *testing.T) {
-	id := uuid.NewString()
-	hash := strings.Repeat("a", 22)
-	for _, tt := range []struct {
-		rest string
-		want keyKind
-	}{
-		{id, plainKey},
-		{"{" + hash + "}:" + id, indexedKey},
-		{"{" + hash + "}", indexKey},
-		{"ticket:" + strings.Repeat("b", 43), ticketKey},
-		{"doctor:ABC", scratchKey},
-		{"admin:" + id, otherKey},
-		{"admin:{" + hash + "}", otherKey},
-		{"{" + hash + "}x", otherKey},
-		{"{" + hash + "}:", otherKey},
-		{"{" + hash[1:] + "}:" + id, otherKey},
-		{strings.ToUpper(id), otherKey},
-		{id + "x", otherKey},
-		{"", otherKey},
-		{"{", otherKey},
-	} {
-		if got, _, _ := classify(tt.rest); got != tt.want {
-			t.Errorf("%q is of kind %d, not %d", tt.rest, got, tt.want)
-		}
-	}
-}
-
 // What INFO says of lifetimes decides whether each key is asked.
 func TestEndless(t *testing.T) {
 	for _, tt := range []struct {

@@ -128,7 +128,7 @@ func checkPersistence(_ context.Context, _ *examination, n *node, r *result) {
 		last, _ := n.number("rdb_last_save_time")
 		changes, _ := n.number("rdb_changes_since_last_save")
 		r.ok("snapshots (RDB); the last one was %s ago, and a crash now loses what changed since, %s",
-			spanOf(time.Since(time.Unix(last, 0))), countOf(changes, "change"))
+			lasting(time.Since(time.Unix(last, 0))), countOf(changes, "change"))
 	case known:
 		r.warning("no-persistence", advice, "nothing is written to disk, neither AOF nor RDB: a restart logs everybody out")
 	default:

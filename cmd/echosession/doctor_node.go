@@ -145,7 +145,7 @@ func (n *node) since() string {
 	if !ok {
 		return "since the server started"
 	}
-	return "since the server started, " + spanOf(time.Duration(seconds)*time.Second) + " ago"
+	return "since the server started, " + lasting(time.Duration(seconds)*time.Second) + " ago"
 }
 
 // needs reports whether INFO has a field. If it has not, the result says so.
@@ -161,58 +161,4 @@ func (n *node) needs(r *result, fields ...string) bool {
 		}
 	}
 	return true
-}
-
-// countOf returns a number with its noun, as in "1,234 keys".
-func countOf[N int | int64](n N, noun string) string {
-	switch {
-	case n == 1:
-	case strings.HasSuffix(noun, "x"):
-		noun += "es"
-	default:
-		noun += "s"
-	}
-	return grouped(int64(n)) + " " + noun
-}
-
-// verb returns the form of a verb that goes with a number.
-func verb[N int | int64](n N, one, more string) string {
-	if n == 1 {
-		return one
-	}
-	return more
-}
-
-// sizeOf returns a number of bytes, in words that a person reads at a glance.
-func sizeOf(bytes int64) string {
-	for _, unit := range []struct {
-		size int64
-		name string
-	}{{1 << 30, "GiB"}, {1 << 20, "MiB"}, {1 << 10, "KiB"}} {
-		if bytes >= unit.size {
-			return strconv.FormatFloat(float64(bytes)/float64(unit.size), 'f', 1, 64) + " " + unit.name
-		}
-	}
-	return countOf(bytes, "byte")
-}
-
-// spanOf returns a duration in its two largest units.
-func spanOf(d time.Duration) string {
-	switch {
-	case d < 0:
-		return "-" + spanOf(-d)
-	case d >= 48*time.Hour:
-		return countOf(int64(d/(24*time.Hour)), "day")
-	case d >= time.Minute:
-		text := d.Round(time.Second).String()
-		if d >= time.Hour {
-			text, _, _ = strings.Cut(d.Round(time.Minute).String(), "0s")
-		}
-		return text
-	case d >= time.Second:
-		return d.Round(100 * time.Millisecond).String()
-	case d >= time.Millisecond:
-		return d.Round(100 * time.Microsecond).String()
-	}
-	return d.Round(time.Microsecond).String()
 }

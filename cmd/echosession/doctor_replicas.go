@@ -89,7 +89,7 @@ func (x *examination) lagging(n *node, field string, r *result) bool {
 	}
 	r.warning("a-lagging-replica", "Look at the network to it and at what it does; WaitReplicas makes each write wait for replicas.",
 		"the replica %s is %s behind, and was last heard of %s ago: a failover to it brings back sessions that were ended, and loses new ones",
-		name, sizeOf(max(0, bytes)), spanOf(silent))
+		name, sizeOf(max(0, bytes)), lasting(silent))
 	return true
 }
 
@@ -159,7 +159,7 @@ func (x *examination) checkSentinels(ctx context.Context, r *result) {
 	if len(r.findings) == before {
 		v := views[0]
 		r.ok("%s, quorum %d; the primary counts as down after %s", countOf(v.number("num-other-sentinels")+1, "Sentinel"), v.number("quorum"),
-			spanOf(time.Duration(v.number("down-after-milliseconds"))*time.Millisecond))
+			shortTime(time.Duration(v.number("down-after-milliseconds"))*time.Millisecond))
 	}
 }
 
@@ -223,6 +223,6 @@ func judgeSentinels(views []*sentinelView, r *result) {
 	}
 	if after := time.Duration(v.number("down-after-milliseconds")) * time.Millisecond; after > 10*time.Second {
 		r.warning("a-slow-failover", "Set down-after-milliseconds to about 5000.",
-			"a primary counts as down after %s: for that long all requests with sessions fail", spanOf(after))
+			"a primary counts as down after %s: for that long all requests with sessions fail", shortTime(after))
 	}
 }

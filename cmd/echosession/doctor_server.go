@@ -95,7 +95,7 @@ func checkServer(_ context.Context, _ *examination, n *node, r *result) {
 
 func (n *node) uptime() string {
 	seconds, _ := n.number("uptime_in_seconds")
-	return spanOf(time.Duration(seconds) * time.Second)
+	return lasting(time.Duration(seconds) * time.Second)
 }
 
 // scratchPrefix begins the names of doctor's own keys and channels, behind the keyspace.
@@ -158,7 +158,7 @@ func checkWrites(ctx context.Context, x *examination, n *node, r *result) {
 		r.ok("a write is accepted")
 		return
 	case err == redis.Nil && took > scratchLife/2:
-		r.unknown("a-failed-write", "Look at the check latency.", "the key has expired: the answers took %s", spanOf(took))
+		r.unknown("a-failed-write", "Look at the check latency.", "the key has expired: the answers took %s", shortTime(took))
 		return
 	case err != nil || got != value:
 		r.critical("a-failed-write", "Look at the policy of eviction, and whether something else deletes keys here.",
@@ -169,7 +169,7 @@ func checkWrites(ctx context.Context, x *examination, n *node, r *result) {
 		x.waitFor(ctx, n, key, r)
 		return
 	}
-	r.ok("a key was written, read and deleted in %s", spanOf(took))
+	r.ok("a key was written, read and deleted in %s", shortTime(took))
 }
 
 // refused is the result of a write that failed.

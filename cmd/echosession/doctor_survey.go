@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"encoding/base64"
 	"errors"
 	"maps"
 	"math/rand/v2"
@@ -18,9 +17,6 @@ import (
 )
 
 const (
-	// scanCount is how many keys a SCAN looks at, which takes Redis about half a millisecond.
-	scanCount = 250
-
 	// readBatch is how many values are read at once, and readMost how many bytes of each. A
 	// record has 64 KiB at most unless Config.MaxRecordSize allows more.
 	readBatch = 32
@@ -36,47 +32,6 @@ const (
 
 	largestShown = 5
 )
-
-// A keyKind is what the name of a key says.
-type keyKind int
-
-const (
-	otherKey   keyKind = iota
-	plainKey           // a session
-	indexedKey         // a session with a subject
-	indexKey           // the sessions of a subject
-	ticketKey
-	scratchKey // of doctor
-	keyKinds
-)
-
-// classify tells the library's keys apart by what stands behind the keyspace. It returns
-// the session's ID, and the name of its index behind the keyspace.
-func classify(rest string) (kind keyKind, id, index string) {
-	if strings.HasPrefix(rest, "{") {
-		hash := len("{") + base64.RawURLEncoding.EncodedLen(16)
-		if len(rest) < hash+1 || rest[hash] != '}' {
-			return otherKey, "", ""
-		}
-		index, id = rest[:hash+1], rest[hash+1:]
-		switch {
-		case id == "":
-			return indexKey, "", index
-		case id[0] == ':' && isID(id[1:]):
-			return indexedKey, id[1:], index
-		}
-		return otherKey, "", ""
-	}
-	switch {
-	case isID(rest):
-		return plainKey, rest, ""
-	case strings.HasPrefix(rest, "ticket:"):
-		return ticketKey, "", ""
-	case strings.HasPrefix(rest, scratchPrefix):
-		return scratchKey, "", ""
-	}
-	return otherKey, "", ""
-}
 
 // A found key is one that the walk has seen.
 type foundKey struct {
@@ -241,7 +196,10 @@ func (x *examination) measure(ctx context.Context, n *node, s *survey, names []s
 	for i, name := range names {
 		k := foundKey{node: n, name: name, size: -1}
 		rest := strings.TrimPrefix(name, x.target.keyspace)
-		k.kind, k.id, _ = classify(rest)
+		var key sessionKey
+		if k.kind, key = classify(rest); k.kind == plainKey || k.kind == indexedKey {
+			k.id = key.ID()
+		}
 		s.count[k.kind]++
 		switch k.kind {
 		case plainKey, indexedKey:
@@ -384,9 +342,6 @@ func (x *examination) readSessions(ctx context.Context, s *survey, keys []foundK
 	return nil
 }
 
-// movedValue begins a value that is no session's record: see lua/prelude.lua.
-const movedValue = 0xc1
-
 // readOne reads one value. It reports whether there was one: a session may have ended since
 // its key was found.
 func (x *examination) readOne(reader *reader, k foundKey, value []byte, ttl time.Duration) (reading, bool) {
@@ -394,7 +349,7 @@ func (x *examination) readOne(reader *reader, k foundKey, value []byte, ttl time
 	switch {
 	case len(value) == 0:
 		return r, false
-	case value[0] == movedValue:
+	case value[0] == notARecord:
 		r.moved = true
 		return r, true
 	case len(value) > readMost:

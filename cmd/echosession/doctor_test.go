@@ -233,6 +233,21 @@ func TestDoctorSummaryIsInOrderOfSeverity(t *testing.T) {
 	}
 }
 
+func TestDoctorSummaryCounts(t *testing.T) {
+	for _, tt := range []struct {
+		status status
+		n      int
+		want   string
+	}{
+		{statusWarning, 1, "1 warning"}, {statusWarning, 2, "2 warnings"}, {statusCritical, 2, "2 critical"}, {statusUnknown, 3, "3 unknown"},
+		{statusSkipped, 2, "2 skipped"}, {statusOK, 17, "17 ok"}, {statusOK, 1234, "1,234 ok"},
+	} {
+		if got := tt.status.count(tt.n); got != tt.want {
+			t.Errorf("it writes %q, not %q", got, tt.want)
+		}
+	}
+}
+
 func TestDoctorExitCodes(t *testing.T) {
 	for _, tt := range []struct {
 		statuses []status
@@ -433,7 +448,7 @@ func TestDoctorKeysAreNoSessions(t *testing.T) {
 	if n != 1 {
 		t.Errorf("the library found %d sessions", n)
 	}
-	if kind, _, _ := classify(strings.TrimPrefix(key, "sess:")); kind != scratchKey {
+	if kind, _ := classify(strings.TrimPrefix(key, "sess:")); kind != scratchKey {
 		t.Errorf("%s is of kind %d", key, kind)
 	}
 }

@@ -43,7 +43,7 @@ Examples:
 	echosession list -keyspace admin: -encryption-key-file keys.txt
 `,
 	define: func(fs *flag.FlagSet) func(ctx context.Context, inv *invocation) (int, error) {
-		var l lister
+		var l listFlags
 		l.site.define(fs)
 		fs.StringVar(&l.subject, "subject", "", "list the sessions of this `subject` alone")
 		fs.IntVar(&l.limit, "limit", 0, "list at most this `number` of sessions; 0: list all")
@@ -52,14 +52,15 @@ Examples:
 	},
 }
 
-type lister struct {
+// listFlags are the flags of "echosession list".
+type listFlags struct {
 	site    siteFlags
 	subject string
 	limit   int
 	json    bool
 }
 
-func (l *lister) run(ctx context.Context, inv *invocation) (int, error) {
+func (l *listFlags) run(ctx context.Context, inv *invocation) (int, error) {
 	if err := inv.noArguments(); err != nil {
 		return exitUnknown, err
 	}
@@ -112,17 +113,17 @@ func toInt(b bool) int {
 }
 
 // sumUp says on the error output what programs that read the list do not need.
-func (l *lister) sumUp(w io.Writer, listed, unread, hidden int) {
-	fmt.Fprint(w, count(listed, "session"))
+func (l *listFlags) sumUp(w io.Writer, listed, unread, hidden int) {
+	fmt.Fprint(w, countOf(listed, "session"))
 	if unread > 0 {
-		fmt.Fprintf(w, ", %d of which cannot be read", unread)
+		fmt.Fprintf(w, ", %s of which cannot be read", grouped(unread))
 	}
 	if listed > 0 && listed == l.limit {
 		fmt.Fprint(w, ": as many as -limit says, and there may be more")
 	}
 	fmt.Fprintln(w)
 	if hidden > 0 {
-		fmt.Fprintf(w, "%s cannot be read, and may be of this subject: -encryption-key-file opens the encrypted ones\n", count(hidden, "more session"))
+		fmt.Fprintf(w, "%s cannot be read, and may be of this subject: -encryption-key-file opens the encrypted ones\n", countOf(hidden, "more session"))
 	}
 }
 
@@ -131,7 +132,7 @@ const timeLayout = "2006-01-02 15:04"
 var listHeader = strings.TrimRight(listColumns("ID", "LOG ID", "SUBJECT", "CREATED (UTC)", "LAST USED", "EXPIRES", "SIZE", "DEVICE"), " ")
 
 func listColumns(id, logID, subject, created, used, expires, size, rest string) string {
-	return fmt.Sprintf("%s  %s  %s  %s  %s  %s  %8s  %s", column(id, 36), column(logID, 12), column(subject, 20),
+	return fmt.Sprintf("%s  %s  %s  %s  %s  %s  %9s  %s", column(id, 36), column(logID, 12), column(subject, 20),
 		column(created, len(timeLayout)), column(used, 14), column(expires, 14), size, rest)
 }
 
@@ -153,7 +154,7 @@ func listLine(v view, now time.Time) string {
 	if v.Unreadable != "" {
 		rest = "unreadable: " + v.Unreadable
 	}
-	line := listColumns(cmp.Or(v.ID, "-"), cmp.Or(v.LogID, "-"), cmp.Or(v.Subject, "-"), created, used, expires, bytesOf(v.Size), printable(rest))
+	line := listColumns(cmp.Or(v.ID, "-"), cmp.Or(v.LogID, "-"), cmp.Or(v.Subject, "-"), created, used, expires, sizeOf(v.Size), printable(rest))
 	return strings.TrimRight(line, " ")
 }
 

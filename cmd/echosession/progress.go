@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"math"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -104,7 +105,7 @@ func (p *progress) line(done int, elapsed time.Duration) string {
 	var left string
 	if rate > 0 && speed != "" {
 		seconds := float64(max(0, p.total-done)) / rate
-		left = fmt.Sprintf("  %s left", roundedDuration(time.Duration(min(seconds, maxLeft)*float64(time.Second))))
+		left = fmt.Sprintf("  %s left", shortTime(time.Duration(math.Round(min(seconds, maxLeft)))*time.Second))
 	}
 	return firstFit(columns, part+bar+counts+speed+left, part+counts+speed+left, part+counts+left, part+left, part)
 }
@@ -120,39 +121,4 @@ func firstFit(columns int, lines ...string) string {
 		}
 	}
 	return lines[len(lines)-1]
-}
-
-// grouped writes a number with a comma after each three digits.
-func grouped[N int | int64](n N) string {
-	text := fmt.Sprint(n)
-	sign := ""
-	if n < 0 {
-		sign, text = "-", text[1:]
-	}
-	for i := len(text) - 3; i > 0; i -= 3 {
-		text = text[:i] + "," + text[i:]
-	}
-	return sign + text
-}
-
-// roundedDuration writes a duration with its two largest units: "2d 3h", "12m 5s", "40s". Less than
-// a second is "0s".
-func roundedDuration(d time.Duration) string {
-	units := []struct {
-		size time.Duration
-		name string
-	}{{24 * time.Hour, "d"}, {time.Hour, "h"}, {time.Minute, "m"}, {time.Second, "s"}}
-	for i, unit := range units {
-		if d < unit.size {
-			continue
-		}
-		text := fmt.Sprintf("%d%s", d/unit.size, unit.name)
-		if i+1 < len(units) {
-			if rest := d % unit.size / units[i+1].size; rest > 0 {
-				text += fmt.Sprintf(" %d%s", rest, units[i+1].name)
-			}
-		}
-		return text
-	}
-	return "0s"
 }

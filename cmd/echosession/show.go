@@ -33,7 +33,7 @@ Examples:
 	echosession show -data -encryption-key-file keys.txt 0b6f3a8e-6d0c-4c1e-9a53-0d7c6a1b2c3d
 `,
 	define: func(fs *flag.FlagSet) func(ctx context.Context, inv *invocation) (int, error) {
-		var s shower
+		var s showFlags
 		s.site.define(fs)
 		fs.StringVar(&s.subject, "subject", "", "whose session it is: the `subject`")
 		fs.BoolVar(&s.data, "data", false, "show the session's data too")
@@ -42,14 +42,15 @@ Examples:
 	},
 }
 
-type shower struct {
+// showFlags are the flags of "echosession show".
+type showFlags struct {
 	site    siteFlags
 	subject string
 	data    bool
 	json    bool
 }
 
-func (f *shower) run(ctx context.Context, inv *invocation) (int, error) {
+func (f *showFlags) run(ctx context.Context, inv *invocation) (int, error) {
 	name, err := inv.oneName()
 	if err != nil {
 		return exitUnknown, err
@@ -73,7 +74,7 @@ func (f *shower) run(ctx context.Context, inv *invocation) (int, error) {
 	return f.showRecord(ctx, inv, s, p)
 }
 
-func (f *shower) write(inv *invocation, v any) {
+func (f *showFlags) write(inv *invocation, v any) {
 	if f.json {
 		fmt.Fprintln(inv.stdout, toLine(v))
 	} else {
@@ -81,7 +82,7 @@ func (f *shower) write(inv *invocation, v any) {
 	}
 }
 
-func (f *shower) showSuccessor(inv *invocation, p *place, next *successor) int {
+func (f *showFlags) showSuccessor(inv *invocation, p *place, next *successor) int {
 	f.write(inv, struct {
 		ID    string `json:"id"`
 		LogID string `json:"log_id"`
@@ -101,7 +102,7 @@ func (f *shower) showSuccessor(inv *invocation, p *place, next *successor) int {
 	return exitWarning
 }
 
-func (f *shower) showRecord(ctx context.Context, inv *invocation, s *site, p *place) (int, error) {
+func (f *showFlags) showRecord(ctx context.Context, inv *invocation, s *site, p *place) (int, error) {
 	rec, unreadable := s.reader.read(echosession.Entry{Record: p.value, TTL: p.ttl})
 	if unreadable == nil && rec.id != p.id {
 		unreadable = fmt.Errorf("it is the record of the session %s", rec.id)
@@ -109,11 +110,11 @@ func (f *shower) showRecord(ctx context.Context, inv *invocation, s *site, p *pl
 	rec.id = p.id // that of the record is not known when it is damaged
 	v := newView(rec, unreadable)
 	v.Key = p.key
-	listed, err := s.isListed(ctx, p)
+	inIndex, err := s.isInIndex(ctx, p)
 	if err != nil {
 		return exitUnknown, err
 	}
-	v.Unindexed = !listed
+	v.Unindexed = !inIndex
 	if f.data && unreadable == nil {
 		if v.Data, err = rec.json(); err != nil {
 			unreadable = err
@@ -126,7 +127,7 @@ func (f *shower) showRecord(ctx context.Context, inv *invocation, s *site, p *pl
 		exit = exitCritical
 		fmt.Fprintf(inv.stderr, "the record cannot be read: %s\n", v.Unreadable)
 	}
-	if !listed {
+	if !inIndex {
 		exit = exitCritical
 		fmt.Fprintln(inv.stderr, "the session is not in the index of its subject: no request finds it")
 	}

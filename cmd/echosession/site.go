@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/sha256"
 	"encoding/base64"
 	"errors"
 	"flag"
@@ -81,8 +80,7 @@ func wrongFlags(err error) error {
 
 // index is the key of the set of a subject's sessions. The sessions' own keys begin with it.
 func (s *site) index(subject string) string {
-	sum := sha256.Sum256([]byte(subject))
-	return s.keyspace + "{" + base64.RawURLEncoding.EncodeToString(sum[:16]) + "}"
+	return hashOf(subject).index(s.keyspace)
 }
 
 // isIndexed reports whether the program keeps an index of this subject's sessions.
@@ -116,40 +114,6 @@ type place struct {
 	index string // the key of its subject's index; "" for a session that is in none
 	value []byte
 	ttl   time.Duration
-}
-
-// keyID returns the session ID that a key is named after, and the index in front of it. The
-// ID is "" for a key that is no session's.
-func (s *site) keyID(key string) (id, index string) {
-	rest, ok := strings.CutPrefix(key, s.keyspace)
-	if !ok {
-		return "", ""
-	}
-	if strings.HasPrefix(rest, "{") {
-		hash := len("{") + base64.RawURLEncoding.EncodedLen(16) + len("}")
-		if len(rest) <= hash || rest[hash-1] != '}' || rest[hash] != ':' {
-			return "", ""
-		}
-		index, rest = s.keyspace+rest[:hash], rest[hash+1:]
-	}
-	if !isID(rest) {
-		return "", ""
-	}
-	return rest, index
-}
-
-// isID reports whether text has the form of a session ID.
-func isID(text string) bool {
-	if len(text) != 36 {
-		return false
-	}
-	for i, c := range []byte(text) {
-		isDash := i == 8 || i == 13 || i == 18 || i == 23
-		if isDash != (c == '-') || !isDash && !strings.ContainsRune("0123456789abcdef", rune(c)) {
-			return false
-		}
-	}
-	return true
 }
 
 // isLogID reports whether text has the form of what stands for a session in logs.
@@ -197,8 +161,8 @@ func (s *site) find(ctx context.Context, name, subject string) (*place, error) {
 	var found *place
 	err := s.scan(ctx, pattern, func(keys []string) (bool, error) {
 		for _, key := range keys {
-			id, _ := s.keyID(key)
-			if id == "" || id != name && echosession.LogID(id) != name {
+			k, ok := parseSessionKey(key, s.keyspace)
+			if id := k.ID(); !ok || id != name && echosession.LogID(id) != name {
 				continue
 			}
 			var err error
@@ -214,7 +178,9 @@ func (s *site) find(ctx context.Context, name, subject string) (*place, error) {
 // get reads one key. It returns nil for one that is absent.
 func (s *site) get(ctx context.Context, key string) (*place, error) {
 	p := &place{key: key}
-	p.id, p.index = s.keyID(key)
+	if k, ok := parseSessionKey(key, s.keyspace); ok {
+		p.id, p.index = k.ID(), k.index(s.keyspace)
+	}
 	value, err := s.client.Get(ctx, key).Bytes()
 	if errors.Is(err, redis.Nil) {
 		return nil, nil
@@ -246,6 +212,10 @@ func (s *site) nodes(ctx context.Context) (nodes []redis.Cmdable, err error) {
 	return nodes, err
 }
 
+// scanCount is how many keys one SCAN looks at. That takes Redis less than a millisecond, and
+// so does what is then read of them: Redis serves others between the commands.
+const scanCount = 500
+
 // scan calls visit with the names of the keys that match a pattern, some at a time, until it
 // returns false.
 func (s *site) scan(ctx context.Context, pattern string, visit func(keys []string) (more bool, err error)) error {
@@ -256,7 +226,7 @@ func (s *site) scan(ctx context.Context, pattern string, visit func(keys []strin
 	for _, node := range nodes {
 		for cursor := uint64(0); ; {
 			var keys []string
-			if keys, cursor, err = node.ScanType(ctx, cursor, pattern, 1000, "string").Result(); err != nil {
+			if keys, cursor, err = node.ScanType(ctx, cursor, pattern, scanCount, "string").Result(); err != nil {
 				return err
 			}
 			if more, err := visit(keys); !more || err != nil {
@@ -292,7 +262,7 @@ const (
 // value begins with the byte 0xC1, its own ID and that of the successor.
 func (p *place) leadsTo() *successor {
 	const head = 1 + 2*36
-	if len(p.value) <= head || p.value[0] != 0xc1 || string(p.value[1:37]) != p.id {
+	if len(p.value) <= head || p.value[0] != notARecord || string(p.value[1:37]) != p.id {
 		return nil
 	}
 	s := &successor{state: rotated, to: string(p.value[37:head])}
@@ -309,9 +279,9 @@ func (p *place) leadsTo() *successor {
 	return s
 }
 
-// isListed reports whether the index of the place has its session: without that no request
+// isInIndex reports whether the index of the place has its session: without that no request
 // finds it.
-func (s *site) isListed(ctx context.Context, p *place) (bool, error) {
+func (s *site) isInIndex(ctx context.Context, p *place) (bool, error) {
 	if p.index == "" {
 		return true, nil
 	}

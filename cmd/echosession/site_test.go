@@ -142,7 +142,7 @@ func testList(t *testing.T, p *program) {
 	guest := p.login(t, "")
 
 	all := p.cli(t, "list")
-	all.wants(t, exitOK, "SUBJECT", "4 sessions", first.ID(), first.LogID(), "Firefox \\u001b[2Jon Linux", "(used by root)", "in 23 hours")
+	all.wants(t, exitOK, "SUBJECT", "4 sessions", first.ID(), first.LogID(), "Firefox \\u001b[2Jon Linux", "(used by root)", "in 24 hours")
 	all.hides(t, "\x1b", "Ada", first.Token(), strings.Split(first.Token(), ".")[2], "unreadable", "planted")
 	if n := strings.Count(all.stdout, "\n"); n != 5 {
 		t.Errorf("the list has %d lines:\n%s", n, all.stdout)
@@ -487,7 +487,7 @@ func TestRevokeMoreThanAreListed(t *testing.T) {
 		t.Errorf("%d are listed, %d have ended, %d more than are listed", len(log.Sessions), log.Revoked, log.Unlisted)
 	}
 	fill()
-	p.cli(t, "revoke", "-yes", "-subject", "ada").wants(t, exitOK, "Revoked 1003 sessions, 3 of which could not be listed.")
+	p.cli(t, "revoke", "-yes", "-subject", "ada").wants(t, exitOK, "Revoked 1,003 sessions, 3 of which could not be listed.")
 }
 
 // A brokenStore fails in the middle of a revocation.
@@ -532,7 +532,7 @@ func TestRevokeThatBreaksOff(t *testing.T) {
 			sess := p.login(t, "ada")
 			var stdout, stderr strings.Builder
 			inv := &invocation{args: []string{p.url}, stdout: &stdout, stderr: &stderr, getenv: func(string) string { return "" }}
-			r := &revoker{site: siteFlags{target: target{keyspace: p.keyspace, timeout: 5 * time.Second}}, subject: "ada", yes: true, json: true}
+			r := &revokeFlags{site: siteFlags{target: target{keyspace: p.keyspace, timeout: 5 * time.Second}}, subject: "ada", yes: true, json: true}
 			if tt.except {
 				r.except = []string{p.login(t, "ada").ID()}
 			}
@@ -658,5 +658,38 @@ func testRevokeCodec(t *testing.T, old *program, indexed bool) {
 	}
 	if n := redistest.AssertNoKeyWithoutTTL(t, old.client, old.keyspace); n != 0 && !indexed {
 		t.Errorf("%d keys are left", n)
+	}
+}
+
+// A subject's sessions end in both layouts: a program may have switched its index on, or
+// another one may keep none.
+func TestRevokeOfASubjectReachesBothLayouts(t *testing.T) {
+	t.Parallel()
+	p := onShared(t, echosession.Config{SubjectIndex: true})
+	other := &program{client: p.client, url: p.url, keyspace: p.keyspace}
+	var err error
+	other.Manager, err = echosession.New[user](echosession.Config{Client: p.client.(echosession.RedisClient), Secret: testSecret, Keyspace: p.keyspace})
+	must(t, err)
+	indexed, plain, spared, stranger := p.login(t, "ada"), other.login(t, "ada"), other.login(t, "ada"), other.login(t, "bob")
+	log := revocationOf(t, p.cli(t, "revoke", "-yes", "-json", "-subject", "ada", "-except", spared.ID()))
+	if log.Revoked != 2 || len(log.Sessions) != 2 {
+		t.Errorf("%+v", log)
+	}
+	for sess, live := range map[*echosession.Session[user]]bool{indexed: false, plain: false, spared: true, stranger: true} {
+		if isLive(t, sess) != live {
+			t.Errorf("the session of %s is live: %v", sess.Subject(), !live)
+		}
+	}
+}
+
+// What is no record of a session is left alone, whatever its key is called.
+func TestRevokeLeavesOtherKeysAlone(t *testing.T) {
+	t.Parallel()
+	p := onShared(t, echosession.Config{})
+	const id = "0b6f3a8e-6d0c-4c1e-9a53-0d7c6a1b2c3d"
+	must(t, p.client.Set(t.Context(), p.keyspace+id, "a text of another program", time.Minute).Err())
+	p.cli(t, "revoke", "-yes", id).wants(t, exitUnknown, "left alone")
+	if n := p.client.Exists(t.Context(), p.keyspace+id).Val(); n != 1 {
+		t.Error("the key of another program is gone")
 	}
 }

@@ -37,7 +37,7 @@ Examples:
 	echosession stats -sample 0 -json redis://localhost:6379 | jq .subjects.top
 `,
 	define: func(fs *flag.FlagSet) func(context.Context, *invocation) (int, error) {
-		var s stats
+		var s statsFlags
 		s.site.define(fs)
 		fs.IntVar(&s.sample, "sample", 200_000, "read about this many `sessions` if there are more; 0: all of them")
 		fs.IntVar(&s.top, "top", 10, "how many `subjects` with the most sessions to list")
@@ -46,15 +46,15 @@ Examples:
 	},
 }
 
-// stats are the flags of "echosession stats".
-type stats struct {
+// statsFlags are the flags of "echosession stats".
+type statsFlags struct {
 	site   siteFlags
 	sample int
 	top    int
 	json   bool
 }
 
-func (s *stats) run(ctx context.Context, inv *invocation) (int, error) {
+func (s *statsFlags) run(ctx context.Context, inv *invocation) (int, error) {
 	if s.sample < 0 || s.top < 0 {
 		return exitUnknown, errUsage("-sample and -top count: they are 0 or more")
 	}
@@ -111,7 +111,7 @@ type step struct {
 }
 
 // count adds up the steps until the last one, and shows how far it is.
-func (s *stats) count(ctx context.Context, t *tally, steps <-chan step, bar *progress) error {
+func (s *statsFlags) count(ctx context.Context, t *tally, steps <-chan step, bar *progress) error {
 	defer bar.clear()
 	redraw := time.NewTicker(redrawEvery)
 	defer redraw.Stop()
@@ -136,7 +136,7 @@ func (s *stats) count(ctx context.Context, t *tally, steps <-chan step, bar *pro
 }
 
 // walk looks at all keys, and sends what it finds.
-func (s *stats) walk(ctx context.Context, w *walker, steps chan<- step) {
+func (s *statsFlags) walk(ctx context.Context, w *walker, steps chan<- step) {
 	send := func(st step) bool {
 		select {
 		case steps <- st:
@@ -148,7 +148,7 @@ func (s *stats) walk(ctx context.Context, w *walker, steps chan<- step) {
 	send(step{err: s.walkAll(ctx, w, send), over: true})
 }
 
-func (s *stats) walkAll(ctx context.Context, w *walker, send func(step) bool) error {
+func (s *statsFlags) walkAll(ctx context.Context, w *walker, send func(step) bool) error {
 	nodes, err := w.nodes(ctx)
 	if err != nil {
 		return err
@@ -170,7 +170,7 @@ func (s *stats) walkAll(ctx context.Context, w *walker, send func(step) bool) er
 	for _, node := range nodes {
 		var cursor uint64
 		for {
-			st := step{total: total, scanned: pageKeys, share: share}
+			st := step{total: total, scanned: scanCount, share: share}
 			if st.keys, cursor, err = w.keys(ctx, node, cursor); err != nil {
 				return err
 			}
@@ -192,7 +192,7 @@ func (s *stats) walkAll(ctx context.Context, w *walker, send func(step) bool) er
 
 // shareOf returns which share of the sessions to read. The database may have many keys that
 // are none: the first pages of each server tell. SCAN visits keys in a random order.
-func (s *stats) shareOf(ctx context.Context, w *walker, nodes []redis.Cmdable, total int) (float64, error) {
+func (s *statsFlags) shareOf(ctx context.Context, w *walker, nodes []redis.Cmdable, total int) (float64, error) {
 	const pages = 20
 	sessions, scanned := 0, 0
 	for _, node := range nodes {
@@ -203,7 +203,7 @@ func (s *stats) shareOf(ctx context.Context, w *walker, nodes []redis.Cmdable, t
 				return 0, err
 			}
 			sessions += len(keys)
-			scanned += pageKeys
+			scanned += scanCount
 			if cursor = next; cursor == 0 {
 				break
 			}
@@ -231,11 +231,4 @@ func chosen(keys []sessionKey, share float64) []sessionKey {
 		}
 	}
 	return some
-}
-
-func plural(n int, one, many string) string {
-	if n == 1 {
-		return "1 " + one
-	}
-	return fmt.Sprintf("%s %s", grouped(n), many)
 }

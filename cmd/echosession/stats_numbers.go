@@ -41,14 +41,12 @@ func newDistribution(kind valueKind) *distribution {
 			bounds = append(bounds, d.Milliseconds())
 		}
 	case byteCount:
-		bounds = []int64{100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000, 100_000, 1_000_000}
+		bounds = []int64{128, 256, 512, 1 << 10, 2 << 10, 4 << 10, 8 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20}
 	case plainCount:
 		bounds = []int64{2, 3, 6, 11, 51, 101, 1001}
 	}
 	return &distribution{kind: kind, bounds: bounds, counts: make([]int, len(bounds)+1)}
 }
-
-const day = 24 * time.Hour
 
 // add counts a value. One below zero, such as the age by a clock that is behind, counts as 0.
 func (d *distribution) add(value int64) {
@@ -95,11 +93,11 @@ func (d *distribution) quantile(share float64) int64 {
 func (k valueKind) show(value int64) string {
 	switch k {
 	case milliseconds:
-		return roundedDuration(time.Duration(value) * time.Millisecond)
+		return shortTime((time.Duration(value) * time.Millisecond).Round(time.Second))
 	case byteCount:
-		return bytesOf(int(value))
+		return sizeOf(value)
 	default:
-		return grouped(int(value))
+		return grouped(value)
 	}
 }
 
@@ -107,7 +105,7 @@ func (k valueKind) show(value int64) string {
 func (d *distribution) label(i int) string {
 	if i == len(d.bounds) {
 		if d.kind == plainCount {
-			return grouped(int(d.bounds[i-1])) + " or more"
+			return grouped(d.bounds[i-1]) + " or more"
 		}
 		return d.kind.show(d.bounds[i-1]) + " or more"
 	}
@@ -119,9 +117,9 @@ func (d *distribution) label(i int) string {
 		first = d.bounds[i-1]
 	}
 	if first == last {
-		return grouped(int(first))
+		return grouped(first)
 	}
-	return grouped(int(first)) + " to " + grouped(int(last))
+	return grouped(first) + " to " + grouped(last)
 }
 
 const histogramWidth = 40

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -120,7 +121,7 @@ func (t *tally) addVisit(v visit, now time.Time) {
 	count(&t.Guests, rec.authenticatedAt.IsZero())
 	count(&t.Remembered, rec.remembered)
 	count(&t.Sealed, rec.sealed)
-	count(&t.OtherCodec, rec.codec)
+	count(&t.OtherCodec, rec.otherCodec)
 	left := rec.expiresAt.Sub(now)
 	count(&t.EndInAnHour, left <= time.Hour)
 	count(&t.EndInADay, left <= day)
@@ -205,12 +206,13 @@ func (t *tally) print(w io.Writer) error {
 	if t.Partial {
 		fmt.Fprintf(&out, "PARTIAL: interrupted after %.1f s. What follows is what was counted until then.\n\n", t.Seconds)
 	}
-	fmt.Fprintf(&out, "%s in %.1f s\n", plural(t.Sessions, "session", "sessions"), t.Seconds)
+	fmt.Fprintf(&out, "%s in %.1f s\n", countOf(t.Sessions, "session"), t.Seconds)
 	if t.Share < 1 {
 		fmt.Fprintf(&out, "%s of them were read, a sample. The figures below are of these.\n", grouped(t.Read))
 	}
 	row := func(name string, n int) {
-		fmt.Fprintf(&out, "  %-28s %11s %6s\n", name, grouped(n), percent(n, t.Read))
+		line := fmt.Sprintf("  %-28s %11s %6s", name, grouped(n), percent(n, t.Read))
+		fmt.Fprintln(&out, strings.TrimRight(line, " "))
 	}
 	fmt.Fprintln(&out)
 	row("with a subject", t.WithSubject)

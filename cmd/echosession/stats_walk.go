@@ -3,70 +3,14 @@ package main
 import (
 	"cmp"
 	"context"
-	"crypto/sha256"
-	"encoding/base64"
 	"errors"
-	"strings"
 	"sync/atomic"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/redis/go-redis/v9"
 
 	"github.com/echosession/echosession"
 )
-
-// pageKeys is how many keys one SCAN looks at. That takes Redis less than a millisecond, and
-// so does what is then read of them: Redis serves others between the commands.
-const pageKeys = 500
-
-// A sessionKey is the key of a session without the keyspace. It needs less memory than the
-// text.
-type sessionKey struct {
-	id      [16]byte
-	subject subjectHash // of the index that has the session
-	indexed bool        // there is such an index
-}
-
-// A subjectHash is the first half of the SHA-256 of a subject.
-type subjectHash [16]byte
-
-func hashOf(subject string) subjectHash {
-	sum := sha256.Sum256([]byte(subject))
-	return subjectHash(sum[:16])
-}
-
-func (h subjectHash) String() string { return base64.RawURLEncoding.EncodeToString(h[:]) }
-
-func (k sessionKey) ID() string { return uuid.UUID(k.id).String() }
-
-// in returns the key in a keyspace.
-func (k sessionKey) in(keyspace string) string {
-	if k.indexed {
-		return keyspace + "{" + k.subject.String() + "}:" + k.ID()
-	}
-	return keyspace + k.ID()
-}
-
-// parseSessionKey reads a key that begins with the keyspace. Other keys than sessions are
-// there too: indexes, tickets, and those of a keyspace whose name begins with this one's.
-func parseSessionKey(key, keyspace string) (k sessionKey, ok bool) {
-	text, ok := strings.CutPrefix(key, keyspace)
-	if !ok {
-		return k, false
-	}
-	if inside, braced := strings.CutPrefix(text, "{"); braced {
-		hash, id, found := strings.Cut(inside, "}:")
-		sum, err := base64.RawURLEncoding.DecodeString(hash)
-		if !found || err != nil || len(sum) != len(k.subject) {
-			return k, false
-		}
-		text, k.subject, k.indexed = id, subjectHash(sum), true
-	}
-	id, err := uuid.Parse(text)
-	k.id = id
-	return k, err == nil && id.String() == text
-}
 
 // A walker visits the sessions of a keyspace in small steps.
 type walker struct {
@@ -92,7 +36,7 @@ func openWalker(ctx context.Context, inv *invocation, f *siteFlags) (*walker, er
 // keys asks a server for one page of keys. It returns those of sessions, and the cursor of
 // the next page, which is 0 after the last one.
 func (w *walker) keys(ctx context.Context, node redis.Cmdable, cursor uint64) (page []sessionKey, next uint64, err error) {
-	names, next, err := node.Scan(ctx, cursor, globEscape(w.keyspace)+"*", pageKeys).Result()
+	names, next, err := node.Scan(ctx, cursor, globEscape(w.keyspace)+"*", scanCount).Result()
 	for _, name := range names {
 		if k, ok := parseSessionKey(name, w.keyspace); ok {
 			page = append(page, k)
@@ -169,10 +113,6 @@ func (w *walker) read(ctx context.Context, keys []sessionKey) ([]visit, error) {
 	return visits, nil
 }
 
-// notARecord begins the value of a key that holds no session: one that was renewed or
-// rotated, or is about to be there.
-const notARecord = 0xc1
-
 // visit reads one record. Of a sealed one that no key opens it reads what stands in clear.
 func (w *walker) visit(ctx context.Context, key sessionKey, value []byte, size int, left time.Duration) (visit, error) {
 	v := visit{key: key}
@@ -202,8 +142,7 @@ func (w *walker) visit(ctx context.Context, key sessionKey, value []byte, size i
 // cutRecord makes a record that ends behind the subject, or behind the flags of one that is
 // sealed, with no data. So the library reads a record of any length in few bytes.
 func cutRecord(value []byte) (head []byte, sealed, ok bool) {
-	const plain, codec = 1, formatCodec
-	if len(value) < 20 || value[1] < plain || value[1] > formatSealedCodec {
+	if len(value) < 20 || value[1] < formatMsgpack || value[1] > formatSealedCodec {
 		return nil, false, false
 	}
 	sealed = value[1] >= formatSealedMsgpack
@@ -220,11 +159,11 @@ func cutRecord(value []byte) (head []byte, sealed, ok bool) {
 	head = append(head, value[:u.pos]...)
 	if sealed {
 		head[0]++ // such a record has one element less
-		head[1] -= 2
+		head[1] -= formatSealedMsgpack - formatMsgpack
 		head = append(head, 0xc0) // the subject: nil
 	}
 	head = append(head, 0xc0) // no extras
-	if head[1] == codec {
+	if head[1] == formatCodec {
 		return append(head, 0xc4, 0), sealed, true // an empty binary
 	}
 	return append(head, 0xc0), sealed, true

@@ -187,7 +187,7 @@ func looksLikeToken(arg string) bool {
 func decodeToken(token string) (*tokenReport, error) {
 	parts := strings.Split(token, ".")
 	if len(parts) != 3 {
-		return nil, fmt.Errorf("it has %s, and a token has 3, with dots between them", count(len(parts), "part"))
+		return nil, fmt.Errorf("it has %s, and a token has 3, with dots between them", countOf(len(parts), "part"))
 	}
 	header, err := decodePart("header", parts[0])
 	if err != nil {
@@ -406,7 +406,7 @@ func (t *tokenReader) lookUp(ctx context.Context, inv *invocation, report *token
 		return nil
 	}
 	report.Session = sessionLive
-	listed, err := s.isListed(ctx, p)
+	listed, err := s.isInIndex(ctx, p)
 	if !listed {
 		report.Session = "unindexed"
 	}

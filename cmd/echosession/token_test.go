@@ -271,7 +271,7 @@ func TestTokenIsRefused(t *testing.T) {
 		texts []string
 	}{
 		{"expired", issue(t, at(-3*time.Hour), echosession.WithClaims(echosession.Claims{"exp": time.Now().Add(-150 * time.Minute).Unix()})), nil, exitCritical,
-			[]string{"It expired 2 hours ago", "It would be refused: expired."}},
+			[]string{"It expired 3 hours ago", "It would be refused: expired."}},
 		{"not yet valid", issue(t, plain, echosession.WithClaims(echosession.Claims{"nbf": time.Now().Add(150 * time.Minute).Unix()})), nil, exitCritical,
 			[]string{"It becomes valid in 2 hours", "It would be refused: not yet valid.", "Config.ClockSkew"}},
 		{"issued in the future", issue(t, at(150*time.Second)), nil, exitCritical, []string{"Its time of issue is in 2 minutes", "It would be refused: issued in the future.", "clocks"}},

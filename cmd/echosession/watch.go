@@ -46,7 +46,7 @@ Examples:
 	echosession watch -json redis://localhost:6379 | jq 'select(.event == "ended")'
 `,
 	define: func(fs *flag.FlagSet) func(context.Context, *invocation) (int, error) {
-		var w watching
+		var w watchFlags
 		w.site.target.define(fs)
 		defineEncryptionKeys(fs, &w.site.keyFile)
 		fs.DurationVar(&w.interval, "interval", time.Second, "pause between two looks at all keys")
@@ -57,8 +57,8 @@ Examples:
 	},
 }
 
-// watching are the flags of "echosession watch".
-type watching struct {
+// watchFlags are the flags of "echosession watch".
+type watchFlags struct {
 	site     siteFlags
 	interval time.Duration
 	subject  string
@@ -66,7 +66,7 @@ type watching struct {
 	json     bool
 }
 
-func (f *watching) run(ctx context.Context, inv *invocation) (int, error) {
+func (f *watchFlags) run(ctx context.Context, inv *invocation) (int, error) {
 	if f.interval <= 0 || f.limit <= 0 {
 		return exitUnknown, errUsage("-interval and -limit are above zero")
 	}
@@ -165,7 +165,7 @@ func (e *event) text() string {
 	}
 	line := fmt.Sprintf("%s  %-9s  %s  %s  %s", e.Time.Format("15:04:05.000"), e.Event, e.ID, e.LogID, subject)
 	if e.CreatedAt != nil {
-		line += "  age " + roundedDuration(e.Time.Sub(*e.CreatedAt))
+		line += "  age " + shortTime(max(0, e.Time.Sub(*e.CreatedAt).Truncate(time.Second)))
 	}
 	if e.To != "" {
 		line += "  to " + e.To + "  " + e.ToLogID
@@ -178,7 +178,7 @@ func (w *eventWriter) notice(format string, args ...any) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if !w.closed {
-		fmt.Fprintf(w.stderr, format+"\n", args...)
+		fmt.Fprintln(w.stderr, printable(fmt.Sprintf(format, args...)))
 	}
 }
 

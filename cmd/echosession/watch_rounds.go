@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -14,7 +13,7 @@ import (
 // An observer knows the sessions of a keyspace, and notices what changes. Its methods are for
 // one goroutine.
 type observer struct {
-	flags *watching
+	flags *watchFlags
 	w     *walker
 	out   *eventWriter
 	hints *hints
@@ -49,7 +48,7 @@ const (
 	other                // of another subject than the one to be shown
 )
 
-func newObserver(f *watching, w *walker, out *eventWriter) *observer {
+func newObserver(f *watchFlags, w *walker, out *eventWriter) *observer {
 	return &observer{
 		flags: f, w: w, out: out, hash: hashOf(f.subject),
 		hints: &hints{news: make(chan struct{}, 1)}, known: make(map[[16]byte]known),
@@ -123,21 +122,13 @@ func (o *observer) introduce() {
 			n++
 		}
 	}
-	what := plural(n, "session", "sessions")
+	what := countOf(n, "session")
 	if o.flags.subject != "" {
 		what += " of " + printable(o.flags.subject)
 	}
 	took := time.Since(o.began)
 	o.out.notice("watching %s. A look at all keys takes %s or less, and the next one follows after %v.",
-		what, shortTime(took+took/4*busyShare), o.flags.interval)
-}
-
-// shortTime writes a time that a person waits for.
-func shortTime(d time.Duration) string {
-	if d < time.Second {
-		return fmt.Sprintf("%d ms", max(1, d.Milliseconds()))
-	}
-	return fmt.Sprintf("%.1f s", d.Seconds())
+		what, shortTime(max(time.Millisecond, (took+took/4*busyShare).Round(time.Millisecond))), o.flags.interval)
 }
 
 // busyShare says how rarely Redis is asked after the first look: a page takes some time, and
@@ -325,7 +316,7 @@ func (o *observer) missing(ctx context.Context) error {
 // ask finds out what became of sessions, and tells. heard says that a hint named them.
 func (o *observer) ask(ctx context.Context, ids [][16]byte, heard bool) error {
 	for len(ids) > 0 {
-		batch := ids[:min(len(ids), pageKeys)]
+		batch := ids[:min(len(ids), scanCount)]
 		ids = ids[len(batch):]
 		if err := o.askBatch(ctx, batch, heard); err != nil {
 			return err

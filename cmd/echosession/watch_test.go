@@ -482,7 +482,7 @@ func TestASuccessorIsNoNewSession(t *testing.T) {
 		var stdout, stderr strings.Builder
 		out := &eventWriter{stdout: &stdout, stderr: &stderr}
 		inv := &invocation{args: []string{p.url}, stderr: &stderr, getenv: func(string) string { return "" }}
-		f := &watching{site: siteFlags{target: target{keyspace: p.keyspace, timeout: time.Second}}, limit: 10, interval: time.Hour}
+		f := &watchFlags{site: siteFlags{target: target{keyspace: p.keyspace, timeout: time.Second}}, limit: 10, interval: time.Hour}
 		w, err := openWalker(t.Context(), inv, &f.site)
 		if err != nil {
 			t.Fatal(err)
@@ -525,7 +525,7 @@ func TestWatchBoundsItsMemory(t *testing.T) {
 // The help says how much memory a session takes.
 func TestWatchKeepsLittle(t *testing.T) {
 	const n = 200_000
-	o := newObserver(&watching{}, nil, nil)
+	o := newObserver(&watchFlags{}, nil, nil)
 	var before, after runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)

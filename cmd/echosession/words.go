@@ -42,7 +42,7 @@ func newView(rec record, err error) view {
 	}
 	if rec.id != "" {
 		v.LogID, v.Codec = rec.logID(), codecMsgpack
-		if rec.codec {
+		if rec.otherCodec {
 			v.Codec = codecOther
 		}
 	}
@@ -136,26 +136,98 @@ func column(text string, width int) string {
 	return string(runes) + strings.Repeat(" ", width-len(runes))
 }
 
-// count writes a number of things: "1 session", "2 sessions".
-func count(n int, thing string) string {
-	if n == 1 {
-		return "1 " + thing
+// grouped writes a number with a comma after each three digits.
+func grouped[N int | int64](n N) string {
+	text := fmt.Sprint(n)
+	sign := ""
+	if n < 0 {
+		sign, text = "-", text[1:]
 	}
-	return fmt.Sprintf("%d %ss", n, thing)
+	for i := len(text) - 3; i > 0; i -= 3 {
+		text = text[:i] + "," + text[i:]
+	}
+	return sign + text
 }
 
-// lasting writes a length of time in one unit: "3 minutes".
-func lasting(d time.Duration) string {
-	switch d = d.Abs(); {
-	case d < 2*time.Minute:
-		return count(int(d/time.Second), "second")
-	case d < 2*time.Hour:
-		return count(int(d/time.Minute), "minute")
-	case d < 48*time.Hour:
-		return count(int(d/time.Hour), "hour")
+// countOf returns a number with its noun, as in "1,234 keys".
+func countOf[N int | int64](n N, noun string) string {
+	switch {
+	case n == 1:
+	case strings.HasSuffix(noun, "x"):
+		noun += "es"
 	default:
-		return count(int(d/(24*time.Hour)), "day")
+		noun += "s"
 	}
+	return grouped(int64(n)) + " " + noun
+}
+
+// verb returns the form of a verb that goes with a number.
+func verb[N int | int64](n N, one, more string) string {
+	if n == 1 {
+		return one
+	}
+	return more
+}
+
+// lasting writes a length of time for a sentence, in one unit: "3 minutes".
+func lasting(d time.Duration) string {
+	d = d.Abs()
+	for _, unit := range []struct {
+		size time.Duration
+		most time.Duration // from here on it is a larger unit
+		name string
+	}{{time.Second, 2 * time.Minute, "second"}, {time.Minute, 2 * time.Hour, "minute"}, {time.Hour, 2 * day, "hour"}} {
+		if rounded := d.Round(unit.size); rounded < unit.most {
+			return countOf(int64(rounded/unit.size), unit.name)
+		}
+	}
+	return countOf(int64(d.Round(day)/day), "day")
+}
+
+const day = 24 * time.Hour
+
+// shortTime writes a length of time in few characters, with its two largest units: "2d 3h",
+// "12m 5s". Below a minute it is "1.3s", "20ms" or "71µs".
+func shortTime(d time.Duration) string {
+	if d < 0 {
+		return "-" + shortTime(-d)
+	}
+	precision := time.Microsecond
+	for _, limit := range []struct{ from, precision time.Duration }{
+		{time.Millisecond, 100 * time.Microsecond}, {time.Second, 100 * time.Millisecond},
+		{time.Minute, time.Second}, {time.Hour, time.Minute}, {day, time.Hour},
+	} {
+		if d >= limit.from {
+			precision = limit.precision
+		}
+	}
+	if d = d.Round(precision); d < time.Minute {
+		return d.String()
+	}
+	var parts []string
+	for _, unit := range []struct {
+		size time.Duration
+		name string
+	}{{day, "d"}, {time.Hour, "h"}, {time.Minute, "m"}, {time.Second, "s"}} {
+		if n := d / unit.size; n > 0 {
+			parts = append(parts, fmt.Sprintf("%d%s", n, unit.name))
+			d %= unit.size
+		}
+	}
+	return strings.Join(parts, " ")
+}
+
+// sizeOf writes a number of bytes, in units of 1,024 as Redis does: "812 B", "1.2 KiB".
+func sizeOf[N int | int64](bytes N) string {
+	for _, unit := range []struct {
+		size float64
+		name string
+	}{{1 << 30, "GiB"}, {1 << 20, "MiB"}, {1 << 10, "KiB"}} {
+		if float64(bytes) >= unit.size {
+			return fmt.Sprintf("%.1f %s", float64(bytes)/unit.size, unit.name)
+		}
+	}
+	return grouped(bytes) + " B"
 }
 
 // when says how far a time is from now: "just now", "3 minutes ago", "in 2 hours".
@@ -167,16 +239,4 @@ func when(at, now time.Time) string {
 		return "in " + lasting(at.Sub(now))
 	}
 	return lasting(now.Sub(at)) + " ago"
-}
-
-// bytesOf writes a size: "812 B", "1.2 KB".
-func bytesOf(n int) string {
-	switch {
-	case n < 1000:
-		return fmt.Sprintf("%d B", n)
-	case n < 1000*1000:
-		return fmt.Sprintf("%.1f KB", float64(n)/1000)
-	default:
-		return fmt.Sprintf("%.1f MB", float64(n)/1e6)
-	}
 }
