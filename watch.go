@@ -192,7 +192,10 @@ func (h *hub) close() {
 	}
 	h.mu.Unlock()
 	for _, w := range all {
-		h.end(w, ErrClosed)
+		w.cancel(ErrClosed)
+	}
+	for _, w := range all {
+		h.tellEnd(w)
 	}
 	h.work.Wait()
 }
@@ -212,16 +215,11 @@ func (h *hub) add(w *watch) {
 	h.mu.Unlock()
 	switch {
 	case closed:
-		h.end(w, ErrClosed)
+		w.cancel(ErrClosed)
+		h.tellEnd(w)
 	case over: // no sweep finds it
 		h.tellEnd(w)
 	}
-}
-
-// end ends a watch.
-func (h *hub) end(w *watch, cause error) {
-	w.cancel(cause)
-	h.tellEnd(w)
 }
 
 // tellEnd tells that a watch is over, once.
@@ -753,11 +751,16 @@ func (h *hub) check(ctx context.Context, batch []*target) {
 	}
 	h.mu.Unlock()
 	for _, e := range endings {
+		for _, w := range e.watches {
+			w.cancel(e.cause)
+		}
+	}
+	for _, e := range endings { // whoever is told takes their time
 		if e.expired != "" && len(e.watches) > 0 && e.watches[0].news != nil {
 			h.engine.happened(context.Background(), EventExpired, "", e.watches[0].news.subject, e.expired)
 		}
 		for _, w := range e.watches {
-			h.end(w, e.cause)
+			h.tellEnd(w)
 		}
 	}
 }
