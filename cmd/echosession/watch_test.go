@@ -257,17 +257,22 @@ func testWatch(t *testing.T, p *program, more ...string) {
 	if e := w.event("expired", short.ID()); e.Subject != "ada" {
 		t.Errorf("%+v", e)
 	}
-	// Each of them once.
+	// Each of them once. A look that comes between a rotation and its message finds the
+	// successor, and cannot know that it is one.
+	renewed, last := []string{"renewed"}, "4 created, 3 ended or expired"
+	if slices.Contains(w.of(renewedFrom), "created") {
+		renewed, last = []string{"created", "renewed"}, "5 created, 3 ended or expired"
+	}
 	for id, want := range map[string][]string{
-		beforeID: {"ended"}, rotatedFrom: {"created", "rotated"}, renewedFrom: {"renewed"},
+		beforeID: {"ended"}, rotatedFrom: {"created", "rotated"}, renewedFrom: renewed,
 		created.ID(): {"created"}, nobody.ID(): {"created", "ended"}, short.ID(): {"created", "expired"},
 	} {
 		if got := w.of(id); !slices.Equal(got, want) {
 			t.Errorf("the events of a session are %q, and are to be %q", got, want)
 		}
 	}
-	if last := w.end(); last != "4 created, 3 ended or expired" {
-		t.Errorf("it says at last %q", last)
+	if said := w.end(); said != last {
+		t.Errorf("it says at last %q, and not %q", said, last)
 	}
 }
 
