@@ -79,8 +79,10 @@ func test(t *testing.T, b backend, faulty bool) {
 	if faulty && n >= 10 && (sum.faults.Load() == 0 || sum.unknown.Load() == 0) {
 		t.Error("no fault made a difference")
 	}
-	if lost := sum.unknown.Load() + sum.refused.Load(); lost > sum.operations.Load()/2 {
-		t.Error("most operations failed: this proves little")
+	// On a busy machine with faults more than half of the operations may fail, of some 75 in a
+	// history.
+	if done := sum.operations.Load() - sum.unknown.Load() - sum.refused.Load(); done < 10*int64(n) {
+		t.Errorf("%d operations of %d histories succeeded: this proves little", done, n)
 	}
 	if n >= 10 && (sum.canceled.Load() == 0 || sum.canceled.Load() == sum.watches.Load()) {
 		t.Error("all watches ended alike: this proves little")
