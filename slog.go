@@ -18,7 +18,7 @@ import (
 // cause as often as they like is sampled: of each kind and reason the first 10 lines of a
 // second are logged, and a line after that second says how many were left out. Requests that
 // look like an attack are at level Warn: a bad signature, an unknown key, another origin. An
-// outage, and a write of which nobody knows the outcome, are at level Error. Opened sessions,
+// outage, and a write whose outcome is unknown, are at level Error. Opened sessions,
 // calls of the store, and the beginning and the end of a watch are at level Debug.
 //
 // It logs subjects. It never logs tokens, session IDs or data, and of a server's error the code

@@ -208,7 +208,7 @@ func TestErrorTypesOfEventGo(t *testing.T) {
 	for _, m := range named {
 		err, ok := errs[m[1]]
 		if !ok {
-			t.Errorf("nobody knows %s", m[1])
+			t.Errorf("%s is not known", m[1])
 			continue
 		}
 		o := observe(t, echosession.Config{})
