@@ -713,7 +713,7 @@ func (h *hub) check(ctx context.Context, batch []*target) {
 		h.order.MoveToBack(t.place)
 		answer := answers[i]
 		err := answer.err
-		if again == unqueued && (err == nil || hasEnded(err)) || hasEnded(err) {
+		if hasEnded(err) || err == nil && again == unqueued {
 			if t.behind && hasEnded(err) {
 				h.missed++
 			}
